@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sound files to float clips at one sample rate, and what can be wrong with them.
+
+Files are decoded and resampled by tensorflow-io where its native ops load, and by soundfile
+with ``scipy.signal.resample_poly`` where they do not (other TensorFlow versions, other
+platforms) or where tensorflow-io does not know the encoding of a file.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+DECODERS = ("auto", "tensorflow-io", "soundfile")
+EXTENSIONS = (".wav", ".flac", ".ogg")
+_NATIVE_TYPES = {
+    ("WAV", "PCM_U8"): "uint8",
+    ("WAV", "PCM_16"): "int16",
+    ("WAV", "PCM_24"): "int32",
+    ("WAV", "FLOAT"): "float32",
+    ("FLAC", "PCM_16"): "int16",
+    ("FLAC", "PCM_24"): "int32",
+}
+PROBLEMS = ("unreadable", "empty", "too short", "clipped")
+
+
+class AudioError(ValueError):
+    """A file that gives no usable sound.
+
+    Attributes:
+        path: the file.
+        problem: ``"unreadable"``, ``"empty"`` or ``"too short"``.
+        detail: what was found.
+    """
+
+    def __init__(self, path: str | os.PathLike, problem: str, detail: str) -> None:
+        super().__init__(f"{path}: {problem}: {detail}")
+        self.path, self.problem, self.detail = str(path), problem, detail
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """One file with a fault, for a report.
+
+    Attributes:
+        path: the file.
+        problem: one of ``PROBLEMS``.
+        detail: what was found.
+        dropped: whether the file was left out; clipped files are kept.
+    """
+
+    path: str
+    problem: str
+    detail: str
+    dropped: bool = True
+
+
+@functools.cache
+def tensorflow_io_works() -> bool:
+    """Whether tensorflow-io's native decoding and resampling can be called here."""
+    try:
+        import tensorflow_io as tfio
+
+        tfio.audio.resample(np.zeros(16, np.float32), 8000, 16000)
+    except (ImportError, NotImplementedError, AttributeError, RuntimeError):
+        return False
+    return True
+
+
+def read(
+    path: str | os.PathLike,
+    sample_rate: int = 16000,
+    *,
+    decoder: str = "auto",
+    min_seconds: float = 0.0,
+) -> np.ndarray:
+    """Reads a WAV, FLAC or OGG file, mixed to mono, at ``sample_rate``.
+
+    Args:
+        path: the file.
+        sample_rate: samples per second of the result.
+        decoder: ``"tensorflow-io"``, ``"soundfile"`` or ``"auto"`` (the first that works).
+        min_seconds: shorter files raise.
+
+    Returns:
+        float32 [samples] in [-1, 1].
+
+    Raises:
+        AudioError: the file cannot be read, holds no sound or is shorter than ``min_seconds``.
+        ValueError: an unknown decoder, or a sample rate that is not positive.
+    """
+    if decoder not in DECODERS:
+        raise ValueError(f"decoder={decoder!r}: must be one of {DECODERS}")
+    if sample_rate <= 0:
+        raise ValueError(f"sample_rate={sample_rate!r}: must be positive")
+    native = decoder == "tensorflow-io" or (decoder == "auto" and tensorflow_io_works())
+    audio = _read_tensorflow_io(path, sample_rate) if native else None
+    if audio is None:
+        audio = _read_soundfile(path, sample_rate)
+    if not np.isfinite(audio).all():
+        raise AudioError(path, "unreadable", "it holds values that are not finite")
+    if len(audio) == 0 or not audio.any():
+        detail = f"{len(audio)} samples, all of them zero" if len(audio) else "0 samples"
+        raise AudioError(path, "empty", detail)
+    seconds = len(audio) / sample_rate
+    if seconds < min_seconds:
+        raise AudioError(path, "too short", f"{seconds:.3f} s, at least {min_seconds:g} s wanted")
+    return audio
+
+
+def _read_soundfile(path: str | os.PathLike, sample_rate: int) -> np.ndarray:
+    import soundfile
+
+    try:
+        samples, rate = soundfile.read(os.fspath(path), dtype="float32", always_2d=True)
+    except (OSError, RuntimeError, TypeError, ValueError) as error:
+        raise AudioError(path, "unreadable", str(error)) from error
+    return resample(samples.mean(axis=1, dtype=np.float32), rate, sample_rate, "soundfile")
+
+
+def _read_tensorflow_io(path: str | os.PathLike, sample_rate: int) -> np.ndarray | None:
+    """None where tensorflow-io cannot read the file, so that soundfile may try.
+
+    Its stateless decoders are used: ``AudioIOTensor`` aborts the process when several threads
+    open files of different types. They do not tell the rate, so the header is read first.
+    """
+    import soundfile
+    import tensorflow as tf
+    import tensorflow_io as tfio
+
+    try:
+        header = soundfile.info(os.fspath(path))
+        encoding = (header.format.removesuffix("EX"), header.subtype)
+        content = Path(path).read_bytes()
+        if encoding == ("OGG", "VORBIS"):
+            samples = tfio.audio.decode_vorbis(content).numpy()
+        elif encoding in _NATIVE_TYPES:
+            decode = tfio.audio.decode_wav if encoding[0] == "WAV" else tfio.audio.decode_flac
+            samples = decode(content, dtype=tf.as_dtype(_NATIVE_TYPES[encoding])).numpy()
+        else:
+            return None
+    except (tf.errors.OpError, OSError, RuntimeError, TypeError, ValueError):
+        return None
+    if samples.size == 0:
+        return np.zeros(0, np.float32)
+    if samples.dtype == np.uint8:
+        samples = (samples.astype(np.float32) - 128.0) / 128.0
+    elif np.issubdtype(samples.dtype, np.integer):
+        samples = samples.astype(np.float32) / -float(np.iinfo(samples.dtype).min)
+    mono = samples.mean(axis=1, dtype=np.float32)
+    return resample(mono, header.samplerate, sample_rate, "tensorflow-io")
+
+
+def resample(audio: np.ndarray, from_rate: int, to_rate: int, decoder: str = "auto") -> np.ndarray:
+    """Changes the sample rate.
+
+    Args:
+        audio: float32 [samples].
+        from_rate: its samples per second.
+        to_rate: samples per second wanted.
+        decoder: as in :func:`read`.
+
+    Returns:
+        float32 [about samples * to_rate / from_rate]; the same array if the rates are equal.
+    """
+    if from_rate == to_rate or len(audio) == 0:
+        return audio
+    if decoder == "tensorflow-io" or (decoder == "auto" and tensorflow_io_works()):
+        import tensorflow_io as tfio
+
+        return np.asarray(tfio.audio.resample(audio, from_rate, to_rate), np.float32)
+    from scipy import signal
+
+    common = math.gcd(from_rate, to_rate)
+    return signal.resample_poly(audio, to_rate // common, from_rate // common).astype(np.float32)
+
+
+def clipped_share(audio: np.ndarray, level: float = 0.9995) -> float:
+    """The share of samples, 0..1, that sit at full scale next to one that does too.
+
+    A single sample at full scale is a peak; a run of them is clipping.
+    """
+    full = np.abs(audio) >= level
+    return float((full[1:] & full[:-1]).mean()) if len(audio) > 1 else 0.0
+
+
+def write(path: str | os.PathLike, audio: np.ndarray, sample_rate: int = 16000) -> None:
+    """Writes 16-bit mono sound; the extension picks the format. No partial file is ever seen.
+
+    Args:
+        path: ``.wav`` or ``.flac``.
+        audio: float [samples] in [-1, 1] (clipped there) or int16.
+        sample_rate: samples per second.
+
+    Raises:
+        ValueError: another extension.
+    """
+    import soundfile
+
+    path = Path(path)
+    kinds = {".wav": "WAV", ".flac": "FLAC"}
+    if path.suffix.lower() not in kinds:
+        raise ValueError(f"{path}: cannot write {path.suffix!r}; use one of {tuple(kinds)}")
+    if audio.dtype != np.int16:
+        audio = np.clip(np.rint(audio * 32768.0), -32768, 32767).astype(np.int16)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.")
+    os.close(handle)
+    try:
+        kind = kinds[path.suffix.lower()]
+        soundfile.write(temporary, audio, sample_rate, format=kind, subtype="PCM_16")
+        os.replace(temporary, path)
+    finally:
+        if os.path.exists(temporary):
+            os.unlink(temporary)

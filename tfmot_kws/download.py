@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Downloads that survive interruption, and safe unpacking. pooch checks the hash."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tarfile
+import tempfile
+from pathlib import Path
+
+SPEECH_COMMANDS_URL = "https://storage.googleapis.com/download.tensorflow.org/data/speech_commands_v0.02.tar.gz"
+SPEECH_COMMANDS_HASH = "sha256:af14739ee7dc311471de98f5f9d2c9191b18aedfe957f4a6ff791c709868ff58"
+
+
+class ResumingDownloader:
+    """A pooch downloader that keeps what has arrived and asks for the rest next time.
+
+    pooch itself starts over after an interruption. This one collects into ``part``, asks the
+    server for the missing bytes (HTTP ``Range``) and hands a complete file to pooch, which then
+    checks its hash. A server that ignores ``Range`` is read from the start.
+
+    Args:
+        part: the file that grows; kept after a failure, gone after success.
+        timeout: seconds without an answer after which the download fails.
+    """
+
+    def __init__(self, part: str | os.PathLike, timeout: float = 30.0) -> None:
+        self.part, self.timeout = Path(part), timeout
+
+    def __call__(self, url: str, output_file, pooch, check_only: bool = False) -> bool | None:
+        """Called by pooch; see ``pooch.HTTPDownloader``."""
+        import requests
+
+        if check_only:
+            answer = requests.head(url, timeout=self.timeout, allow_redirects=True)
+            return answer.status_code == 200
+        have = self.part.stat().st_size if self.part.exists() else 0
+        headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
+        with requests.get(url, headers=headers, stream=True, timeout=self.timeout) as answer:
+            complete = answer.headers.get("Content-Range") == f"bytes */{have}"
+            if not (answer.status_code == 416 and complete):
+                if answer.status_code == 416:  # what we have is not a beginning of what is there
+                    self.part.unlink()
+                answer.raise_for_status()
+                self._receive(answer, have if answer.status_code == 206 else 0)
+        if hasattr(output_file, "write"):
+            with self.part.open("rb") as stream:
+                shutil.copyfileobj(stream, output_file)
+            self.part.unlink()
+        else:
+            os.replace(self.part, output_file)
+        return None
+
+    def _receive(self, answer, offset: int) -> None:
+        import requests
+
+        expected = answer.headers.get("Content-Length")
+        with self.part.open("r+b" if offset else "wb") as stream:
+            stream.seek(offset)
+            for block in answer.iter_content(1 << 16):
+                stream.write(block)
+            got = stream.tell() - offset
+        if expected is not None and got != int(expected):
+            raise requests.ConnectionError(
+                f"{answer.url}: {got} of {expected} bytes arrived; call again to go on from there"
+            )
+
+
+def fetch(url: str, known_hash: str | None, folder: str | os.PathLike) -> Path:
+    """Downloads a file into ``folder`` unless it is there with the right hash.
+
+    Args:
+        url: where from.
+        known_hash: ``"sha256:..."`` or ``"md5:..."``; None checks nothing.
+        folder: made where missing.
+
+    Returns:
+        The path of the file.
+
+    Raises:
+        ValueError: the hash differs; nothing is kept then.
+        requests.RequestException: the transfer failed; call again to resume.
+    """
+    import pooch
+
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    name = url.rsplit("/", 1)[-1] or "download"
+    downloader = ResumingDownloader(folder / f"{name}.part")
+    return Path(pooch.retrieve(url, known_hash, fname=name, path=folder, downloader=downloader, progressbar=False))
+
+
+def unpack(archive: str | os.PathLike, folder: str | os.PathLike) -> Path:
+    """Unpacks a tar archive into a new folder; the folder appears complete or not at all.
+
+    Args:
+        archive: ``.tar``, ``.tar.gz``, ...
+        folder: must not exist; names that lead out of it are refused.
+
+    Returns:
+        ``folder``.
+
+    Raises:
+        ValueError: not a readable tar archive, or one with names that lead elsewhere.
+    """
+    folder = Path(folder)
+    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    try:
+        try:
+            with tarfile.open(archive) as stream:
+                stream.extractall(temporary, filter="data")
+        except (tarfile.TarError, EOFError, OSError) as error:
+            raise ValueError(f"{archive}: cannot be unpacked: {error}") from error
+        temporary.chmod(0o755)
+        os.replace(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return folder
