@@ -1,0 +1,1 @@
+"""C99 kernels, and the list of their sources."""

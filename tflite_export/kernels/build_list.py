@@ -1,0 +1,66 @@
+"""What the host library is made of. Standard library only: setup.py reads it before anything is installed.
+
+``python tflite_export/kernels/build_list.py`` builds the library in place for development.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import subprocess
+import tempfile
+
+PACKAGE = pathlib.Path(__file__).resolve().parent.parent
+
+KERNEL_SOURCES = (
+    "kernels/options.c",
+    "kernels/dispatch.c",
+    "kernels/dense_ref.c",
+    "kernels/depthwise_ref.c",
+    "kernels/elementwise_ref.c",
+    "kernels/pool_ref.c",
+)
+"""Portable C99, for any machine; paths from the package's folder."""
+
+SOURCES = (*KERNEL_SOURCES, "shims/tflite/delegate.c", "shims/tflm/registerer.c")
+"""Everything in the host library."""
+
+HEADERS = (
+    "kernels/packed_kernels.h",
+    "kernels/options.h",
+    "kernels/requantize.h",
+    "kernels/window.h",
+    "kernels/kernels.inc",
+    "kernels/dense_body.inc",
+    "shims/tflite/tflite_abi.h",
+)
+"""What the sources include: packed with a source distribution, and a reason to build again."""
+
+INCLUDE_DIRS = ()
+"""The sources find their headers next to themselves."""
+
+CFLAGS = ("-std=c99", "-O3", "-Wall", "-Wextra", "-fvisibility=default")
+LDFLAGS = ("-ldl",)
+OUTPUT = "_native.so"
+
+
+def command(output: str, compiler: str | None = None) -> list[str]:
+    """The compiler call that makes the shared library at ``output``."""
+    compiler = compiler or os.environ.get("CC") or "cc"
+    sources = [str(PACKAGE / s) for s in SOURCES]
+    return [compiler, "-shared", "-fPIC", *CFLAGS, "-o", output, *sources, *LDFLAGS]
+
+
+def build(folder: str | os.PathLike[str] = PACKAGE) -> pathlib.Path:
+    """Compiles the library into ``folder`` and returns its path. A half-written library never shows up there."""
+    target = pathlib.Path(folder) / OUTPUT
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
+        made = pathlib.Path(scratch) / OUTPUT
+        subprocess.run(command(str(made)), check=True)
+        made.replace(target)
+    return target
+
+
+if __name__ == "__main__":
+    print(build())

@@ -1,0 +1,316 @@
+/* Everything that is checked before a kernel runs. Whatever a file says, after kws_prepare() every index that a kernel
+ * computes lies inside its tensor. */
+#include "options.h"
+
+#include <string.h>
+
+/* Which fields a kind uses, and so which must be zero; and its inputs. */
+enum {
+  USES_CHANNELS = 1, /* outputs, inputs, gain_bytes, bias_bytes, bias_shift */
+  USES_WEIGHTS = 2,  /* bits, grid */
+  USES_SCALE = 4,    /* activation range, multiplier 0, shift, zero points */
+  USES_SECOND = 8,   /* zero point of input 1 */
+  USES_PAIR = 16,    /* multiplier 1 */
+  MAY_WINDOW = 32,
+  NEEDS_WINDOW = 64
+};
+
+static const struct {
+  const char* name;
+  int inputs, uses;
+} kinds[KWS_KIND_END] = {
+    {0, 0, 0},
+    {"TfmotKwsPackedDense", 3, USES_CHANNELS | USES_WEIGHTS | USES_SCALE | MAY_WINDOW},
+    {"TfmotKwsDepthwise", 3, USES_CHANNELS | USES_SCALE | MAY_WINDOW},
+    {"TfmotKwsLookup", 2, 0},
+    {"TfmotKwsSoftmax", 2, 0},
+    {"TfmotKwsAdd", 2, USES_SCALE | USES_SECOND | USES_PAIR},
+    {"TfmotKwsMultiply", 2, USES_SCALE | USES_SECOND},
+    {"TfmotKwsAveragePool", 1, USES_SCALE | MAY_WINDOW | NEEDS_WINDOW},
+    {"TfmotKwsMaxPool", 1, MAY_WINDOW | NEEDS_WINDOW},
+};
+
+#define CHECK(condition, text, is, should) \
+  do {                                     \
+    if (!(condition)) {                    \
+      error->message = (text);             \
+      error->found = (long)(is);           \
+      error->wanted = (long)(should);      \
+      return false;                        \
+    }                                      \
+  } while (0)
+
+const char* kws_op_name(int kind) { return kind > 0 && kind < KWS_KIND_END ? kinds[kind].name : NULL; }
+
+int kws_op_kind(const char* name) {
+  for (int kind = 1; name && kind < KWS_KIND_END; ++kind)
+    if (!strcmp(name, kinds[kind].name)) return kind;
+  return 0;
+}
+
+/* a * b, or 0 where that does not fit. */
+static size_t product(size_t a, size_t b) { return b && a > (size_t)-1 / b ? 0 : a * b; }
+
+size_t kws_packed_size(uint32_t outputs, uint32_t inputs, int bits) {
+  size_t bytes = 0;
+  if (!outputs || !inputs || bits < 1 || bits > 8) return 0;
+  for (int plane = 8; plane; plane /= 2) {
+    if (!(bits & plane)) continue;
+    const uint32_t rows = 8u / (unsigned)plane;
+    const size_t part = product((outputs - 1) / rows + 1, inputs);
+    if (!part || part > (size_t)-1 - bytes) return 0;
+    bytes += part;
+  }
+  return bytes;
+}
+
+size_t kws_channels_size(uint32_t outputs, int gain_bytes, int bias_bytes) {
+  return product(outputs, (size_t)(gain_bytes + bias_bytes));
+}
+
+static uint32_t read_u16(const uint8_t* p) { return p[0] | (uint32_t)p[1] << 8; }
+static uint32_t read_u32(const uint8_t* p) { return read_u16(p) | read_u16(p + 2) << 16; }
+
+static bool parse_window(kws_window* w, const uint8_t* p, kws_error* error) {
+  int32_t v[10];
+  for (int i = 0; i < 10; ++i) v[i] = (int32_t)read_u16(p + 2 * i);
+  for (int i = 0; i < 6; ++i) CHECK(v[i] >= 1, "options: window size, stride or dilation is zero", v[i], 1);
+  memcpy(w->size, v, sizeof w->size);
+  memcpy(w->stride, v + 2, sizeof w->stride);
+  memcpy(w->dilation, v + 4, sizeof w->dilation);
+  memcpy(w->padding, v + 6, sizeof w->padding);
+  return true;
+}
+
+bool kws_parse_options(kws_options* o, const uint8_t* p, size_t size, kws_error* error) {
+  memset(o, 0, sizeof *o);
+  CHECK(p && size >= 4, "options are missing or too short", size, KWS_OPTIONS_BYTES);
+  CHECK(p[0] == KWS_OPTIONS_VERSION, "options: unknown version; export again or update the ops", p[0],
+        KWS_OPTIONS_VERSION);
+  CHECK(p[1] > 0 && p[1] < KWS_KIND_END, "options: unknown kind of op; update the ops", p[1], KWS_KIND_END - 1);
+  CHECK(p[2] == KWS_MODE_STATIC, "options: unknown mode; update the ops", p[2], KWS_MODE_STATIC);
+  CHECK(p[3] == KWS_OPTIONS_BYTES && size == KWS_OPTIONS_BYTES, "options: wrong length", size, KWS_OPTIONS_BYTES);
+  const int uses = kinds[p[1]].uses;
+  o->kind = (kws_kind)p[1];
+  o->activation_min = (int8_t)p[4];
+  o->activation_max = (int8_t)p[5];
+  o->input_zero_point[0] = (int8_t)p[6];
+  o->input_zero_point[1] = (int8_t)p[7];
+  o->output_zero_point = (int8_t)p[8];
+  o->bits = p[9];
+  o->grid = p[10];
+  o->gain_bytes = p[11];
+  o->bias_bytes = p[12];
+  o->bias_shift = p[13];
+  o->shift = p[14];
+  o->has_window = p[15] == 1;
+  o->multiplier[0] = read_u32(p + 16);
+  o->multiplier[1] = read_u32(p + 20);
+  o->outputs = read_u32(p + 24);
+  o->inputs = read_u32(p + 28);
+  CHECK(p[15] <= 1, "options: window flag is neither 0 nor 1", p[15], 1);
+  for (int i = 32; i < KWS_OPTIONS_BYTES && !o->has_window; ++i)
+    CHECK(!p[i], "options: window fields without a window", p[i], 0);
+  CHECK(o->has_window ? uses & MAY_WINDOW : !(uses & NEEDS_WINDOW), "options: window flag does not suit the op",
+        o->has_window, !o->has_window);
+  if (o->has_window && !parse_window(&o->window, p + 32, error)) return false;
+
+  if (uses & USES_SCALE) {
+    const int most = uses & USES_CHANNELS ? 62 : 46;
+    CHECK(o->activation_min <= o->activation_max, "options: activation range is empty", o->activation_min,
+          o->activation_max);
+    CHECK(o->shift >= 1 && o->shift <= most, "options: shift out of range", o->shift, most);
+    CHECK(o->multiplier[0] < 1u << 31, "options: multiplier out of range", o->multiplier[0], 0x7FFFFFFF);
+  } else {
+    for (int i = 4; i <= 8; ++i) CHECK(!p[i], "options: unused field is not zero", p[i], 0);
+    CHECK(!o->shift && !o->multiplier[0], "options: unused field is not zero", o->shift, 0);
+  }
+  CHECK(uses & USES_SECOND || !p[7], "options: unused field is not zero", p[7], 0);
+  CHECK(uses & USES_PAIR ? o->multiplier[1] < 1u << 31 : !o->multiplier[1], "options: multiplier out of range",
+        o->multiplier[1], 0);
+  if (uses & USES_WEIGHTS) {
+    CHECK(o->bits >= 1 && o->bits <= 8, "options: bits out of 1..8", o->bits, 8);
+    CHECK(o->grid <= KWS_MID_TREAD, "options: unknown grid", o->grid, KWS_MID_TREAD);
+  } else {
+    CHECK(!o->bits && !o->grid, "options: unused field is not zero", o->bits, 0);
+  }
+  if (uses & USES_CHANNELS) {
+    CHECK(o->gain_bytes == 1 || o->gain_bytes == 2, "options: a gain has one or two bytes", o->gain_bytes, 2);
+    CHECK(o->bias_bytes == 1 || o->bias_bytes == 2, "options: a bias has one or two bytes", o->bias_bytes, 2);
+    CHECK(o->bias_shift <= 62, "options: bias_shift out of range", o->bias_shift, 62);
+    CHECK(o->outputs >= 1 && o->outputs <= 0x7FFFFFFF, "options: outputs out of range", o->outputs, 1);
+    CHECK(o->inputs >= 1 && o->inputs <= 0x7FFFFFFF, "options: inputs out of range", o->inputs, 1);
+  } else {
+    CHECK(!p[11] && !p[12] && !p[13] && !o->outputs && !o->inputs, "options: unused field is not zero", p[11], 0);
+  }
+  return true;
+}
+
+/* Checks that dims are positive, that no product overflows and that they fill exactly the bytes. */
+static bool check_activation(const kws_tensor* t, kws_error* error) {
+  size_t size = 1;
+  CHECK(t->type == KWS_INT8, "an input or output is not int8", t->type, KWS_INT8);
+  CHECK(t->rank >= 1 && t->rank <= KWS_MAX_RANK, "a tensor has too few or too many axes", t->rank, KWS_MAX_RANK);
+  for (int i = 0; i < t->rank; ++i) {
+    CHECK(t->dims[i] >= 1, "a tensor has an empty axis", t->dims[i], 1);
+    size = product(size, (size_t)t->dims[i]);
+    CHECK(size && size <= 0x7FFFFFFF, "a tensor is too large", i, 0x7FFFFFFF);
+  }
+  CHECK(t->bytes == size, "a tensor's bytes do not suit its shape", t->bytes, size);
+  return true;
+}
+
+static bool check_constant(const kws_tensor* t, int32_t type, size_t bytes, const char* what, kws_error* error) {
+  CHECK(bytes && t->bytes == bytes && t->type == type, what, t->bytes, bytes);
+  CHECK(t->data, "weights, channel parameters and tables must be constant", 0, 1);
+  return true;
+}
+
+/* Shape of a windowed op; also its picture. */
+static bool prepare_window(kws_op* op, const kws_tensor* x, uint32_t channels, kws_error* error) {
+  const kws_window* w = &op->options.window;
+  int32_t out[2];
+  CHECK(x->rank == 3 || x->rank == 4, "a window needs [batch, time, channels] or a picture", x->rank, 4);
+  const int32_t picture[2] = {x->dims[1], x->rank == 4 ? x->dims[2] : 1};
+  for (int axis = 0; axis < 2; ++axis) {
+    const int64_t extent = (int64_t)(w->size[axis] - 1) * w->dilation[axis] + 1;
+    const int64_t room = (int64_t)picture[axis] + w->padding[2 * axis] + w->padding[2 * axis + 1] - extent;
+    CHECK(room >= 0, "the window is larger than the padded picture", extent, extent + room);
+    const int64_t count = room / w->stride[axis] + 1;
+    CHECK(count <= 0x7FFFFFFF, "the output is too large", 0, 0);
+    out[axis] = (int32_t)count;
+  }
+  CHECK(x->rank == 4 || (w->size[1] == 1 && out[1] == 1), "a window over [time, channels] must be one wide", w->size[1],
+        1);
+  op->batch = x->dims[0];
+  op->height = picture[0];
+  op->width = picture[1];
+  op->out_height = out[0];
+  op->out_width = out[1];
+  op->dims[1] = out[0];
+  if (x->rank == 4) op->dims[2] = out[1];
+  op->dims[x->rank - 1] = (int32_t)channels;
+  return true;
+}
+
+static bool prepare_weighted(kws_op* op, const kws_call* call, kws_error* error) {
+  const kws_options* o = &op->options;
+  const kws_tensor* x = &call->inputs[0];
+  const kws_tensor* w = &call->inputs[1];
+  const bool dense = o->kind == KWS_PACKED_DENSE;
+  const size_t taps = o->has_window ? (size_t)o->window.size[0] * (size_t)o->window.size[1] : 1;
+  const size_t inputs = dense ? product(taps, (size_t)op->channels) : taps;
+  CHECK(inputs == o->inputs, "options: inputs do not suit the window and the input's channels", o->inputs, inputs);
+  if (dense) {
+    if (!check_constant(w, KWS_UINT8, kws_packed_size(o->outputs, o->inputs, o->bits),
+                        "packed weights are not uint8 or have the wrong size in bytes", error))
+      return false;
+  } else {
+    CHECK(o->outputs % (uint32_t)op->channels == 0, "outputs are no multiple of the input's channels", o->outputs,
+          op->channels);
+    if (!check_constant(w, KWS_INT8, product(o->inputs, o->outputs),
+                        "depthwise levels are not int8 or have the wrong size in bytes", error))
+      return false;
+  }
+  if (!check_constant(&call->inputs[2], KWS_UINT8, kws_channels_size(o->outputs, o->gain_bytes, o->bias_bytes),
+                      "channel parameters are not uint8 or have the wrong size in bytes", error))
+    return false;
+  op->weights = w->data;
+  op->channel_parameters = call->inputs[2].data;
+  if (o->has_window) return prepare_window(op, x, o->outputs, error);
+  op->dims[op->rank - 1] = (int32_t)o->outputs;
+  return true;
+}
+
+/* Shapes are aligned at the batch axis on the left and at the last axis on the right, as numpy would per sample. */
+static bool prepare_pair(kws_op* op, const kws_tensor* x, kws_error* error) {
+  const int rank = x[0].rank > x[1].rank ? x[0].rank : x[1].rank;
+  size_t step[2] = {1, 1};
+  op->rank = rank;
+  for (int i = rank - 1; i >= 0; --i) {
+    int32_t size[2];
+    for (int k = 0; k < 2; ++k) {
+      const int axis = i == 0 ? 0 : i - (rank - x[k].rank);
+      size[k] = i == 0 || axis >= 1 ? x[k].dims[axis] : 1;
+    }
+    CHECK(size[0] == size[1] || size[0] == 1 || size[1] == 1, "two shapes do not broadcast", size[0], size[1]);
+    op->dims[i] = size[0] > size[1] ? size[0] : size[1];
+    for (int k = 0; k < 2; ++k) {
+      op->stride[k][i] = size[k] == 1 ? 0 : step[k];
+      step[k] *= (size_t)size[k];
+    }
+  }
+  return true;
+}
+
+/* Keeps the mean's 64-bit numerator and denominator from overflowing, and so from dividing by zero. */
+static bool check_mean(const kws_options* o, kws_error* error) {
+  const uint64_t taps = (uint64_t)o->window.size[0] * (uint64_t)o->window.size[1]; /* below 2^32 */
+  const uint64_t limit = (uint64_t)1 << 62;
+  CHECK(taps <= limit >> (o->shift + 1), "average pool: window and shift are too large", o->shift, 46);
+  CHECK(!o->multiplier[0] || taps <= limit / 510 / o->multiplier[0], "average pool: multiplier is too large",
+        o->multiplier[0], 0);
+  return true;
+}
+
+bool kws_prepare(kws_op* op, const kws_call* call, kws_error* error) {
+  memset(op, 0, sizeof *op);
+  if (!kws_parse_options(&op->options, call->options, call->options_bytes, error)) return false;
+  const kws_options* o = &op->options;
+  const kws_tensor* x = call->inputs;
+  CHECK(o->kind == call->kind, "options belong to another op", o->kind, call->kind);
+  CHECK(call->input_count == kinds[o->kind].inputs, "wrong number of inputs", call->input_count, kinds[o->kind].inputs);
+  const int activations = o->kind == KWS_ADD || o->kind == KWS_MULTIPLY ? 2 : 1;
+  for (int i = 0; i < activations; ++i) {
+    if (!check_activation(&x[i], error)) return false;
+    op->x[i] = x[i].data;
+  }
+  op->rank = x[0].rank;
+  memcpy(op->dims, x[0].dims, sizeof(int32_t) * (size_t)op->rank);
+  op->channels = x[0].dims[op->rank - 1];
+  op->rows = x[0].bytes / (size_t)op->channels;
+  bool good = true;
+  switch (o->kind) {
+    case KWS_PACKED_DENSE:
+    case KWS_DEPTHWISE:
+      good = prepare_weighted(op, call, error);
+      break;
+    case KWS_LOOKUP:
+      good = check_constant(&x[1], KWS_INT8, 256, "the table is not int8 or has the wrong size in bytes", error);
+      op->weights = x[1].data;
+      break;
+    case KWS_SOFTMAX:
+      good = check_constant(&x[1], KWS_UINT8, 512, "the table is not uint8 or has the wrong size in bytes", error);
+      op->weights = x[1].data;
+      break;
+    case KWS_ADD:
+    case KWS_MULTIPLY:
+      good = prepare_pair(op, x, error);
+      break;
+    case KWS_AVERAGE_POOL:
+      good = check_mean(o, error) && prepare_window(op, x, (uint32_t)op->channels, error);
+      break;
+    default:
+      good = prepare_window(op, x, (uint32_t)op->channels, error);
+  }
+  if (!good) return false;
+  op->output_bytes = 1;
+  for (int i = 0; i < op->rank; ++i) {
+    op->output_bytes = product(op->output_bytes, (size_t)op->dims[i]);
+    CHECK(op->output_bytes && op->output_bytes <= 0x7FFFFFFF, "the output is too large", i, 0);
+  }
+  return true;
+}
+
+bool kws_invoke_kernel(const kws_kernel* kernel, const kws_call* call, const kws_tensor* y, kws_error* error) {
+  kws_op op;
+  if (!kws_prepare(&op, call, error)) return false;
+  CHECK(kernel->kind == op.options.kind, "the kernel is one of another op", kernel->kind, op.options.kind);
+  CHECK(y->type == KWS_INT8 && y->bytes == op.output_bytes, "the output is not int8 or has the wrong size in bytes",
+        y->bytes, op.output_bytes);
+  op.y = y->data;
+  CHECK(op.x[0] && op.y, "a tensor has no memory", 0, 1);
+  CHECK(op.x[1] || (op.options.kind != KWS_ADD && op.options.kind != KWS_MULTIPLY), "a tensor has no memory", 0, 1);
+  kernel->run(&op);
+  return true;
+}

@@ -1,0 +1,39 @@
+/* Options of all our custom ops: 52 bytes, little-endian, the same layout for every kind.
+ *
+ * Fields that a kind does not use must be zero. tflite_export/op_options.py is the twin.
+ *
+ *     offset type    field                     example: 4-bit dense 256 -> 128, ReLU
+ *     0      uint8   version                   01
+ *     1      uint8   kind (kws_kind)           01
+ *     2      uint8   mode                      00         0: int8 in and out, static quantization
+ *     3      uint8   length of all this        34         52
+ *     4      int8    activation_min            80         -128
+ *     5      int8    activation_max            7F         127
+ *     6      int8    zero point of input 0     FD         -3
+ *     7      int8    zero point of input 1     00
+ *     8      int8    zero point of the output  80         -128
+ *     9      uint8   bits of a weight          04
+ *     10     uint8   grid (kws_grid)           00         mid-rise
+ *     11     uint8   bytes of a gain           01
+ *     12     uint8   bytes of a bias           02
+ *     13     uint8   bias_shift                0C         12
+ *     14     uint8   shift                     20         32
+ *     15     uint8   1 where there is a window 00
+ *     16     uint32  multiplier 0              00 00 01 00
+ *     20     uint32  multiplier 1              00 00 00 00
+ *     24     uint32  outputs (channels)        80 00 00 00
+ *     28     uint32  inputs of one output      00 01 00 00
+ *     32     uint16  window size (height, width), stride, dilation, padding (top, bottom, left, right)
+ *     52
+ */
+#ifndef TFMOT_KWS_OPTIONS_H_
+#define TFMOT_KWS_OPTIONS_H_
+
+#include "packed_kernels.h"
+
+enum { KWS_OPTIONS_VERSION = 1, KWS_OPTIONS_BYTES = 52, KWS_MODE_STATIC = 0 };
+
+/* Decodes and checks the bytes alone. False: error says why. */
+bool kws_parse_options(kws_options* options, const uint8_t* bytes, size_t size, kws_error* error);
+
+#endif

@@ -1,0 +1,161 @@
+/* Integer kernels of a keyword spotter with 1..8-bit weights: parameters, sizes and byte layouts.
+ *
+ * Plain C99. Nothing here allocates memory, keeps state or knows a framework. A shim fills kws_tensor views, calls
+ * kws_prepare() once to have every size checked, and kws_invoke() for each run.
+ *
+ * WEIGHTS, by example
+ *
+ * A width of b bits is split into planes of 8, 4, 2 or 1 bits from the top: 3 = 2+1, 5 = 4+1, 6 = 4+2, 7 = 4+2+1.
+ * The first plane holds the high bits of the codes, the last one the low bits. In a plane of p bits, 8/p consecutive
+ * output rows form a group and share bytes: byte j holds the fields of those rows at input j, row r of the group in
+ * bits r*p .. r*p+p-1. Groups follow each other, then planes. Rows that the last group lacks are zero.
+ *
+ * 4 bits, outputs 3, inputs 2, codes {{1, 2}, {3, 4}, {5, 6}}:
+ *
+ *     group 0 (rows 0, 1)   31 42        byte 0 = code[0][0] | code[1][0] << 4
+ *     group 1 (row 2)       05 06
+ *
+ * 3 bits, outputs 3, inputs 2, codes {{1, 2}, {3, 4}, {5, 6}}: high two bits {{0, 1}, {1, 2}, {2, 3}}, low bits
+ * {{1, 0}, {1, 0}, {1, 0}}:
+ *
+ *     2-bit plane, group 0 (rows 0..3)   24 39   byte 0 = 0 | 1 << 2 | 2 << 4
+ *     1-bit plane, group 0 (rows 0..7)   07 00
+ *
+ * The integer weight of a code u is 2u - (2^b - 1) on the mid-rise grid and u - 2^(b-1) on the mid-tread grid.
+ *
+ * CHANNEL PARAMETERS, by example
+ *
+ * All gains, then all biases, each one or two bytes, two's complement, little-endian. Gains {1, -2} in one byte and
+ * biases {300, -1} in two:  01 FE 2C 01 FF FF
+ *
+ * The layout of the options is in options.h.
+ */
+#ifndef TFMOT_KWS_PACKED_KERNELS_H_
+#define TFMOT_KWS_PACKED_KERNELS_H_
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum { KWS_MAX_RANK = 6, KWS_MAX_INPUTS = 3 };
+
+/* Values are part of the file format. */
+typedef enum {
+  KWS_PACKED_DENSE = 1,
+  KWS_DEPTHWISE = 2,
+  KWS_LOOKUP = 3,
+  KWS_SOFTMAX = 4,
+  KWS_ADD = 5,
+  KWS_MULTIPLY = 6,
+  KWS_AVERAGE_POOL = 7,
+  KWS_MAX_POOL = 8,
+  KWS_KIND_END = 9
+} kws_kind;
+
+typedef enum { KWS_MID_RISE = 0, KWS_MID_TREAD = 1 } kws_grid;
+
+/* Element types, numbered as in the .tflite schema. */
+enum { KWS_UINT8 = 3, KWS_INT8 = 9 };
+
+/* Custom code of a kind ("TfmotKwsPackedDense"); NULL where there is none. */
+const char* kws_op_name(int kind);
+
+/* Kind of a custom code; 0 where it is none of ours. */
+int kws_op_kind(const char* name);
+
+/* Bytes of packed weights; 0 where a size is out of range or would overflow. */
+size_t kws_packed_size(uint32_t outputs, uint32_t inputs, int bits);
+
+/* Bytes of the channel parameters. */
+size_t kws_channels_size(uint32_t outputs, int gain_bytes, int bias_bytes);
+
+/* Window over (height, width); padding is top, bottom, left, right. */
+typedef struct {
+  int32_t size[2], stride[2], dilation[2], padding[4];
+} kws_window;
+
+/* The options of one op, decoded; options.h has the bytes. */
+typedef struct {
+  kws_kind kind;
+  int activation_min, activation_max;
+  int input_zero_point[2], output_zero_point;
+  int bits, grid, gain_bytes, bias_bytes, bias_shift, shift;
+  uint32_t multiplier[2];
+  uint32_t outputs, inputs;
+  bool has_window;
+  kws_window window;
+} kws_options;
+
+/* A tensor as a framework holds it. data may be NULL in kws_prepare() where it is not allocated yet. */
+typedef struct {
+  int32_t type;        /* KWS_INT8, KWS_UINT8 or anything else */
+  int32_t rank;        /* with the batch axis */
+  const int32_t* dims; /* [rank] */
+  size_t bytes;        /* what may be read or written at data */
+  void* data;
+} kws_tensor;
+
+/* One call of one op. Inputs: x and then, by kind, weights and channel parameters, a table, or a second x. */
+typedef struct {
+  kws_kind kind;
+  const uint8_t* options;
+  size_t options_bytes;
+  int input_count;
+  kws_tensor inputs[KWS_MAX_INPUTS];
+} kws_call;
+
+/* What a kernel needs. Every size in it was checked against the tensors. */
+typedef struct {
+  kws_options options;
+  int32_t rank, dims[KWS_MAX_RANK]; /* shape of the output */
+  size_t output_bytes;
+  int32_t channels;             /* last axis of the first input */
+  size_t rows;                  /* product of its other axes */
+  int32_t batch, height, width; /* picture of a windowed op; a [time, channels] picture is one wide */
+  int32_t out_height, out_width;
+  size_t stride[2][KWS_MAX_RANK]; /* of both inputs of add and multiply, 0 along a broadcast axis */
+  const int8_t* x[2];
+  const uint8_t* weights; /* packed codes; int8 levels [taps, outputs]; a table */
+  const uint8_t* channel_parameters;
+  int8_t* y;
+} kws_op;
+
+/* Why something was refused, and the two numbers that do not agree. */
+typedef struct {
+  const char* message;
+  long found, wanted;
+} kws_error;
+
+/* Checks options and tensors and fills op, its output shape included. False: error says why. */
+bool kws_prepare(kws_op* op, const kws_call* call, kws_error* error);
+
+/* kws_prepare(), a check of the output tensor, and the fastest kernel there is. */
+bool kws_invoke(const kws_call* call, const kws_tensor* output, kws_error* error);
+
+typedef void (*kws_kernel_fn)(const kws_op* op);
+
+/* One compiled kernel; later ones of the same kind are faster. Tests and benchmarks go through all of them. */
+typedef struct {
+  kws_kind kind;
+  const char* name;
+  kws_kernel_fn run;
+} kws_kernel;
+
+extern const kws_kernel kws_kernels[];
+extern const size_t kws_kernel_count;
+
+/* kws_invoke() with a kernel of the caller's choice. */
+bool kws_invoke_kernel(const kws_kernel* kernel, const kws_call* call, const kws_tensor* output, kws_error* error);
+
+#define KWS_KERNEL(kind, function) void function(const kws_op* op);
+#include "kernels.inc"
+#undef KWS_KERNEL
+
+#ifdef __cplusplus
+}
+#endif
+#endif

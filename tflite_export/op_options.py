@@ -1,0 +1,155 @@
+"""Options of our custom ops: a fixed, versioned byte layout.
+
+``kernels/options.h`` shows it byte by byte; this is its twin. Fields that a kind of op does not use are zero, so that
+a later version may give them a meaning.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import struct
+
+from tflite_export import ir
+
+VERSION = 1
+MODE_STATIC = 0
+"""int8 in and out, quantized with constants. The only mode so far."""
+
+_LAYOUT = struct.Struct("<4B5b7BIIII10H")
+LENGTH = _LAYOUT.size
+assert LENGTH == 52
+
+GRIDS: tuple[ir.Grid, ...] = ("mid-rise", "mid-tread")
+
+
+class OptionsError(ValueError):
+    """Options bytes that are not ours, or not of this version."""
+
+
+class Kind(enum.IntEnum):
+    """Kinds of custom ops; the numbers are part of the format."""
+
+    PACKED_DENSE = 1
+    DEPTHWISE = 2
+    LOOKUP = 3
+    SOFTMAX = 4
+    ADD = 5
+    MULTIPLY = 6
+    AVERAGE_POOL = 7
+    MAX_POOL = 8
+
+
+CUSTOM_CODES: dict[Kind, str] = {
+    Kind.PACKED_DENSE: "TfmotKwsPackedDense",
+    Kind.DEPTHWISE: "TfmotKwsDepthwise",
+    Kind.LOOKUP: "TfmotKwsLookup",
+    Kind.SOFTMAX: "TfmotKwsSoftmax",
+    Kind.ADD: "TfmotKwsAdd",
+    Kind.MULTIPLY: "TfmotKwsMultiply",
+    Kind.AVERAGE_POOL: "TfmotKwsAveragePool",
+    Kind.MAX_POOL: "TfmotKwsMaxPool",
+}
+KINDS: dict[str, Kind] = {code: kind for kind, code in CUSTOM_CODES.items()}
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Fields in the order of the layout. ``grid`` is an index into GRIDS; ``inputs`` are those of one output."""
+
+    kind: Kind
+    activation_min: int = 0
+    activation_max: int = 0
+    input_zero_points: tuple[int, int] = (0, 0)
+    output_zero_point: int = 0
+    bits: int = 0
+    grid: int = 0
+    gain_bytes: int = 0
+    bias_bytes: int = 0
+    bias_shift: int = 0
+    shift: int = 0
+    multipliers: tuple[int, int] = (0, 0)
+    outputs: int = 0
+    inputs: int = 0
+    window: ir.Window | None = None
+
+
+def encode(options: Options) -> bytes:
+    """52 bytes; raises OptionsError where a field does not fit its place."""
+    w = options.window
+    window = (*w.size, *w.stride, *w.dilation, *w.padding) if w else (0,) * 10
+    try:
+        return _LAYOUT.pack(
+            VERSION,
+            options.kind,
+            MODE_STATIC,
+            LENGTH,
+            options.activation_min,
+            options.activation_max,
+            *options.input_zero_points,
+            options.output_zero_point,
+            options.bits,
+            options.grid,
+            options.gain_bytes,
+            options.bias_bytes,
+            options.bias_shift,
+            options.shift,
+            int(w is not None),
+            *options.multipliers,
+            options.outputs,
+            options.inputs,
+            *window,
+        )
+    except struct.error as error:
+        raise OptionsError(f"{options.kind.name}: a field does not fit the layout ({error}): {options}") from None
+
+
+def decode(data: bytes) -> Options:
+    """The inverse of ``encode``; raises OptionsError that says what is unknown or out of place.
+
+    Whether the values suit each other and the tensors is for the reader and for ``kernels/options.c`` to say.
+    """
+    if len(data) < 4:
+        raise OptionsError(f"options need {LENGTH} bytes, found {len(data)}; the file is damaged")
+    version, kind, mode, length = data[:4]
+    if version != VERSION:
+        raise OptionsError(f"options of version {version}, but this package reads {VERSION}; use a matching release")
+    if kind not in Kind._value2member_map_:
+        raise OptionsError(f"unknown kind of op {kind} (known: 1..{max(Kind)}); use a newer release")
+    if mode != MODE_STATIC:
+        raise OptionsError(f"{Kind(kind).name}: unknown mode {mode} (known: {MODE_STATIC}); use a newer release")
+    if length != LENGTH or len(data) != LENGTH:
+        raise OptionsError(
+            f"{Kind(kind).name}: options say {length} bytes, have {len(data)}, should have {LENGTH}; the file is damaged"
+        )
+    (*_, low, high, z0, z1, z, bits, grid, gain_bytes, bias_bytes, bias_shift, shift, has_window) = _LAYOUT.unpack(
+        data
+    )[:16]
+    m0, m1, outputs, inputs, *places = _LAYOUT.unpack(data)[16:]
+    if has_window > 1 or (not has_window and any(places)) or grid >= len(GRIDS):
+        raise OptionsError(
+            f"{Kind(kind).name}: window flag {has_window} or grid {grid} is unknown; the file is damaged"
+        )
+    window = None
+    if has_window:
+        try:
+            window = ir.Window(tuple(places[0:2]), tuple(places[2:4]), tuple(places[4:6]), tuple(places[6:10]))
+        except ir.GraphError as error:
+            raise OptionsError(f"{Kind(kind).name}: {error}; the file is damaged") from None
+    return Options(
+        Kind(kind),
+        low,
+        high,
+        (z0, z1),
+        z,
+        bits,
+        grid,
+        gain_bytes,
+        bias_bytes,
+        bias_shift,
+        shift,
+        (m0, m1),
+        outputs,
+        inputs,
+        window,
+    )
