@@ -1,0 +1,75 @@
+# make demo [DATA=folder]   trains, exports and checks a small keyword spotter; the report goes to runs/demo
+# make test                 makes the environment and runs the tests; PYTEST_ARGS="-k ir" narrows them
+# make test-tf221           the tests marked tf221, in a second environment with TensorFlow 2.21
+# make lint / make format   checks / rewrites the layout of Python and C
+# make wheel                a wheel in dist/
+#
+# PYTHON=python3.12 picks the interpreter; EXTRAS= the optional parts. "synthetic" is GPL-3: leave it out with
+# EXTRAS=runtimes,test,dev.
+
+SHELL := /bin/bash
+VENV := .venv
+VENV_TF221 := .venv-tf221
+EXTRAS ?= synthetic,runtimes,test,dev
+PYTEST_ARGS ?= -n 2 --dist loadfile
+OUT ?= runs/demo
+NATIVE := tflite_export/_native.so
+C_SOURCES := $(shell find tflite_export/kernels tflite_export/shims -type f 2>/dev/null)
+PACKAGING := setup.py pyproject.toml Makefile
+
+# A name on the PATH may be a version manager's stub for a Python that is not active: only one that runs counts.
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.10; do \
+	if $$p --version >/dev/null 2>&1; then echo $$p; exit; fi; done; echo python3)
+
+.PHONY: demo test test-tf221 lint format wheel native clean check-python
+
+demo: $(VENV)/installed $(NATIVE)
+	$(VENV)/bin/tfmot-kws demo --out $(OUT) $(if $(DATA),--data "$(DATA)")
+
+test: $(VENV)/installed $(NATIVE)
+	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
+
+test-tf221: $(VENV_TF221)/installed $(NATIVE)
+	$(VENV_TF221)/bin/python -m pytest -m tf221 $(PYTEST_ARGS)
+
+native: $(NATIVE)
+
+# make_environment: folder, constraints, extras. The stamp is written last, so that a broken install is tried again.
+define make_environment
+	@$(PYTHON) scripts/check_python.py
+	rm -f $(1)/installed
+	test -x $(1)/bin/python || $(PYTHON) -m venv $(1)
+	$(1)/bin/python -m pip install -q --disable-pip-version-check -c $(2) setuptools -e ".[$(3)]"
+	touch $(1)/installed
+endef
+
+$(VENV)/installed: $(PACKAGING) constraints.txt
+	$(call make_environment,$(VENV),constraints.txt,$(EXTRAS))
+
+$(VENV_TF221)/installed: $(PACKAGING) constraints-tf221.txt
+	$(call make_environment,$(VENV_TF221),constraints-tf221.txt,runtimes,test)
+
+# Installing builds the library too; this is for C sources that changed since.
+$(NATIVE): $(C_SOURCES) setup.py | $(VENV)/installed
+	$(VENV)/bin/python setup.py -q build_ext --inplace
+
+lint: $(VENV)/installed
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	find tflite_export examples tests \( -name '*.[ch]' -o -name '*.cc' \) -print0 2>/dev/null \
+		| xargs -0 -r $(VENV)/bin/clang-format --dry-run --Werror
+
+format: $(VENV)/installed
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+	find tflite_export examples tests \( -name '*.[ch]' -o -name '*.cc' \) -print0 2>/dev/null \
+		| xargs -0 -r $(VENV)/bin/clang-format -i
+
+wheel: $(VENV)/installed
+	$(VENV)/bin/python -m pip wheel -q --no-deps --wheel-dir dist .
+
+check-python:
+	@$(PYTHON) scripts/check_python.py
+
+clean:
+	rm -rf $(VENV) $(VENV_TF221) build dist *.egg-info $(NATIVE)

@@ -1,0 +1,91 @@
+"""What all tests share: a quiet TensorFlow, seeds, hypothesis profiles and optional tools."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import pathlib
+import random
+import shutil
+import sys
+import types
+import zlib
+from collections.abc import Callable
+
+import hypothesis
+import numpy as np
+import pytest
+
+# Before anything imports TensorFlow or matplotlib.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+CI = os.environ.get("CI") == "true"
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+
+hypothesis.settings.register_profile("ci", derandomize=True, deadline=None, print_blob=True)
+hypothesis.settings.register_profile("dev", deadline=None)
+hypothesis.settings.load_profile("ci" if CI else "dev")
+
+
+def _missing(message: str) -> None:
+    """Skips the test, or fails it where CI=true: there a missing tool is a broken set-up."""
+    if CI:
+        pytest.fail(message + " (CI=true: optional tools are required)", pytrace=False)
+    pytest.skip(message)
+
+
+def debian_packages() -> dict[str, str]:
+    """Tool -> the Debian packages that bring it, as scripts/debian_tools.txt lists them."""
+    lines = (ROOT / "scripts" / "debian_tools.txt").read_text().splitlines()
+    return dict(line.split(maxsplit=1) for line in lines if line and not line.startswith("#"))
+
+
+@pytest.fixture(scope="session")
+def require_tool() -> Callable[[str], str]:
+    """``require_tool("qemu-aarch64")`` is the program's path; a missing one skips the test, or fails it in CI."""
+
+    def find(name: str) -> str:
+        path = shutil.which(name) or shutil.which(name, path=str(pathlib.Path(sys.executable).parent))
+        if path is None:
+            _missing(f"{name} is not installed; get it with: apt-get install {debian_packages().get(name, name)}")
+        return str(path)
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def require_module() -> Callable[[str], types.ModuleType]:
+    """``require_module("tflite_micro")`` is the module; a missing one skips the test, or fails it in CI."""
+
+    def find(name: str) -> types.ModuleType:
+        try:
+            return importlib.import_module(name)
+        except ImportError as error:
+            _missing(f"{name} cannot be imported ({error})")
+            raise
+
+    return find
+
+
+@pytest.fixture
+def seed(request: pytest.FixtureRequest) -> int:
+    """A number that belongs to this test: the same in every run, in any order and on any worker."""
+    return zlib.crc32(request.node.nodeid.encode())
+
+
+@pytest.fixture
+def rng(seed: int) -> np.random.Generator:
+    """A generator seeded for this test."""
+    return np.random.default_rng(seed)
+
+
+@pytest.fixture(autouse=True)
+def _seeded(seed: int) -> None:
+    """Seeds the global generators, so that no test depends on which ran before it."""
+    random.seed(seed)
+    np.random.seed(seed)
+    if "tensorflow" in sys.modules:  # never imported just for this
+        sys.modules["tensorflow"].random.set_seed(seed)
