@@ -238,12 +238,18 @@ class Depthwise:
 
 @dataclasses.dataclass(frozen=True)
 class Lookup:
-    """Any function of one value: ``y = table[q + 128]``; table int8 [256]."""
+    """Any function of one value: ``y = table[q + 128]``; table int8 [256].
+
+    ``function`` (a name such as "relu" or "tanh") and its ``alpha`` say what the table was made of, for exports that
+    have no table op; "linear" is a change of quantization, "" is unknown.
+    """
 
     name: str
     input: str
     output: str
     table: np.ndarray
+    function: str = ""
+    alpha: float = 0.0
 
     def __post_init__(self) -> None:
         _require(self.table.shape == (256,) and self.table.dtype == np.int8, self.name, "table must be int8 [256]")

@@ -1,0 +1,399 @@
+"""Layers that ``quantize_apply`` puts in the place of dense and convolution layers and of batch normalization.
+
+Each stands for one op of the exported graph: a kernel, the batch normalization after it and a ReLU, one rounding at
+the end. Tensors between quantized layers travel as a pair (steps, scale): whole numbers and what one of them is worth.
+In stage 1 nothing but weights is quantized, steps are the real values and scale is 1.
+
+Stage 2 computes the device's integers (``integer_math``) in the forward pass and the gradients of the real-valued
+layer in the backward pass.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import tensorflow as tf
+
+from tfmot_kws import integer_math
+from tfmot_kws.keras import keras
+from tfmot_kws.layer_bits import LayerBits
+from tfmot_kws.output_grid import OutputGrid, quantize_vector, stage_variable, tracked_variable
+from tfmot_kws.quantizers import (
+    codes,
+    grid_constants,
+    initial_theta,
+    levels,
+    place_on_grid,
+    round_through,
+)
+
+ACTIVATIONS = ("linear", "relu", "relu6")
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerIntegers:
+    """What the device needs of a layer: numpy integers, by the very functions that training runs.
+
+    codes: uint8 in the kernel's shape (None for a plain affine map); gain, bias: int16 [outputs].
+    """
+
+    codes: np.ndarray | None
+    gain: np.ndarray
+    bias: np.ndarray
+    multiplier: int
+    bias_shift: int
+    shift: int
+    steps_min: int
+    steps_max: int
+
+
+class QuantizedAffine(keras.layers.Layer):
+    """Per-channel gain and bias of the last axis, batch normalization, ReLU; base of the layers with a kernel.
+
+    As it stands it is the quantized form of a BatchNormalization that has no layer to fold into.
+
+    Args:
+      bits: widths (``LayerBits`` or its dict).
+      batch_norm: config of the folded BatchNormalization (epsilon, momentum, center, scale), or None.
+      use_bias: whether the original layer had one.
+      activation: "linear", "relu" or "relu6".
+    """
+
+    def __init__(self, bits=None, batch_norm=None, use_bias=False, activation="linear", **kwargs):
+        super().__init__(**{**kwargs, "dtype": "float32"})
+        self.bits = bits if isinstance(bits, LayerBits) else LayerBits(**(bits or {}))
+        self.batch_norm = dict(batch_norm) if batch_norm else None
+        self.use_bias = use_bias
+        if activation not in ACTIVATIONS:
+            raise ValueError(f"layer {self.name!r}: activation must be one of {ACTIVATIONS}, found {activation!r}")
+        self.activation = activation
+
+    def get_config(self):
+        """Constructor arguments."""
+        own = {
+            "bits": dataclasses.asdict(self.bits),
+            "batch_norm": self.batch_norm,
+            "use_bias": self.use_bias,
+            "activation": self.activation,
+        }
+        return {**super().get_config(), **own}
+
+    def build(self, input_shape):
+        """Makes the variables; ``input_shape`` is [shape of the values, shape of the scale]."""
+        shape = tuple(input_shape[0])
+        channels = self._build_kernel(shape)
+        self.stage = stage_variable(self)
+        self.bias = self._vector("bias", channels, "zeros") if self.use_bias else None
+        if self.batch_norm is not None:
+            self.gamma = self._vector("gamma", channels, "ones", self.batch_norm.get("scale", True))
+            self.beta = self._vector("beta", channels, "zeros", self.batch_norm.get("center", True))
+            self.moving_mean = tracked_variable(self, "moving_mean", (channels,), 0.0)
+            self.moving_variance = tracked_variable(self, "moving_variance", (channels,), 1.0)
+        self.output_grid = OutputGrid(self, self.bits.activation_bits)
+        super().build(input_shape)
+
+    def _vector(self, name, size, initializer, trainable=True):
+        return self.add_weight(name=name, shape=(size,), initializer=initializer, trainable=trainable)
+
+    def _build_kernel(self, shape) -> int:
+        return shape[-1]
+
+    def _accumulate(self, steps):
+        """Accumulators of integer steps with integer weight levels."""
+        return steps
+
+    def _unit(self):
+        """Real value of one accumulator step per channel, for inputs of scale 1."""
+        return tf.constant(1.0)
+
+    def call(self, inputs, training=None):
+        """(steps, scale) -> (steps, scale)."""
+        steps, in_scale = inputs
+        training = keras.backend.learning_phase() if training is None else training
+        acc = self._accumulate(steps)
+        second = self.stage > 1.5
+        gain, bias = self._gain_and_bias(acc, in_scale, training, second)
+        grid = self.output_grid.grid(tf.size(acc[0]))
+        gain_steps, bias_steps, unit, multiplier, f, shift = self._integers(gain, bias, grid.scale)
+        bias_unit = tf.cast(tf.cast(grid.scale, tf.float64) * integer_math.exp2(f - shift), tf.float32)
+        gain = tf.where(second, gain_steps * unit, gain)
+        bias = tf.where(second, bias_steps * tf.stop_gradient(bias_unit), bias)
+        real = acc * gain + bias
+        exact = integer_math.requantize(
+            *(tf.stop_gradient(v) for v in (acc, gain_steps, bias_steps)), multiplier, f, shift
+        )
+        low, high = self._limits(grid)
+        placed = place_on_grid(real, exact, grid.scale, low, high)
+        activated = self._activate(real)
+        if training is not False and training is not None:
+            self._track(activated, training)
+        return [tf.where(second, placed, activated), tf.where(second, grid.scale, 1.0)]
+
+    def _track(self, y, training):
+        stage = tf.where(tf.cast(training, tf.bool), self.stage, 2.0)
+        self.output_grid.track(tf.stop_gradient(y), stage)
+
+    def _activate(self, x):
+        if self.activation == "linear":
+            return x
+        return tf.nn.relu(x) if self.activation == "relu" else tf.nn.relu6(x)
+
+    def _limits(self, grid):
+        if self.activation == "linear":
+            return grid.low, grid.high
+        high = grid.high
+        if self.activation == "relu6":
+            high = tf.minimum(high, tf.stop_gradient(tf.floor(6.0 / grid.scale + 0.5)))
+        return tf.maximum(grid.low, 0.0), high
+
+    def _gain_and_bias(self, acc, in_scale, training, second):
+        """Real gain and bias per channel with the batch normalization folded in."""
+        unit = self._unit() * in_scale
+        bias = self.bias if self.bias is not None else tf.zeros(())
+        if self.batch_norm is None:
+            return unit * tf.ones((acc.shape[-1],)), bias * tf.ones((acc.shape[-1],))
+        mean, variance = tf.convert_to_tensor(self.moving_mean), tf.convert_to_tensor(self.moving_variance)
+        if training is not False and training is not None:
+            first = tf.logical_and(tf.cast(training, tf.bool), tf.logical_not(second))
+            acc_mean, acc_variance = tf.nn.moments(acc, axes=list(range(acc.shape.rank - 1)))
+            batch_mean, batch_variance = acc_mean * unit + bias, acc_variance * unit**2
+            rate = tf.cast(first, tf.float32) * (1.0 - self.batch_norm.get("momentum", 0.99))
+            self.moving_mean.assign_add(rate * tf.stop_gradient(batch_mean - mean))
+            self.moving_variance.assign_add(rate * tf.stop_gradient(batch_variance - variance))
+            mean, variance = tf.where(first, batch_mean, mean), tf.where(first, batch_variance, variance)
+        factor = self.gamma * tf.math.rsqrt(variance + self.batch_norm.get("epsilon", 1e-3))
+        return unit * factor, (bias - mean) * factor + self.beta
+
+    def _integers(self, gain, bias, out_scale):
+        """Whole-number gain and bias (float tensors with gradients), the gain's unit, multiplier, bias shift, shift."""
+        gain_steps, unit = quantize_vector(gain, self.bits.gain_bits)
+        scale = tf.stop_gradient(tf.cast(out_scale, tf.float64))
+        multiplier, shift = integer_math.fixed_point(tf.cast(unit, tf.float64) / scale)
+        largest = tf.stop_gradient(tf.reduce_max(tf.abs(bias)))
+        f = integer_math.bias_shift(largest, scale, shift, self.bits.bias_bits)
+        bias_unit = tf.cast(scale * integer_math.exp2(f - shift), tf.float32)
+        limit = 2.0 ** (self.bits.bias_bits - 1) - 1
+        return gain_steps, round_through(bias / bias_unit, -limit, limit), unit, multiplier, f, shift
+
+    def _codes(self) -> np.ndarray | None:
+        return None
+
+    def integers(self, in_scale: float) -> LayerIntegers:
+        """The device's integers for an input of that scale."""
+        channels = int(self._channels())
+        gain, bias = self._gain_and_bias(tf.zeros((1, channels)), tf.constant(in_scale), False, tf.constant(True))
+        grid = self.output_grid.grid()
+        low, high = self._limits(grid)
+        gain_steps, bias_steps, _, multiplier, f, shift = self._integers(gain, bias, grid.scale)
+        return LayerIntegers(
+            codes=self._codes(),
+            gain=gain_steps.numpy().astype(np.int16),
+            bias=bias_steps.numpy().astype(np.int16),
+            multiplier=int(multiplier.numpy()),
+            bias_shift=int(f.numpy()),
+            shift=int(shift.numpy()),
+            steps_min=int(low.numpy()),
+            steps_max=int(high.numpy()),
+        )
+
+    def _channels(self) -> int:
+        return self.moving_mean.shape[0]
+
+    def compute_output_shape(self, input_shape):
+        """[shape of the values, ()]."""
+        return [tuple(input_shape[0]), ()]
+
+    def load_float_batch_norm(self, source: keras.layers.Layer) -> None:
+        """Copies the folded BatchNormalization's variables."""
+        for name in ("gamma", "beta", "moving_mean", "moving_variance"):
+            value = getattr(source, name, None)
+            if value is not None:
+                getattr(self, name).assign(value)
+
+
+class QuantizedKernel(QuantizedAffine):
+    """Base of the layers with a kernel trained through tanh; subclasses say what is multiplied with what."""
+
+    def __init__(self, kernel_regularizer=None, **kwargs):
+        super().__init__(**kwargs)
+        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
+
+    def get_config(self):
+        """Constructor arguments."""
+        return {**super().get_config(), "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer)}
+
+    def _kernel_shape(self, input_shape) -> tuple[int, ...]:
+        raise TypeError(f"{type(self).__name__} has no kernel of its own")
+
+    def _build_kernel(self, shape) -> int:
+        kernel_shape = self._kernel_shape(shape)
+        channels = int(np.prod(kernel_shape[self._output_axes() :]))
+        self.kernel = self.add_weight(
+            name="kernel",
+            shape=kernel_shape,
+            initializer="glorot_uniform",
+            regularizer=self.kernel_regularizer,
+            trainable=True,
+        )
+        self.gain = self._vector("gain", channels, "ones")
+        # Glorot's standard deviation times 2: a fresh kernel fills the codes about evenly.
+        self.theta_scale = self._vector("theta_scale", channels, keras.initializers.Constant(8.0), trainable=False)
+        return channels
+
+    def _output_axes(self) -> int:
+        """First kernel axis that counts outputs."""
+        return -1
+
+    def _broadcast(self, vector):
+        axes = self._output_axes()
+        return tf.reshape(vector, self.kernel.shape[axes:])
+
+    def _theta(self):
+        return self.kernel * self._broadcast(self.theta_scale)
+
+    def _levels(self):
+        return levels(self._theta(), self.bits.bits, self.bits.grid)
+
+    def _unit(self):
+        return self.gain * (grid_constants(self.bits.bits, self.bits.grid)[2] / self.theta_scale)
+
+    def _codes(self):
+        return codes(self._theta(), self.bits.bits, self.bits.grid).numpy().astype(np.uint8)
+
+    def _channels(self):
+        return self.gain.shape[0]
+
+    def load_float_kernel(self, weight: np.ndarray, bias: np.ndarray | None) -> None:
+        """Starts from trained float weights of the original layer."""
+        flat = np.asarray(weight).reshape(-1, self._channels())
+        if self._output_axes() == -2:  # depthwise: [height, width, channels, multiplier]
+            flat = np.asarray(weight).reshape(int(np.prod(weight.shape[:-2])), -1)
+        kernel, gain, theta_scale = initial_theta(flat, self.bits.bits, self.bits.grid)
+        self.kernel.assign(kernel.reshape(self.kernel.shape))
+        self.gain.assign(gain)
+        self.theta_scale.assign(theta_scale)
+        if bias is not None:
+            self.bias.assign(bias)
+
+
+class QuantizedDense(QuantizedKernel):
+    """Dense over the last axis."""
+
+    def __init__(self, units, **kwargs):
+        super().__init__(**kwargs)
+        self.units = units
+
+    def get_config(self):
+        """Constructor arguments."""
+        return {**super().get_config(), "units": self.units}
+
+    def _kernel_shape(self, input_shape):
+        return (input_shape[-1], self.units)
+
+    def _accumulate(self, steps):
+        if steps.shape.rank == 2:
+            return tf.matmul(steps, self._levels())
+        flat = tf.matmul(tf.reshape(steps, (-1, steps.shape[-1])), self._levels())
+        out = tf.reshape(flat, tf.concat([tf.shape(steps)[:-1], [self.units]], 0))
+        return tf.ensure_shape(out, (*steps.shape[:-1], self.units))
+
+    def compute_output_shape(self, input_shape):
+        """[shape of the values, ()]."""
+        return [(*tuple(input_shape[0])[:-1], self.units), ()]
+
+
+class QuantizedConv(QuantizedKernel):
+    """Conv1D and Conv2D: the rank is the length of ``kernel_size``.
+
+    Args:
+      padding: "valid", "same" or "causal" (one axis only).
+    """
+
+    def __init__(self, filters, kernel_size, strides, padding, dilation_rate, **kwargs):
+        super().__init__(**kwargs)
+        self.filters = filters
+        self.kernel_size, self.strides = tuple(kernel_size), tuple(strides)
+        self.dilation_rate, self.padding = tuple(dilation_rate), padding
+
+    def get_config(self):
+        """Constructor arguments."""
+        names = ("filters", "kernel_size", "strides", "padding", "dilation_rate")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+
+    def _kernel_shape(self, input_shape):
+        return (*self.kernel_size, input_shape[-1], self.filters)
+
+    def _padded(self, steps):
+        if self.padding != "causal":
+            return steps, self.padding.upper()
+        return tf.pad(steps, [[0, 0], [(self.kernel_size[0] - 1) * self.dilation_rate[0], 0], [0, 0]]), "VALID"
+
+    def _accumulate(self, steps):
+        steps, padding = self._padded(steps)
+        return tf.nn.convolution(
+            steps, self._levels(), strides=self.strides, padding=padding, dilations=self.dilation_rate
+        )
+
+    def explicit_padding(self, lengths: tuple[int, ...]) -> list[tuple[int, int]]:
+        """(before, after) of each axis for an input of those lengths; the rule of TensorFlow's "SAME"."""
+        pads = []
+        for n, k, s, d in zip(lengths, self.kernel_size, self.strides, self.dilation_rate):
+            reach = (k - 1) * d
+            if self.padding == "same":
+                total = max((-(-n // s) - 1) * s + reach + 1 - n, 0)
+                pads.append((total // 2, total - total // 2))
+            else:
+                pads.append((reach, 0) if self.padding == "causal" else (0, 0))
+        return pads
+
+    def compute_output_shape(self, input_shape):
+        """[shape of the values, ()]."""
+        shape = tuple(input_shape[0])
+        spatial = []
+        for n, k, s, d in zip(shape[1:-1], self.kernel_size, self.strides, self.dilation_rate):
+            reach = (k - 1) * d if self.padding == "valid" else 0
+            spatial.append(None if n is None else -(-(n - reach) // s))
+        return [(shape[0], *spatial, self._channels_out(shape)), ()]
+
+    def _channels_out(self, shape) -> int:
+        return self.filters
+
+
+class QuantizedDepthwise(QuantizedConv):
+    """DepthwiseConv1D and DepthwiseConv2D; weights always fit int8."""
+
+    def __init__(self, depth_multiplier=1, **kwargs):
+        super().__init__(filters=0, **kwargs)
+        if self.bits.bits == 8 and self.bits.grid == "mid-rise":
+            raise ValueError(f"layer {self.name!r}: depthwise weights of 8 bits need grid='mid-tread' (or 'auto')")
+        self.depth_multiplier = depth_multiplier
+
+    def get_config(self):
+        """Constructor arguments."""
+        config = {**super().get_config(), "depth_multiplier": self.depth_multiplier}
+        del config["filters"]
+        return config
+
+    def _kernel_shape(self, input_shape):
+        return (*self.kernel_size, input_shape[-1], self.depth_multiplier)
+
+    def _output_axes(self):
+        return -2
+
+    def _channels_out(self, shape):
+        return shape[-1] * self.depth_multiplier
+
+    def _accumulate(self, steps):
+        steps, padding = self._padded(steps)
+        kernel = self._levels()
+        if len(self.kernel_size) == 2:
+            return _depthwise(steps, kernel, self.strides, padding, self.dilation_rate)
+        # One axis is a picture one column wide; TensorFlow wants equal strides, which a width of one does not feel.
+        strides, dilation = self.strides * 2, (self.dilation_rate[0], 1)
+        out = _depthwise(steps[:, :, None, :], kernel[:, None], strides, padding, dilation)
+        return out[:, :, 0, :]
+
+
+def _depthwise(x, kernel, strides, padding, dilations):
+    return tf.nn.depthwise_conv2d(x, kernel, (1, *strides, 1), padding, dilations=dilations)
