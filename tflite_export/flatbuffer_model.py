@@ -42,7 +42,7 @@ def schema() -> ModuleType:
 
 
 class ModelBuilder:
-    """Collects one subgraph and packs it. Shapes are without the batch axis for activations, as they are for constants."""
+    """Collects one subgraph and packs it."""
 
     def __init__(self, name: str, description: str) -> None:
         s = schema()

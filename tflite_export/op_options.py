@@ -120,7 +120,7 @@ def decode(data: bytes) -> Options:
         raise OptionsError(f"{Kind(kind).name}: unknown mode {mode} (known: {MODE_STATIC}); use a newer release")
     if length != LENGTH or len(data) != LENGTH:
         raise OptionsError(
-            f"{Kind(kind).name}: options say {length} bytes, have {len(data)}, should have {LENGTH}; the file is damaged"
+            f"{Kind(kind).name}: options say {length} bytes, have {len(data)}, wanted {LENGTH}; the file is damaged"
         )
     (*_, low, high, z0, z1, z, bits, grid, gain_bytes, bias_bytes, bias_shift, shift, has_window) = _LAYOUT.unpack(
         data

@@ -1,0 +1,217 @@
+"""Writes an integer graph as a .tflite file with packed weights.
+
+Arithmetic runs in our custom ops, which give the same bits in every interpreter. Ops that only move data, and the
+maximum, are stock ones, which are exact everywhere.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from tflite_export import ir, packing
+from tflite_export.flatbuffer_model import ModelBuilder, schema
+from tflite_export.op_options import CUSTOM_CODES, GRIDS, Kind, Options, encode
+
+DESCRIPTION = "tflite_export {version} packed"
+MAX_RANK = 6
+"""Axes that our ops take, with the batch axis."""
+
+
+class WriteError(ValueError):
+    """A graph that cannot be written; the message names the op."""
+
+
+def write(graph: ir.Graph, ops: str = "packed") -> bytes:
+    """The graph as the bytes of a .tflite file; the same graph makes the same bytes.
+
+    ops: "packed" for custom ops; "builtin" hands over to ``builtin_writer.write``.
+    Raises WriteError or ValueError where a graph or a choice of ops is not supported.
+    """
+    if ops == "builtin":
+        from tflite_export import builtin_writer
+
+        return builtin_writer.write(graph)
+    if ops != "packed":
+        raise ValueError(f"ops must be 'packed' or 'builtin', found {ops!r}")
+    from tflite_export import __version__
+
+    return _Writer(graph, DESCRIPTION.format(version=__version__)).write()
+
+
+def channel_parameters(requantization: ir.Requantization) -> tuple[np.ndarray, int, int]:
+    """Gains then biases as uint8 [bytes], and the bytes of one gain and of one bias (1 or 2)."""
+    parts, widths = [], []
+    for values in (requantization.gain, requantization.bias):
+        small = bool(values.min() >= -128 and values.max() <= 127)
+        parts.append(values.astype("<i1" if small else "<i2").tobytes())
+        widths.append(1 if small else 2)
+    return np.frombuffer(b"".join(parts), np.uint8), widths[0], widths[1]
+
+
+def pool_padding(window: ir.Window, shape: tuple[int, ...]) -> str | None:
+    """ "VALID" or "SAME" where a stock pool over [height, width, channels] does what the window says; else None."""
+    if len(shape) != 3 or window.dilation != (1, 1):
+        return None
+    if window.padding == (0, 0, 0, 0):
+        return "VALID"
+    for axis in range(2):
+        length, size, stride = shape[axis], window.size[axis], window.stride[axis]
+        total = max(0, (-(-length // stride) - 1) * stride + size - length)
+        if window.padding[2 * axis : 2 * axis + 2] != (total // 2, total - total // 2):
+            return None
+    return "SAME"
+
+
+class _Writer:
+    def __init__(self, graph: ir.Graph, description: str) -> None:
+        self.graph = graph
+        self.builder = ModelBuilder(graph.name, description)
+        self.indices: dict[str, int] = {}
+
+    def write(self) -> bytes:
+        graph = self.graph
+        used = [*graph.inputs, *(op.output for op in graph.ops)]
+        for name in used:
+            tensor = graph.tensors[name]
+            if len(tensor.shape) + 1 > MAX_RANK:
+                raise WriteError(f"tensor {name!r}: at most {MAX_RANK - 1} axes and the batch, found {tensor.shape}")
+            self.indices[name] = self.builder.add_activation(name, tensor.shape, tensor.quantization)
+        for number, op in enumerate(graph.ops):
+            self.add(op, number)
+        return self.builder.finish(
+            {name: self.indices[name] for name in graph.inputs}, {name: self.indices[name] for name in graph.outputs}
+        )
+
+    def zero_point(self, name: str) -> int:
+        return self.graph.tensors[name].quantization.zero_point
+
+    def add(self, op: ir.Op, number: int) -> None:
+        if isinstance(op, (ir.PackedDense, ir.Depthwise)):
+            self.add_weighted(op, number)
+        elif isinstance(op, ir.Lookup):
+            self.add_custom(op, Options(Kind.LOOKUP), self.builder.add_constant(f"t{number}", op.table))
+        elif isinstance(op, ir.Softmax):
+            table = np.frombuffer(op.table.astype("<u2").tobytes(), np.uint8)
+            self.add_custom(op, Options(Kind.SOFTMAX), self.builder.add_constant(f"t{number}", table))
+        elif isinstance(op, (ir.Add, ir.Multiply)):
+            self.add_pair(op)
+        elif isinstance(op, ir.AveragePool):
+            self.add_average(op)
+        else:
+            self.add_stock(op, number)
+
+    def add_custom(self, op: ir.Op, options: Options, *constants: int) -> None:
+        inputs = [self.indices[name] for name in ir.op_inputs(op)]
+        self.builder.add_custom(
+            CUSTOM_CODES[options.kind], [*inputs, *constants], [self.indices[op.output]], encode(options)
+        )
+
+    def add_weighted(self, op: ir.PackedDense | ir.Depthwise, number: int) -> None:
+        rq = op.requantization
+        channels, gain_bytes, bias_bytes = channel_parameters(rq)
+        options = Options(
+            Kind.DEPTHWISE,
+            activation_min=rq.activation_min,
+            activation_max=rq.activation_max,
+            input_zero_points=(self.zero_point(op.input), 0),
+            output_zero_point=self.zero_point(op.output),
+            gain_bytes=gain_bytes,
+            bias_bytes=bias_bytes,
+            bias_shift=rq.bias_shift,
+            shift=rq.shift,
+            multipliers=(rq.multiplier, 0),
+            window=op.window,
+        )
+        if isinstance(op, ir.PackedDense):
+            outputs, inputs = op.weights.codes.shape
+            data = np.frombuffer(packing.pack(op.weights), np.uint8)
+            bits, grid = op.weights.bits, GRIDS.index(op.weights.grid)
+            options = dataclasses.replace(options, kind=Kind.PACKED_DENSE, bits=bits, grid=grid)
+        else:
+            inputs, outputs = op.levels.shape
+            data = op.levels
+        options = dataclasses.replace(options, outputs=outputs, inputs=inputs)
+        weights = self.builder.add_constant(f"w{number}", data)
+        self.add_custom(op, options, weights, self.builder.add_constant(f"c{number}", channels))
+
+    def add_pair(self, op: ir.Add | ir.Multiply) -> None:
+        add = isinstance(op, ir.Add)
+        self.add_custom(
+            op,
+            Options(
+                Kind.ADD if add else Kind.MULTIPLY,
+                activation_min=op.activation_min,
+                activation_max=op.activation_max,
+                input_zero_points=(self.zero_point(op.inputs[0]), self.zero_point(op.inputs[1])),
+                output_zero_point=self.zero_point(op.output),
+                shift=op.shift,
+                multipliers=op.multipliers if add else (op.multiplier, 0),
+            ),
+        )
+
+    def add_average(self, op: ir.AveragePool) -> None:
+        self.add_custom(
+            op,
+            Options(
+                Kind.AVERAGE_POOL,
+                activation_min=ir.INT8_MIN,
+                activation_max=ir.INT8_MAX,
+                input_zero_points=(self.zero_point(op.input), 0),
+                output_zero_point=self.zero_point(op.output),
+                shift=op.shift,
+                multipliers=(op.multiplier, 0),
+                window=op.window,
+            ),
+        )
+
+    def add_stock(self, op: ir.Op, number: int) -> None:
+        s, builder = schema(), self.builder
+        x = [self.indices[name] for name in ir.op_inputs(op)]
+        y = [self.indices[op.output]]
+        shape = self.graph.tensors[ir.op_inputs(op)[0]].shape
+        out_shape = self.graph.tensors[op.output].shape
+
+        def constant(values: object) -> int:
+            return builder.add_constant(f"p{number}", np.asarray(values, np.int32))
+
+        if isinstance(op, ir.MaxPool):
+            padding = pool_padding(op.window, shape)
+            if padding is None:
+                self.add_custom(op, Options(Kind.MAX_POOL, window=op.window))
+                return
+            options = s.Pool2DOptionsT()
+            options.padding = getattr(s.Padding, padding)
+            options.filterHeight, options.filterWidth = op.window.size
+            options.strideH, options.strideW = op.window.stride
+            builder.add_builtin("MAX_POOL_2D", x, y, options, version=2)
+        elif isinstance(op, ir.Concatenate):
+            options = s.ConcatenationOptionsT()
+            options.axis = op.axis + 1
+            builder.add_builtin("CONCATENATION", x, y, options, version=2)
+        elif isinstance(op, ir.Reshape):
+            options = s.ReshapeOptionsT()
+            options.newShape = [-1, *out_shape]
+            builder.add_builtin("RESHAPE", [*x, constant([-1, *out_shape])], y, options)
+        elif isinstance(op, ir.Transpose):
+            permutation = constant([0, *(p + 1 for p in op.permutation)])
+            builder.add_builtin("TRANSPOSE", [*x, permutation], y, s.TransposeOptionsT(), version=2)
+        elif isinstance(op, ir.Pad):
+            builder.add_builtin("PAD", [*x, constant([(0, 0), *op.padding])], y, s.PadOptionsT(), version=2)
+        else:
+            self.add_slice(op, number, x, y, shape)
+
+    def add_slice(self, op: ir.Slice, number: int, x: list[int], y: list[int], shape: tuple[int, ...]) -> None:
+        places = range(shape[0])[op.begin : op.end : op.stride]
+        options = schema().StridedSliceOptionsT()
+        free = ((1 << (len(shape) + 1)) - 1) & ~0b10  # every axis but time is taken whole
+        options.beginMask, options.endMask = free, free
+        if places.step < 0 and places.stop < 0:
+            options.endMask |= 0b10
+        rest = len(shape) - 1
+        parts = []
+        for letter, value, fill in (("b", places.start, 0), ("e", max(places.stop, 0), 0), ("s", places.step, 1)):
+            values = np.array([fill, value, *[fill] * rest], np.int32)
+            parts.append(self.builder.add_constant(f"{letter}{number}", values))
+        self.builder.add_builtin("STRIDED_SLICE", [*x, *parts], y, options, version=2)
