@@ -11,6 +11,7 @@ SHELL := /bin/bash
 VENV := .venv
 VENV_TF221 := .venv-tf221
 EXTRAS ?= synthetic,runtimes,test,dev
+EXTRAS_TF221 := runtimes,test
 PYTEST_ARGS ?= -n 2 --dist loadfile
 OUT ?= runs/demo
 NATIVE := tflite_export/_native.so
@@ -47,7 +48,7 @@ $(VENV)/installed: $(PACKAGING) constraints.txt
 	$(call make_environment,$(VENV),constraints.txt,$(EXTRAS))
 
 $(VENV_TF221)/installed: $(PACKAGING) constraints-tf221.txt
-	$(call make_environment,$(VENV_TF221),constraints-tf221.txt,runtimes,test)
+	$(call make_environment,$(VENV_TF221),constraints-tf221.txt,$(EXTRAS_TF221))
 
 # Installing builds the library too; this is for C sources that changed since.
 $(NATIVE): $(C_SOURCES) setup.py | $(VENV)/installed
