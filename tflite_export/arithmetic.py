@@ -30,9 +30,10 @@ def requantize(acc: np.ndarray, rq: ir.Requantization, zero_point: int) -> np.nd
 
 
 def rounded_mean(total: np.ndarray, count: np.ndarray, multiplier: int, shift: int) -> np.ndarray:
-    """``floor(total * multiplier / (count * 2^shift) + 1/2)``, exact."""
-    numerator = 2 * total.astype(np.int64) * multiplier + (count.astype(np.int64) << np.int64(shift))
-    return numerator // (count.astype(np.int64) << np.int64(shift + 1))
+    """``floor(total * multiplier / (count * 2^shift) + 1/2)``, exact; the mean of nothing is zero."""
+    count = np.maximum(count.astype(np.int64), 1)
+    numerator = 2 * total.astype(np.int64) * multiplier + (count << np.int64(shift))
+    return numerator // (count << np.int64(shift + 1))
 
 
 def softmax(q: np.ndarray, table: np.ndarray) -> np.ndarray:

@@ -459,6 +459,9 @@ class Graph:
             _require(1 <= op.shift <= MAX_SHIFT - 16, op.name, f"shift out of 1..{MAX_SHIFT - 16}: {op.shift}")
             ms = op.multipliers if isinstance(op, Add) else (op.multiplier,)
             _require(all(0 <= m < 1 << 31 for m in ms), op.name, f"multiplier out of 0..2^31-1: {ms}")
+        if isinstance(op, AveragePool):
+            most = max(510 * op.window.taps * op.multiplier, op.window.taps << (op.shift + 1))
+            _require(most <= 1 << 62, op.name, "the 64-bit mean could overflow; the window or the shift is too large")
 
     def _output_shape(self, op: Op, x: list[Tensor], y: Tensor) -> tuple[int, ...]:
         shape = x[0].shape

@@ -1,0 +1,204 @@
+"""Integer graphs for the export tests, and the C kernels called directly."""
+
+from __future__ import annotations
+
+import ctypes
+import dataclasses
+
+import numpy as np
+
+from tflite_export import flatbuffer_reader, ir, native, reference, tflite_writer
+from tflite_export.op_options import KINDS
+
+ALL_INT8 = np.arange(-128, 128).astype(np.int8)
+
+
+def quantization(rng: np.random.Generator) -> ir.Quantization:
+    """Zero points at the ends of the range more often than by chance."""
+    zero_point = int(rng.choice([-128, -3, 0, 127, int(rng.integers(-128, 128))]))
+    return ir.Quantization(2.0 ** -int(rng.integers(0, 12)), zero_point)
+
+
+def requantization(rng: np.random.Generator, outputs: int, bound: int) -> ir.Requantization:
+    """Constants that spread accumulators up to ``bound`` over the int8 range and past both ends."""
+    wide = rng.integers(0, 2, 2)
+    gain = rng.integers(-32768 if wide[0] else -128, 32768 if wide[0] else 128, outputs).astype(np.int16)
+    bias = rng.integers(-32768 if wide[1] else -128, 32768 if wide[1] else 128, outputs).astype(np.int16)
+    multiplier = int(rng.integers(1, 1 << int(rng.integers(1, 31))))
+    most = max(1, int(np.abs(gain.astype(np.int64)).max())) * multiplier
+    while bound * most >= 1 << 61:
+        multiplier, most = multiplier >> 4, max(1, most >> 4)
+    spread = max(1, int(bound * most / max(1.0, np.sqrt(bound))) >> int(rng.integers(0, 3)))
+    shift = int(np.clip(int(spread).bit_length() - 7, 1, 61))
+    bias_shift = int(np.clip(shift + 7 - int(np.abs(bias.astype(np.int64)).max()).bit_length(), 0, 45))
+    low, high = sorted(int(v) for v in rng.choice([-128, 127, int(rng.integers(-128, 128))], 2, replace=False))
+    return ir.Requantization(gain, bias, multiplier, bias_shift, shift, low, high)
+
+
+def weights(rng: np.random.Generator, outputs: int, inputs: int, bits: int, grid: ir.Grid) -> ir.Weights:
+    low = 0 if grid == "mid-rise" else 1
+    return ir.Weights(rng.integers(low, 1 << bits, (outputs, inputs)).astype(np.uint8), bits, grid)
+
+
+def single(rng: np.random.Generator, op: ir.Op, *shapes: tuple[int, ...], keep: bool = False) -> ir.Graph:
+    """A graph of one op whose inputs are called x0, x1, ... and whose output is y; its output shape is worked out."""
+    same = quantization(rng)
+    tensors = {
+        f"x{i}": ir.Tensor(f"x{i}", shape, same if keep else quantization(rng)) for i, shape in enumerate(shapes)
+    }
+    fixed = ir.Quantization(1 / 256, -128) if isinstance(op, ir.Softmax) else same if keep else quantization(rng)
+    shape = ir.Graph._output_shape(_NoGraph(), op, list(tensors.values()), None)  # type: ignore[arg-type]
+    tensors["y"] = ir.Tensor("y", shape, fixed)
+    return ir.Graph(tensors, (op,), tuple(f"x{i}" for i in range(len(shapes))), ("y",))
+
+
+class _NoGraph:
+    """Lets the shape rules run before there is a graph."""
+
+    def _weighted_shape(self, op: ir.PackedDense | ir.Depthwise, x: ir.Tensor) -> tuple[int, ...]:
+        outputs = len(op.requantization.gain)
+        if op.window:
+            return ir.windowed_shape(x.shape, op.window, outputs, op.name)
+        return (*x.shape[:-1], outputs)
+
+
+def dense(
+    rng: np.random.Generator,
+    shape: tuple[int, ...],
+    outputs: int,
+    bits: int,
+    grid: ir.Grid = "mid-rise",
+    window: ir.Window | None = None,
+) -> ir.Graph:
+    inputs = shape[-1] * (window.taps if window else 1)
+    w = weights(rng, outputs, inputs, bits, grid)
+    bound = int(np.abs(w.levels).sum(axis=1).max()) * 255
+    return single(rng, ir.PackedDense("dense", "x0", "y", w, requantization(rng, outputs, bound), window), shape)
+
+
+def depthwise(
+    rng: np.random.Generator, shape: tuple[int, ...], multiple: int = 1, window: ir.Window | None = None
+) -> ir.Graph:
+    outputs = shape[-1] * multiple
+    levels = rng.integers(-128, 128, (window.taps if window else 1, outputs)).astype(np.int8)
+    bound = int(np.abs(levels.astype(np.int64)).sum(axis=0).max()) * 255
+    rq = requantization(rng, outputs, max(1, bound))
+    return single(rng, ir.Depthwise("depthwise", "x0", "y", levels, rq, window), shape)
+
+
+def softmax_table(scale: float) -> np.ndarray:
+    return np.floor(2**15 * np.exp(-scale * np.arange(256)) + 0.5).astype(np.uint16)
+
+
+def feeds(rng: np.random.Generator, graph: ir.Graph, batch: int) -> dict[str, np.ndarray]:
+    """Random inputs with many at the ends of the range."""
+    out = {}
+    for name in graph.inputs:
+        x = rng.integers(-128, 128, (batch, *graph.tensors[name].shape)).astype(np.int8)
+        ends = rng.choice(np.array([-128, 127], np.int8), x.shape)
+        out[name] = np.where(rng.random(x.shape) < 0.1, ends, x)
+    return out
+
+
+class CTensor(ctypes.Structure):
+    _fields_ = [
+        ("type", ctypes.c_int32),
+        ("rank", ctypes.c_int32),
+        ("dims", ctypes.POINTER(ctypes.c_int32)),
+        ("bytes", ctypes.c_size_t),
+        ("data", ctypes.c_void_p),
+    ]
+
+
+class CCall(ctypes.Structure):
+    _fields_ = [
+        ("kind", ctypes.c_int),
+        ("options", ctypes.c_char_p),
+        ("options_bytes", ctypes.c_size_t),
+        ("input_count", ctypes.c_int),
+        ("inputs", CTensor * 3),
+    ]
+
+
+class CError(ctypes.Structure):
+    _fields_ = [("message", ctypes.c_char_p), ("found", ctypes.c_long), ("wanted", ctypes.c_long)]
+
+
+class CKernel(ctypes.Structure):
+    _fields_ = [("kind", ctypes.c_int), ("name", ctypes.c_char_p), ("run", ctypes.c_void_p)]
+
+
+class Refused(Exception):
+    """What a kernel says of a call that it does not take."""
+
+
+def kernels(kind: int) -> list[CKernel]:
+    """Every compiled kernel of a kind."""
+    library = native.load()
+    count = ctypes.c_size_t.in_dll(library, "kws_kernel_count").value
+    return [k for k in (CKernel * count).in_dll(library, "kws_kernels") if k.kind == kind]
+
+
+@dataclasses.dataclass
+class Call:
+    """One call of a kernel, taken from a written file; tests change its parts to make it lie."""
+
+    kind: int
+    options: bytes
+    inputs: list[tuple[int, tuple[int, ...], np.ndarray]]
+    output_shape: tuple[int, ...]
+
+    def run(self, kernel: CKernel | None = None) -> np.ndarray:
+        """The output, or Refused. Guard bytes around the output must stay as they were."""
+        library = native.load()
+        library.kws_invoke.restype = library.kws_invoke_kernel.restype = ctypes.c_bool
+        keep = []
+
+        def tensor(kind: int, shape: tuple[int, ...], data: np.ndarray) -> CTensor:
+            dims = (ctypes.c_int32 * max(1, len(shape)))(*shape)
+            keep.append((dims, data))
+            return CTensor(kind, len(shape), dims, data.nbytes, data.ctypes.data)
+
+        call = CCall(self.kind, self.options, len(self.options), len(self.inputs))
+        for i, (kind, shape, data) in enumerate(self.inputs[:3]):
+            call.inputs[i] = tensor(kind, shape, data)
+        size = int(np.prod(self.output_shape))
+        guarded = np.full(size + 32, 85, np.int8)
+        output = tensor(9, self.output_shape, guarded[16 : 16 + size])
+        error = CError()
+        if kernel is None:
+            good = library.kws_invoke(ctypes.byref(call), ctypes.byref(output), ctypes.byref(error))
+        else:
+            good = library.kws_invoke_kernel(
+                ctypes.byref(kernel), ctypes.byref(call), ctypes.byref(output), ctypes.byref(error)
+            )
+        assert (guarded[:16] == 85).all() and (guarded[16 + size :] == 85).all(), "wrote outside the output"
+        if not good:
+            raise Refused(error.message.decode())
+        return guarded[16 : 16 + size].reshape(self.output_shape)
+
+
+def call_of(graph: ir.Graph, values: dict[str, np.ndarray]) -> Call:
+    """The call that an interpreter would make for a graph of one custom op."""
+    model = flatbuffer_reader.parse(tflite_writer.write(graph))
+    (op,) = model.operators
+    batch = len(values[graph.inputs[0]])
+    inputs = []
+    for index in op.inputs:
+        t = model.tensors[index]
+        if t.data is None:
+            inputs.append((t.type, (batch, *t.shape[1:]), np.ascontiguousarray(values[t.name])))
+        else:
+            inputs.append((t.type, t.shape, np.frombuffer(t.data, np.uint8)))
+    return Call(int(KINDS[op.name]), op.custom_options, inputs, (batch, *graph.tensors["y"].shape))
+
+
+def check_kernels(graph: ir.Graph, values: dict[str, np.ndarray]) -> np.ndarray:
+    """Asserts that every compiled kernel gives the bits of the reference; returns them."""
+    expected = reference.run(graph, values)["y"]
+    call = call_of(graph, values)
+    found = kernels(call.kind)
+    assert found
+    for kernel in found:
+        np.testing.assert_array_equal(call.run(kernel), expected, err_msg=kernel.name.decode())
+    return expected
