@@ -189,6 +189,9 @@ def extract(config: FrontendConfig, audio: np.ndarray) -> np.ndarray:
         audio = audio.astype(np.float32) / 32768.0
     elif not np.issubdtype(audio.dtype, np.floating):
         raise ValueError(f"audio: expected float in [-1, 1) or int16, got {audio.dtype}")
+    if audio.size == 0 or audio.shape[-1] < config.window:
+        frames = config.num_frames(audio.shape[-1])
+        return np.zeros((*audio.shape[:-1], frames, config.mel_bins), np.float32)
     return tf_frontend(config)(audio.astype(np.float32)).numpy()
 
 

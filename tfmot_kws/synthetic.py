@@ -326,9 +326,9 @@ def _mix(
     first = int(rng.integers(length - len(spoken) + 1))
     clean = np.zeros(length, np.float32)
     clean[first : first + len(spoken)] = spoken
-    if len(spoken) and rng.random() < 0.3:
+    if len(spoken) and rng.random() < 0.2:
         clean = augment.reverberate(clean, augment.room(rng, rng.uniform(0.1, 0.5), _RATE))
-    noise, snr_db = _noise(length, babble, rng), rng.uniform(-6.0, 15.0)
+    noise, snr_db = _noise(length, babble, rng), rng.uniform(8.0, 30.0)
     if len(spoken):
         sound = augment.add_noise(clean, noise, snr_db)
     else:
