@@ -202,3 +202,109 @@ def check_kernels(graph: ir.Graph, values: dict[str, np.ndarray]) -> np.ndarray:
     for kernel in found:
         np.testing.assert_array_equal(call.run(kernel), expected, err_msg=kernel.name.decode())
     return expected
+
+
+class Maker:
+    """Builds a graph op by op; every method returns the name of its output."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self.rng, self.ops, self.inputs = rng, [], []
+        self.tensors: dict[str, ir.Tensor] = {}
+
+    def input(self, *shape: int) -> str:
+        name = f"in{len(self.inputs)}"
+        self.tensors[name] = ir.Tensor(name, shape, quantization(self.rng))
+        self.inputs.append(name)
+        return name
+
+    def _add(self, op_type: type, inputs: tuple[str, ...], keep: bool = False, **fields: object) -> str:
+        name = f"{op_type.__name__.lower()}_{len(self.ops)}"
+        source = {"inputs": inputs} if "inputs" in op_type.__dataclass_fields__ else {"input": inputs[0]}
+        op = op_type(name=name, output=name, **source, **fields)
+        q = self.tensors[inputs[0]].quantization if keep else quantization(self.rng)
+        if op_type is ir.Softmax:
+            q = ir.Quantization(1 / 256, -128)
+        shape = fields.get("shape")
+        if shape is None:
+            shape = ir.Graph._output_shape(_NoGraph(), op, [self.tensors[i] for i in inputs], None)
+        self.tensors[name] = ir.Tensor(name, tuple(shape), q)
+        self.ops.append(op)
+        return name
+
+    def dense(
+        self, x: str, outputs: int, bits: int, grid: ir.Grid = "mid-rise", window: ir.Window | None = None
+    ) -> str:
+        inputs = self.tensors[x].shape[-1] * (window.taps if window else 1)
+        w = weights(self.rng, outputs, inputs, bits, grid)
+        rq = requantization(self.rng, outputs, int(np.abs(w.levels).sum(axis=1).max()) * 255)
+        return self._add(ir.PackedDense, (x,), weights=w, requantization=rq, window=window)
+
+    def depthwise(self, x: str, multiple: int = 1, window: ir.Window | None = None) -> str:
+        graph = depthwise(self.rng, self.tensors[x].shape, multiple, window)
+        (op,) = graph.ops
+        return self._add(ir.Depthwise, (x,), levels=op.levels, requantization=op.requantization, window=window)
+
+    def lookup(self, x: str) -> str:
+        return self._add(ir.Lookup, (x,), table=self.rng.permutation(ALL_INT8))
+
+    def softmax(self, x: str) -> str:
+        return self._add(ir.Softmax, (x,), table=softmax_table(1 / 20))
+
+    def add(self, x0: str, x1: str) -> str:
+        return self._add(ir.Add, (x0, x1), multipliers=(900, 700), shift=10)
+
+    def multiply(self, x0: str, x1: str) -> str:
+        return self._add(ir.Multiply, (x0, x1), multiplier=20, shift=10)
+
+    def average_pool(self, x: str, window: ir.Window) -> str:
+        return self._add(ir.AveragePool, (x,), window=window, multiplier=3000, shift=11)
+
+    def max_pool(self, x: str, window: ir.Window) -> str:
+        return self._add(ir.MaxPool, (x,), keep=True, window=window)
+
+    def concatenate(self, axis: int, *x: str) -> str:
+        return self._add(ir.Concatenate, x, keep=True, axis=axis)
+
+    def transpose(self, x: str, *permutation: int) -> str:
+        return self._add(ir.Transpose, (x,), keep=True, permutation=permutation)
+
+    def pad(self, x: str, *padding: tuple[int, int]) -> str:
+        return self._add(ir.Pad, (x,), keep=True, padding=padding)
+
+    def slice(self, x: str, begin: int, end: int, stride: int) -> str:
+        return self._add(ir.Slice, (x,), keep=True, begin=begin, end=end, stride=stride)
+
+    def reshape(self, x: str, *shape: int) -> str:
+        name = f"reshape_{len(self.ops)}"
+        self.tensors[name] = ir.Tensor(name, shape, self.tensors[x].quantization)
+        self.ops.append(ir.Reshape(name, x, name))
+        return name
+
+    def graph(self, *outputs: str) -> ir.Graph:
+        return ir.Graph(self.tensors, tuple(self.ops), tuple(self.inputs), outputs, "test")
+
+
+def every_op(rng: np.random.Generator) -> ir.Graph:
+    """One graph with every kind of op, over [time, channels] and over pictures, with two inputs and two outputs."""
+    m = Maker(rng)
+    frames, side = m.input(20, 6), m.input(7)
+    x = m.dense(frames, 12, 3, window=ir.Window((5, 1), (2, 1), (1, 1), (2, 1, 0, 0)))
+    x = m.depthwise(x, 1, ir.Window((3, 1), padding=(1, 1, 0, 0)))
+    x = m.add(x, m.lookup(x))
+    x = m.max_pool(x, ir.Window((2, 1), (1, 1), padding=(1, 0, 0, 0)))
+    x = m.average_pool(x, ir.Window((2, 1), (2, 1)))
+    x = m.concatenate(0, m.slice(x, 0, 4, 2), m.slice(x, 1, 4, 1), m.slice(x, -1, -99, -2))
+    x = m.pad(x, (1, 2), (0, 3))
+    shape = m.tensors[x].shape
+    picture = m.reshape(x, shape[0], 5, shape[1] // 5)
+    picture = m.transpose(picture, 1, 0, 2)
+    picture = m.dense(picture, 9, 5, "mid-tread", ir.Window((2, 3), (1, 2), (2, 1), (1, 1, 1, 0)))
+    picture = m.depthwise(picture, 2, ir.Window((3, 3), padding=(1, 1, 1, 1)))
+    picture = m.max_pool(picture, ir.Window((2, 2), (2, 2)))
+    picture = m.depthwise(picture)
+    flat = m.reshape(picture, m.tensors[picture].size)
+    gate = m.dense(side, m.tensors[picture].shape[-1], 8)
+    scaled = m.multiply(picture, gate)
+    pooled = m.average_pool(scaled, ir.Window(m.tensors[scaled].shape[:2]))
+    out = m.softmax(m.dense(m.reshape(pooled, m.tensors[pooled].size), 5, 1))
+    return m.graph(out, m.dense(flat, 3, 2))

@@ -1,0 +1,39 @@
+"""``python -m tflite_export inspect model.tflite``."""
+
+from __future__ import annotations
+
+import argparse
+import pathlib
+import sys
+from collections.abc import Sequence
+
+from tflite_export import c_writer, inspect_model
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m tflite_export", description="Looks at and converts .tflite files.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    inspect = commands.add_parser("inspect", help="print a table of the layers")
+    inspect.add_argument("model", type=pathlib.Path)
+    to_c = commands.add_parser("c", help="write the file as C++ arrays and print the ops that a firmware registers")
+    to_c.add_argument("model", type=pathlib.Path)
+    to_c.add_argument("out", type=pathlib.Path, help="folder")
+    to_c.add_argument("--name", default="model_data", help="name of the array and of the files (default: %(default)s)")
+    options = parser.parse_args(arguments)
+    try:
+        data = options.model.read_bytes()
+        if options.command == "inspect":
+            inspect_model.print_summary(inspect_model.inspect(data))
+        else:
+            for path in c_writer.write_c(data, options.out, options.name):
+                print(path)
+            print("\n".join(c_writer.op_resolver_lines(data)))
+    except (OSError, ValueError) as error:
+        print(f"{options.model}: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
