@@ -1,0 +1,393 @@
+"""Writes an integer graph with stock TFLite ops only, weights in 8-bit containers.
+
+Such a model runs unchanged in TFLite, LiteRT and TFLite Micro, whose kernels round each in their own way:
+docs/builtin_rounding.md has the differences to ``reference.py`` per op. The packed op has none.
+
+A convolution needs a [height, width, channels] picture, so a [time, channels] tensor has two forms here; a RESHAPE
+between them is written only where an op needs the form that does not exist yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from tflite_export import builtin_functions, builtin_weights, flatbuffer_model, ir
+
+# Version of each op that has int8 (and what else is used here); all others need 2.
+_VERSIONS = {"CAST": 1, "RESHAPE": 1, "CONV_2D": 3, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 5}
+_INT4_CONV_VERSION, _LARGE_MUL_VERSION = 7, 3
+_WAY_OUT = 'export it with ops="packed"'
+
+
+def write(graph: ir.Graph, *, int4: bool = False) -> bytes:
+    """The .tflite file of ``graph``.
+
+    int4: dense and convolution weights whose levels fit become INT4 tensors, written as CONV_2D (TFLite Micro has no
+    per-channel INT4 FULLY_CONNECTED). Half the file, but TFLite Micro unpacks a whole layer into its arena.
+
+    Raises ir.GraphError where an op has no stock equivalent; the message names it.
+    """
+    return _Writer(graph, int4).write()
+
+
+class _Model(flatbuffer_model.ModelBuilder):
+    def add_int32(self, name: str, shape: Sequence[int]) -> int:
+        """An int32 activation [1, *shape] whose first axis can be resized."""
+        tensor = self._tensor(name, (1, *shape), "INT32", 0)
+        tensor.shapeSignature = [-1, *map(int, shape)]
+        return self._append(tensor)
+
+
+class _Writer:
+    def __init__(self, graph: ir.Graph, int4: bool) -> None:
+        self.graph, self.int4 = graph, int4
+        self.schema = flatbuffer_model.schema()
+        self.model = _Model(graph.name, "tflite_export, builtin ops")
+        self.plain: dict[str, int] = {}
+        self.pictures: dict[str, int] = {}
+
+    def write(self) -> bytes:
+        for name in self.graph.inputs:
+            self.output(name)
+        for op in self.graph.ops:
+            getattr(self, _METHODS[type(op)])(op)
+        inputs = {name: self.plain[name] for name in self.graph.inputs}
+        return self.model.finish(inputs, {name: self.as_plain(name) for name in self.graph.outputs})
+
+    # Tensors and their two forms
+
+    def picture_shape(self, name: str) -> tuple[int, int, int]:
+        shape = self.graph.tensors[name].shape
+        return shape if len(shape) == 3 else (int(np.prod(shape[:-1], dtype=np.int64)), 1, shape[-1])
+
+    def output(self, name: str, picture: bool = False) -> int:
+        """A new activation for tensor ``name`` in one of its forms."""
+        tensor = self.graph.tensors[name]
+        if picture and len(tensor.shape) != 3:
+            index = self.model.add_activation(f"{name}/picture", self.picture_shape(name), tensor.quantization)
+            self.pictures[name] = index
+            return index
+        self.plain[name] = self.model.add_activation(name, tensor.shape, tensor.quantization)
+        return self.plain[name]
+
+    def as_plain(self, name: str) -> int:
+        if name not in self.plain:
+            source = self.pictures[name]
+            self.reshape(source, self.output(name), self.graph.tensors[name].shape)
+        return self.plain[name]
+
+    def as_picture(self, name: str) -> int:
+        if len(self.graph.tensors[name].shape) == 3:
+            return self.as_plain(name)
+        if name not in self.pictures:
+            source = self.plain[name]
+            self.reshape(source, self.output(name, picture=True), self.picture_shape(name))
+        return self.pictures[name]
+
+    def has_picture_only(self, name: str) -> bool:
+        return name in self.pictures and name not in self.plain
+
+    # Pieces
+
+    def emit(
+        self, builtin: str, inputs: Sequence[int], outputs: Sequence[int], options: str = "", version: int = 0, **fields
+    ) -> None:
+        """A stock op; ``options`` is the name of its options in the schema, ``fields`` their values."""
+        made = getattr(self.schema, f"{options}T")() if options else None
+        for field, value in fields.items():
+            assert hasattr(made, field), f"{options} has no field {field}"
+            setattr(made, field, value)
+        self.model.add_builtin(builtin, inputs, outputs, made, version=version or _VERSIONS.get(builtin, 2))
+
+    def constant(self, name: str, values: Sequence[int] | np.ndarray) -> int:
+        return self.model.add_constant(name, np.asarray(values, np.int32))
+
+    def int8_constant(self, name: str, value: int, q: ir.Quantization) -> int:
+        data = np.array([value], np.int8)
+        return self.model.add_constant(name, data, scales=[q.scale], zero_points=[q.zero_point])
+
+    def reshape(self, source: int, target: int, shape: Sequence[int]) -> None:
+        """RESHAPE to [batch, *shape]; -1 keeps the batch free."""
+        new_shape = [-1, *shape]
+        index = self.constant("shape/" + "x".join(map(str, shape)), new_shape)
+        self.emit("RESHAPE", [source, index], [target], "ReshapeOptions", newShape=np.array(new_shape, np.int32))
+
+    def activation(self, name: str) -> int:
+        return getattr(self.schema.ActivationFunctionType, name)
+
+    def ranged(self, op: ir.Op, low: int, high: int, picture: bool, emit: Callable[[int, int], None]) -> None:
+        """Calls ``emit(output, fused activation)`` for an op that clips to low..high, and clips after it if need be."""
+        q = self.graph.tensors[op.output].quantization
+        fused = builtin_functions.fused_activation(q, low, high)
+        if fused is not None:
+            emit(self.output(op.output, picture), self.activation(fused))
+            return
+        shape = self.picture_shape(op.output) if picture else self.graph.tensors[op.output].shape
+        source = self.model.add_activation(f"{op.name}/unclipped", shape, q)
+        emit(source, self.activation("NONE"))
+        self.clip(op, source, shape, q, low, high, picture)
+
+    def clip(self, op, source: int, shape, q: ir.Quantization, low: int, high: int, picture: bool) -> None:
+        steps = [("MAXIMUM", low)] * (low > ir.INT8_MIN) + [("MINIMUM", high)] * (high < ir.INT8_MAX)
+        steps = steps or [("MINIMUM", high)]
+        for i, (builtin, bound) in enumerate(steps):
+            last = i == len(steps) - 1
+            to = self.output(op.output, picture) if last else self.model.add_activation(f"{op.name}/low", shape, q)
+            bound_index = self.int8_constant(f"{op.name}/{builtin.lower()}", bound, q)
+            self.emit(builtin, [source, bound_index], [to], "MaximumMinimumOptions")
+            source = to
+
+    def stock_padding(self, window: ir.Window, height: int, width: int) -> int | None:
+        name = builtin_functions.stock_padding(window, height, width)
+        return None if name is None else getattr(self.schema.Padding, name)
+
+    def padded_picture(self, op, source: int, window: ir.Window, value: int | None = None) -> tuple[int, int]:
+        """(tensor, stock padding) that together give the window's padding; ``value`` fills instead of real zero."""
+        height, width, channels = self.picture_shape(op.input)
+        kind = self.stock_padding(window, height, width)
+        if kind is not None:
+            return source, kind
+        top, bottom, left, right = window.padding
+        q = self.graph.tensors[op.input].quantization
+        shape = (height + top + bottom, width + left + right, channels)
+        padded = self.model.add_activation(f"{op.name}/padded", shape, q)
+        amounts = self.constant(f"{op.name}/padding", [[0, 0], [top, bottom], [left, right], [0, 0]])
+        if value is None:
+            self.emit("PAD", [source, amounts], [padded], "PadOptions")
+        else:
+            fill = self.int8_constant(f"{op.name}/fill", value, q)
+            self.emit("PADV2", [source, amounts, fill], [padded], "PadV2Options")
+        return padded, self.schema.Padding.VALID
+
+    # Layers with weights
+
+    def weights(self, op: ir.PackedDense | ir.Depthwise, levels: np.ndarray, shape, axis: int) -> list[int]:
+        """[weights, bias] of levels [outputs, inputs]; ``shape`` and ``axis`` are those of the weight tensor."""
+        x, y = (self.graph.tensors[name].quantization for name in (op.input, op.output))
+        made = builtin_weights.stock_weights(op, levels, x, y)
+        data, kind = (made.levels.T if axis == 3 else made.levels), "INT8"
+        if self.int4_fits(op):
+            data, kind = builtin_weights.pack_int4(data), "INT4"
+        add = self.model.add_constant
+        w = add(f"{op.name}/weights", data, shape=shape, type_name=kind, scales=made.scales, axis=axis)
+        return [w, add(f"{op.name}/bias", made.bias, scales=made.scales * np.float32(x.scale))]
+
+    def int4_fits(self, op: ir.PackedDense | ir.Depthwise) -> bool:
+        return self.int4 and isinstance(op, ir.PackedDense) and int(np.abs(op.weights.levels).max()) <= 7
+
+    def write_dense(self, op: ir.PackedDense) -> None:
+        outputs, inputs = op.weights.codes.shape
+        low, high = op.requantization.activation_min, op.requantization.activation_max
+        if op.window is None and not self.int4_fits(op):
+            operands = [self.as_plain(op.input), *self.weights(op, op.weights.levels, (outputs, inputs), 0)]
+            keep = len(self.graph.tensors[op.input].shape) > 1
+
+            def fully_connected(to: int, fused: int) -> None:
+                fields = {"fusedActivationFunction": fused, "keepNumDims": keep}
+                self.emit("FULLY_CONNECTED", operands, [to], "FullyConnectedOptions", **fields)
+
+            self.ranged(op, low, high, False, fully_connected)
+            return
+        window = op.window or ir.Window((1, 1))
+        source, padding = self.padded_picture(op, self.as_picture(op.input), window)
+        shape = (outputs, *window.size, inputs // window.taps)
+        operands = [source, *self.weights(op, op.weights.levels, shape, 0)]
+
+        def convolution(to: int, fused: int) -> None:
+            fields = _window_fields(window, padding, fused)
+            version = _INT4_CONV_VERSION if self.int4_fits(op) else 0
+            self.emit("CONV_2D", operands, [to], "Conv2DOptions", version, **fields)
+
+        self.ranged(op, low, high, True, convolution)
+
+    def write_depthwise(self, op: ir.Depthwise) -> None:
+        window = op.window or ir.Window((1, 1))
+        outputs, channels = op.levels.shape[1], self.graph.tensors[op.input].shape[-1]
+        source, padding = self.padded_picture(op, self.as_picture(op.input), window)
+        operands = [source, *self.weights(op, op.levels.T.astype(np.int32), (1, *window.size, outputs), 3)]
+
+        def depthwise(to: int, fused: int) -> None:
+            fields = _window_fields(window, padding, fused) | {"depthMultiplier": outputs // channels}
+            self.emit("DEPTHWISE_CONV_2D", operands, [to], "DepthwiseConv2DOptions", **fields)
+
+        self.ranged(op, op.requantization.activation_min, op.requantization.activation_max, True, depthwise)
+
+    # Functions of one value
+
+    def write_lookup(self, op: ir.Lookup) -> None:
+        x, y = (self.graph.tensors[name].quantization for name in (op.input, op.output))
+        picture = self.has_picture_only(op.input)
+        source = self.as_picture(op.input) if picture else self.as_plain(op.input)
+        shape = self.picture_shape(op.input) if picture else self.graph.tensors[op.input].shape
+        clip = builtin_functions.clip_range(op, x, y)
+        if clip is not None:
+            self.clip(op, source, shape, y, *clip, picture)
+            return
+        function = builtin_functions.stock_function(op, x, y)
+        if function is None:
+            self.write_table(op, source, shape, picture)
+            return
+        own = function.output is None or function.output == y
+        to = self.output(op.output, picture) if own else self.model.add_activation(op.name, shape, function.output)
+        options = {"LEAKY_RELU": {"options": "LeakyReluOptions", "alpha": function.alpha}}
+        self.emit(function.builtin, [source], [to], **options.get(function.builtin, {}))
+        if not own:
+            self.emit("QUANTIZE", [to], [self.output(op.output, picture)], "QuantizeOptions")
+
+    def write_table(self, op: ir.Lookup, source: int, shape: Sequence[int], picture: bool) -> None:
+        """``table[q + 128]`` by CAST, ADD and GATHER: exact, for four bytes of RAM a value twice."""
+        model, types = self.model, self.schema.TensorType
+        y = self.graph.tensors[op.output].quantization
+        wide, index = (model.add_int32(f"{op.name}/{part}", shape) for part in ("wide", "index"))
+        self.emit("CAST", [source], [wide], "CastOptions", inDataType=types.INT8, outDataType=types.INT32)
+        offset = self.constant("table_offset", [128])
+        self.emit("ADD", [wide, offset], [index], "AddOptions", fusedActivationFunction=self.activation("NONE"))
+        table = model.add_constant(f"{op.name}/table", op.table, scales=[y.scale], zero_points=[y.zero_point])
+        self.emit("GATHER", [table, index], [self.output(op.output, picture)], "GatherOptions", axis=0)
+
+    def write_softmax(self, op: ir.Softmax) -> None:
+        scale = self.graph.tensors[op.input].quantization.scale
+        expected = float(op.table[0]) * np.exp(-scale * np.arange(256))
+        if np.abs(expected - op.table).max() > 2:
+            raise ir.GraphError(f"{op.name}: its table is not exp() of the input's scale {scale}; {_WAY_OUT}")
+        self.emit("SOFTMAX", [self.as_plain(op.input)], [self.output(op.output)], "SoftmaxOptions", beta=1.0)
+
+    # Two tensors
+
+    def operands(self, op: ir.Add | ir.Multiply) -> list[int]:
+        """Both inputs at the output's rank, the batch first."""
+        rank = len(self.graph.tensors[op.output].shape)
+        found = []
+        for name in op.inputs:
+            tensor = self.graph.tensors[name]
+            index = self.as_plain(name)
+            if len(tensor.shape) < rank:
+                shape = (1,) * (rank - len(tensor.shape)) + tensor.shape
+                source, index = index, self.model.add_activation(f"{op.name}/{name}", shape, tensor.quantization)
+                self.reshape(source, index, shape)
+            found.append(index)
+        return found
+
+    def write_pointwise(self, op: ir.Add | ir.Multiply) -> None:
+        x0, x1 = (self.graph.tensors[name].quantization.scale for name in op.inputs)
+        y = self.graph.tensors[op.output].quantization.scale
+        if isinstance(op, ir.Add):
+            builtin, options, wanted, found = "ADD", "AddOptions", (x0 / y, x1 / y), op.multipliers
+        else:
+            builtin, options, wanted, found = "MUL", "MulOptions", (x0 * x1 / y,), (op.multiplier,)
+        for m, ratio in zip(found, wanted):
+            _same_ratio(op, m * 2.0**-op.shift, ratio)
+        operands = self.operands(op)
+        version = _LARGE_MUL_VERSION if builtin == "MUL" and wanted[0] >= 1 else 0
+
+        def pointwise(to: int, fused: int) -> None:
+            self.emit(builtin, operands, [to], options, version, fusedActivationFunction=fused)
+
+        self.ranged(op, op.activation_min, op.activation_max, False, pointwise)
+
+    def write_concatenate(self, op: ir.Concatenate) -> None:
+        fields = {"axis": op.axis + 1, "fusedActivationFunction": self.activation("NONE")}
+        sources = [self.as_plain(name) for name in op.inputs]
+        self.emit("CONCATENATION", sources, [self.output(op.output)], "ConcatenationOptions", **fields)
+
+    # Pools
+
+    def pool_fields(self, op: ir.AveragePool | ir.MaxPool, padding: int) -> dict[str, int]:
+        if op.window.dilation != (1, 1):
+            raise ir.GraphError(f"{op.name}: stock pools have no dilation, found {op.window.dilation}; {_WAY_OUT}")
+        fields = _window_fields(op.window, padding, self.activation("NONE"))
+        size = {"filterHeight": op.window.size[0], "filterWidth": op.window.size[1]}
+        return {name: value for name, value in fields.items() if not name.startswith("dilation")} | size
+
+    def write_max_pool(self, op: ir.MaxPool) -> None:
+        source, padding = self.padded_picture(op, self.as_picture(op.input), op.window, ir.INT8_MIN)
+        fields = self.pool_fields(op, padding)
+        self.emit("MAX_POOL_2D", [source], [self.output(op.output, True)], "Pool2DOptions", **fields)
+
+    def write_average_pool(self, op: ir.AveragePool) -> None:
+        x, y = (self.graph.tensors[name].quantization for name in (op.input, op.output))
+        _same_ratio(op, op.multiplier * 2.0**-op.shift, x.scale / y.scale)
+        height, width, _ = self.picture_shape(op.input)
+        source = self.as_picture(op.input)
+        if x != y and op.window.size == (height, width) and op.window.padding == (0, 0, 0, 0):
+            axes = self.constant("height_and_width", [1, 2])
+            self.emit("MEAN", [source, axes], [self.output(op.output, True)], "ReducerOptions", keepDims=True)
+            return
+        padding = self.stock_padding(op.window, height, width)
+        if padding is None:
+            raise ir.GraphError(
+                f"{op.name}: the padding {op.window.padding} is neither SAME nor VALID, and an average over "
+                f"explicit zeros differs; {_WAY_OUT}"
+            )
+        fields = self.pool_fields(op, padding)
+        pooled = self.output(op.output, True) if x == y else None
+        if pooled is None:
+            pooled = self.model.add_activation(f"{op.name}/average", self.picture_shape(op.output), x)
+        self.emit("AVERAGE_POOL_2D", [source], [pooled], "Pool2DOptions", **fields)
+        if x != y:
+            self.emit("QUANTIZE", [pooled], [self.output(op.output, True)], "QuantizeOptions")
+
+    # Moves
+
+    def write_reshape(self, op: ir.Reshape) -> None:
+        source = self.pictures[op.input] if self.has_picture_only(op.input) else self.as_plain(op.input)
+        self.reshape(source, self.output(op.output), self.graph.tensors[op.output].shape)
+
+    def write_transpose(self, op: ir.Transpose) -> None:
+        order = self.constant(f"{op.name}/order", [0, *(axis + 1 for axis in op.permutation)])
+        self.emit("TRANSPOSE", [self.as_plain(op.input), order], [self.output(op.output)], "TransposeOptions")
+
+    def write_pad(self, op: ir.Pad) -> None:
+        amounts = self.constant(f"{op.name}/padding", [(0, 0), *op.padding])
+        self.emit("PAD", [self.as_plain(op.input), amounts], [self.output(op.output)], "PadOptions")
+
+    def write_slice(self, op: ir.Slice) -> None:
+        shape = self.graph.tensors[op.input].shape
+        taken = range(shape[0])[op.begin : op.end : op.stride]
+        # Masked axes are taken whole: the batch, which may be resized, and all behind time.
+        mask = sum(1 << axis for axis in range(len(shape) + 1) if axis != 1)
+        end = taken[-1] + (1 if op.stride > 0 else -1)
+        end_mask = mask | (2 if end < 0 else 0)
+        rest = [1] * (len(shape) - 1)
+        operands = [self.as_plain(op.input)]
+        for part, value, other in (("begin", taken[0], 0), ("end", max(end, 0), 1), ("stride", op.stride, 1)):
+            operands.append(self.constant(f"{op.name}/{part}", [other, value, *(other * r for r in rest)]))
+        fields = {"beginMask": mask, "endMask": end_mask}
+        self.emit("STRIDED_SLICE", operands, [self.output(op.output)], "StridedSliceOptions", **fields)
+
+
+_METHODS = {
+    ir.PackedDense: "write_dense",
+    ir.Depthwise: "write_depthwise",
+    ir.Lookup: "write_lookup",
+    ir.Softmax: "write_softmax",
+    ir.Add: "write_pointwise",
+    ir.Multiply: "write_pointwise",
+    ir.AveragePool: "write_average_pool",
+    ir.MaxPool: "write_max_pool",
+    ir.Concatenate: "write_concatenate",
+    ir.Reshape: "write_reshape",
+    ir.Transpose: "write_transpose",
+    ir.Pad: "write_pad",
+    ir.Slice: "write_slice",
+}
+
+
+def _window_fields(window: ir.Window, padding: int, fused: int) -> dict[str, int]:
+    """Fields that the options of all windowed ops share."""
+    return {
+        "padding": padding,
+        "strideH": window.stride[0],
+        "strideW": window.stride[1],
+        "dilationHFactor": window.dilation[0],
+        "dilationWFactor": window.dilation[1],
+        "fusedActivationFunction": fused,
+    }
+
+
+def _same_ratio(op: ir.Op, found: float, wanted: float) -> None:
+    """Refuses integer multipliers that are not what the scales say: a stock op computes its own from the scales."""
+    if abs(found - wanted) > 1e-3 * wanted:
+        raise ir.GraphError(f"{op.name}: multiplier {found:.6g} is not the {wanted:.6g} of its scales; {_WAY_OUT}")
