@@ -73,6 +73,16 @@ def tensorflow_io_works() -> bool:
     return True
 
 
+@functools.cache
+def _resample_graph():
+    """tensorflow-io's resampling, traced once: called directly it traces anew for every length."""
+    import tensorflow as tf
+    import tensorflow_io as tfio
+
+    rate = tf.TensorSpec([], tf.int64)
+    return tf.function(tfio.audio.resample, input_signature=[tf.TensorSpec([None]), rate, rate])
+
+
 def read(
     path: str | os.PathLike,
     sample_rate: int = 16000,
@@ -167,14 +177,20 @@ def resample(audio: np.ndarray, from_rate: int, to_rate: int, decoder: str = "au
         decoder: as in :func:`read`.
 
     Returns:
-        float32 [about samples * to_rate / from_rate]; the same array if the rates are equal.
+        float32 [samples * to_rate / from_rate, rounded up]; the same array if the rates are equal.
     """
     if from_rate == to_rate or len(audio) == 0:
         return audio
     if decoder == "tensorflow-io" or (decoder == "auto" and tensorflow_io_works()):
-        import tensorflow_io as tfio
-
-        return np.asarray(tfio.audio.resample(audio, from_rate, to_rate), np.float32)
+        # Its filter (speexdsp) of 64 periods of the lower rate, rounded to a multiple of 8 input
+        # samples, answers late by half its length: put that many samples behind the clip and
+        # leave as many out in front.
+        length = max(64, 64 * from_rate // to_rate)
+        delay = -(-length // 8) * 4
+        padded = np.concatenate([audio, np.zeros(delay + 8, audio.dtype)]).astype(np.float32)
+        late = round(delay * to_rate / from_rate)
+        out = _resample_graph()(padded, from_rate, to_rate).numpy()
+        return out[late : late + -(-len(audio) * to_rate // from_rate)]
     from scipy import signal
 
     common = math.gcd(from_rate, to_rate)

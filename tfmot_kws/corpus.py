@@ -155,7 +155,7 @@ def hash_split(name: str, dev_percent: float = 10.0, test_percent: float = 10.0)
     """The split rule of Speech Commands: by a hash of the speaker, so that it never changes.
 
     The SHA-1 of the file's name without folder and without ``_nohash_`` and what follows,
-    modulo 2**27 - 1 + 1, becomes a percentage; the lowest go to ``dev``, the next to ``test``.
+    modulo 2**27, becomes a percentage; the lowest go to ``dev``, the next to ``test``.
 
     Args:
         name: a file name or path, or a speaker.

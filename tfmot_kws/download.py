@@ -58,7 +58,7 @@ class ResumingDownloader:
         expected = answer.headers.get("Content-Length")
         with self.part.open("r+b" if offset else "wb") as stream:
             stream.seek(offset)
-            for block in answer.iter_content(1 << 16):
+            for block in answer.iter_content(1 << 14):
                 stream.write(block)
             got = stream.tell() - offset
         if expected is not None and got != int(expected):
