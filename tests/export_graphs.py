@@ -15,23 +15,23 @@ ALL_INT8 = np.arange(-128, 128).astype(np.int8)
 
 def quantization(rng: np.random.Generator) -> ir.Quantization:
     """Zero points at the ends of the range more often than by chance."""
-    zero_point = int(rng.choice([-128, -3, 0, 127, int(rng.integers(-128, 128))]))
+    zero_point = int(rng.choice([-128, 127, *rng.integers(-128, 128, 2), *rng.integers(-40, 40, 5)]))
     return ir.Quantization(2.0 ** -int(rng.integers(0, 12)), zero_point)
 
 
-def requantization(rng: np.random.Generator, outputs: int, bound: int) -> ir.Requantization:
-    """Constants that spread accumulators up to ``bound`` over the int8 range and past both ends."""
+def requantization(rng: np.random.Generator, outputs: int, bound: int, terms: int) -> ir.Requantization:
+    """Constants that spread sums of ``terms`` products, ``bound`` at most, over the int8 range and a bit past it."""
     wide = rng.integers(0, 2, 2)
     gain = rng.integers(-32768 if wide[0] else -128, 32768 if wide[0] else 128, outputs).astype(np.int16)
     bias = rng.integers(-32768 if wide[1] else -128, 32768 if wide[1] else 128, outputs).astype(np.int16)
-    multiplier = int(rng.integers(1, 1 << int(rng.integers(1, 31))))
-    most = max(1, int(np.abs(gain.astype(np.int64)).max())) * multiplier
-    while bound * most >= 1 << 61:
-        multiplier, most = multiplier >> 4, max(1, most >> 4)
-    spread = max(1, int(bound * most / max(1.0, np.sqrt(bound))) >> int(rng.integers(0, 3)))
-    shift = int(np.clip(int(spread).bit_length() - 7, 1, 61))
-    bias_shift = int(np.clip(shift + 7 - int(np.abs(bias.astype(np.int64)).max()).bit_length(), 0, 45))
-    low, high = sorted(int(v) for v in rng.choice([-128, 127, int(rng.integers(-128, 128))], 2, replace=False))
+    multiplier = int(rng.integers(1, 1 << int(rng.integers(8, 31))))
+    largest = max(1, int(np.abs(gain.astype(np.int64)).max()))
+    while bound * largest * multiplier >= 1 << 61:
+        multiplier >>= 2
+    typical = bound / (3 * np.sqrt(terms)) * largest / 2 * multiplier
+    shift = int(np.clip(np.round(np.log2(max(1, typical) / 40)), 1, 61))
+    bias_shift = int(np.clip(shift + 5 - int(np.abs(bias.astype(np.int64)).max()).bit_length(), 0, 45))
+    low, high = (-128, 127) if rng.integers(0, 2) else (int(rng.integers(-128, -40)), int(rng.integers(40, 128)))
     return ir.Requantization(gain, bias, multiplier, bias_shift, shift, low, high)
 
 
@@ -73,7 +73,7 @@ def dense(
     inputs = shape[-1] * (window.taps if window else 1)
     w = weights(rng, outputs, inputs, bits, grid)
     bound = int(np.abs(w.levels).sum(axis=1).max()) * 255
-    return single(rng, ir.PackedDense("dense", "x0", "y", w, requantization(rng, outputs, bound), window), shape)
+    return single(rng, ir.PackedDense("dense", "x0", "y", w, requantization(rng, outputs, bound, inputs), window), shape)
 
 
 def depthwise(
@@ -82,7 +82,7 @@ def depthwise(
     outputs = shape[-1] * multiple
     levels = rng.integers(-128, 128, (window.taps if window else 1, outputs)).astype(np.int8)
     bound = int(np.abs(levels.astype(np.int64)).sum(axis=0).max()) * 255
-    rq = requantization(rng, outputs, max(1, bound))
+    rq = requantization(rng, outputs, max(1, bound), len(levels))
     return single(rng, ir.Depthwise("depthwise", "x0", "y", levels, rq, window), shape)
 
 
@@ -236,7 +236,7 @@ class Maker:
     ) -> str:
         inputs = self.tensors[x].shape[-1] * (window.taps if window else 1)
         w = weights(self.rng, outputs, inputs, bits, grid)
-        rq = requantization(self.rng, outputs, int(np.abs(w.levels).sum(axis=1).max()) * 255)
+        rq = requantization(self.rng, outputs, int(np.abs(w.levels).sum(axis=1).max()) * 255, inputs)
         return self._add(ir.PackedDense, (x,), weights=w, requantization=rq, window=window)
 
     def depthwise(self, x: str, multiple: int = 1, window: ir.Window | None = None) -> str:

@@ -120,7 +120,7 @@ def test_dense_extreme_sums(bits: int, grid: ir.Grid, rng: np.random.Generator) 
         codes = np.full((outputs, 4096), (1 << bits) - 1, np.uint8)
         codes[::2] = 0 if grid == "mid-rise" else 1
         w = ir.Weights(codes, bits, grid)
-        rq = eg.requantization(rng, outputs, int(np.abs(w.levels).sum(axis=1).max()) * 255)
+        rq = eg.requantization(rng, outputs, int(np.abs(w.levels).sum(axis=1).max()) * 255, 4096)
         tensors = {
             "x0": ir.Tensor("x0", (4096,), ir.Quantization(1.0, zero_point)),
             "y": ir.Tensor("y", (outputs,), ir.Quantization(1.0, 3)),

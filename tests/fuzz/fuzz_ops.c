@@ -1,0 +1,152 @@
+/* libFuzzer target: whatever options, shapes and sizes a file has, checking and running an op stays inside its tensors.
+ *
+ * The input is split into a small header, the options and the dims; every tensor gets a heap block of exactly the size
+ * that it claims, so that AddressSanitizer sees one byte too far. With bit 0 of the first byte set, sizes in the
+ * options and of the constants are repaired to agree, so that the kernels themselves are reached often. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "../../tflite_export/kernels/options.h"
+
+enum { MAX_BYTES = 1 << 16 };
+
+typedef struct {
+  const uint8_t* data;
+  size_t size;
+} source;
+
+static uint8_t take(source* s) {
+  if (!s->size) return 0;
+  --s->size;
+  return *s->data++;
+}
+
+/* A block of exactly n bytes, filled from what is left of the input over and over. */
+static void* block(const source* s, size_t n) {
+  uint8_t* bytes = malloc(n ? n : 1);
+  for (size_t i = 0; i < n; ++i) bytes[i] = s->size ? s->data[i % s->size] : (uint8_t)(i * 7);
+  return bytes;
+}
+
+static size_t take_shape(source* s, kws_tensor* t, int32_t dims[KWS_MAX_RANK], bool wild) {
+  size_t size = 1;
+  t->rank = wild ? (int8_t)take(s) : 1 + take(s) % 4;
+  t->dims = dims;
+  for (int i = 0; i < KWS_MAX_RANK; ++i) {
+    dims[i] =
+        i < t->rank ? (wild && take(s) > 250 ? (int32_t)((uint32_t)take(s) << 24 | take(s)) : 1 + take(s) % 12) : 1;
+    if (i < t->rank) size = dims[i] > 0 && size < MAX_BYTES ? size * (size_t)dims[i] : (size_t)MAX_BYTES + 1;
+  }
+  return size < MAX_BYTES ? size : MAX_BYTES;
+}
+
+static void put_u32(uint8_t* p, uint32_t v) {
+  for (int i = 0; i < 4; ++i) p[i] = (uint8_t)(v >> 8 * i);
+}
+
+/* Makes the fixed fields right and the sizes small. */
+static void repair(uint8_t* o, int kind, const kws_tensor* x) {
+  const bool weighted = kind == KWS_PACKED_DENSE || kind == KWS_DEPTHWISE;
+  const bool pool = kind == KWS_AVERAGE_POOL || kind == KWS_MAX_POOL;
+  const bool table = kind == KWS_LOOKUP || kind == KWS_SOFTMAX;
+  const uint32_t channels = (uint32_t)x->dims[x->rank - 1];
+  uint32_t taps = 1;
+  o[0] = KWS_OPTIONS_VERSION;
+  o[1] = (uint8_t)kind;
+  o[2] = 0;
+  o[3] = KWS_OPTIONS_BYTES;
+  o[15] = (uint8_t)(pool || (weighted && x->rank >= 3 && o[15] & 1));
+  if (!o[15]) memset(o + 32, 0, 20);
+  for (int i = 0; o[15] && i < 10; ++i) {
+    const bool across = x->rank == 3 && (i == 1 || i == 8 || i == 9);
+    o[32 + 2 * i] = (uint8_t)(i < 6 ? (across ? 1 : 1 + o[32 + 2 * i] % 4) : across ? 0 : o[32 + 2 * i] % 4);
+    o[33 + 2 * i] = 0;
+  }
+  if (o[15]) taps = (uint32_t)o[32] * o[34];
+  if (table || kind == KWS_MAX_POOL) {
+    memset(o + 4, 0, 5);
+    o[14] = 0;
+    put_u32(o + 16, 0);
+  } else {
+    o[14] = (uint8_t)(1 + o[14] % (weighted ? 62 : 46));
+    o[19] &= 0x7F;
+    if ((int8_t)o[4] > (int8_t)o[5]) o[5] = 0x7F;
+  }
+  if (kind != KWS_ADD && kind != KWS_MULTIPLY) o[7] = 0;
+  if (kind != KWS_ADD) put_u32(o + 20, 0);
+  o[23] &= 0x7F;
+  o[9] = kind == KWS_PACKED_DENSE ? (uint8_t)(1 + o[9] % 8) : 0;
+  o[10] = kind == KWS_PACKED_DENSE ? o[10] & 1 : 0;
+  o[11] = weighted ? (uint8_t)(1 + (o[11] & 1)) : 0;
+  o[12] = weighted ? (uint8_t)(1 + (o[12] & 1)) : 0;
+  o[13] = weighted ? o[13] % 63 : 0;
+  put_u32(o + 24, !weighted ? 0 : kind == KWS_DEPTHWISE ? channels * (1 + o[24] % 3u) : 1 + o[24] % 40u);
+  put_u32(o + 28, !weighted ? 0 : kind == KWS_DEPTHWISE ? taps : taps * channels);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  source s = {data, size};
+  const uint8_t flags = take(&s);
+  const bool wild = !(flags & 1);
+  int32_t dims[KWS_MAX_INPUTS][KWS_MAX_RANK];
+  size_t sizes[KWS_MAX_INPUTS];
+  kws_call call;
+  memset(&call, 0, sizeof call);
+  call.kind = (kws_kind)(wild ? take(&s) % 12 : 1 + take(&s) % (KWS_KIND_END - 1));
+  call.options_bytes = wild && take(&s) > 200 ? take(&s) : KWS_OPTIONS_BYTES;
+  uint8_t* options = malloc(call.options_bytes ? call.options_bytes : 1);
+  for (size_t i = 0; i < call.options_bytes; ++i) options[i] = take(&s);
+  call.options = options;
+
+  static const int counts[] = {0, 3, 3, 2, 2, 2, 2, 1, 1, 0, 0, 0};
+  call.input_count = wild && take(&s) > 240 ? take(&s) % 4 : counts[call.kind];
+  for (int i = 0; i < KWS_MAX_INPUTS; ++i) {
+    sizes[i] = take_shape(&s, &call.inputs[i], dims[i], wild);
+    call.inputs[i].type = wild && take(&s) > 240 ? take(&s) : KWS_INT8;
+  }
+  if (!wild) {
+    const int rank = call.inputs[0].rank;
+    if ((call.kind == KWS_AVERAGE_POOL || call.kind == KWS_MAX_POOL) && rank < 3) goto done;
+    repair(options, call.kind, &call.inputs[0]);
+    if (call.kind == KWS_PACKED_DENSE || call.kind == KWS_DEPTHWISE) {
+      const uint32_t outputs = options[24] | (uint32_t)options[25] << 8;
+      const uint32_t inputs = options[28] | (uint32_t)options[29] << 8;
+      const bool dense = call.kind == KWS_PACKED_DENSE;
+      sizes[1] = dense ? kws_packed_size(outputs, inputs, options[9]) : (size_t)outputs * inputs;
+      sizes[2] = kws_channels_size(outputs, options[11], options[12]);
+      call.inputs[1].type = dense ? KWS_UINT8 : KWS_INT8;
+      call.inputs[2].type = KWS_UINT8;
+    } else if (call.kind == KWS_LOOKUP || call.kind == KWS_SOFTMAX) {
+      sizes[1] = call.kind == KWS_LOOKUP ? 256 : 512;
+      call.inputs[1].type = call.kind == KWS_LOOKUP ? KWS_INT8 : KWS_UINT8;
+    } else if (call.input_count == 2) { /* shapes that often broadcast */
+      for (int i = 0; i < KWS_MAX_RANK; ++i)
+        if (i < rank) dims[1][i] = i && flags >> i & 2 ? 1 : dims[0][i];
+      call.inputs[1].rank = rank;
+      sizes[1] = 1;
+      for (int i = 0; i < rank; ++i) sizes[1] *= (size_t)dims[1][i];
+    }
+  }
+  for (int i = 0; i < KWS_MAX_INPUTS; ++i) {
+    call.inputs[i].bytes = sizes[i];
+    call.inputs[i].data = block(&s, sizes[i]);
+  }
+
+  kws_op op;
+  kws_error error = {0, 0, 0};
+  if (kws_prepare(&op, &call, &error)) {
+    if (op.output_bytes <= MAX_BYTES) {
+      const bool wrong = wild && flags & 2;
+      kws_tensor output = {KWS_INT8, op.rank, op.dims, op.output_bytes + (wrong ? 1 : 0), NULL};
+      output.data = block(&s, output.bytes);
+      if (kws_invoke(&call, &output, &error) == wrong) abort();
+      free(output.data);
+    }
+  } else if (!error.message) {
+    abort(); /* a refusal must say why */
+  }
+  for (int i = 0; i < KWS_MAX_INPUTS; ++i) free(call.inputs[i].data);
+done:
+  free(options);
+  return 0;
+}
