@@ -18,7 +18,7 @@ GRAPHS = 3
 
 
 def documented() -> dict[str, list[str]]:
-    """Cells of the table by op: stock ops, then one cell for each runtime."""
+    """Cells of the table by op: stock ops, one cell for each runtime, how far these are apart."""
     rows = [line.strip("| ").split(" | ") for line in REPORT.read_text().splitlines() if line.startswith("| ")]
     return {row[0]: row[1:] for row in rows[1:]}
 
@@ -62,6 +62,11 @@ def test_rounding_stays_within_the_documented_difference(name: str, runtime: str
     assert allowed <= 2
     largest, share = builtin_rounding.measure(name, runtime, GRAPHS)
     assert largest <= allowed and share < 0.5
+
+
+@pytest.mark.parametrize("name", builtin_rounding.CASES)
+def test_runtimes_are_no_further_apart_than_documented(name: str) -> None:
+    assert builtin_rounding.apart(name, GRAPHS) <= int(documented()[name][-1]) <= 2
 
 
 @pytest.mark.parametrize("name", builtin_rounding.CASES)

@@ -14,6 +14,7 @@ import sys
 import zipfile
 
 import pytest
+from conftest import debian_packages
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from test_architecture import imports, modules
@@ -145,6 +146,15 @@ def test_wheel_serves_every_python_and_carries_library_and_sources(tmp_path: pat
     c_sources = [p for folder in ("kernels", "shims") for p in (ROOT / "tflite_export" / folder).rglob("*.[ch]")]
     assert c_sources and {str(p.relative_to(ROOT)) for p in c_sources} <= names
     assert not [name for name in names if name.startswith(("tests/", "benchmarks/", "scripts/"))]
+
+
+def test_every_tool_of_a_test_can_be_installed() -> None:
+    used = set()
+    for path in (ROOT / "tests").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "require_tool":
+                used.add(ast.literal_eval(node.args[0]))
+    assert used <= set(debian_packages()), "list these in scripts/debian_tools.txt, so that CI installs them"
 
 
 def test_build_list_is_complete() -> None:
