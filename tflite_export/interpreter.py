@@ -118,7 +118,7 @@ class Interpreter:
             ]
         if isinstance(x, Mapping):
             return {d.name: r for d, r in zip(self.outputs, results)}
-        return results[0] if isinstance(x, np.ndarray) and len(results) == 1 else results
+        return results[0] if hasattr(x, "__array__") and len(results) == 1 else results
 
     def arena_bytes(self) -> int:
         """Bytes of arena that TFLM uses, tensors and bookkeeping together; ValueError for the other runtimes."""
@@ -132,7 +132,7 @@ class Interpreter:
             if set(x) != set(names):
                 raise ValueError(f"inputs {sorted(x)} given, the model has {names}")
             return [np.asarray(x[name]) for name in names]
-        if hasattr(x, "__array__") or len(self.inputs) == 1 and not _is_arrays(x):
+        if hasattr(x, "__array__"):
             x = [x]
         if len(x) != len(names):
             raise ValueError(f"{len(x)} inputs given, the model has {len(names)}: {names}")
@@ -145,10 +145,6 @@ class Interpreter:
         if details.scale is None:
             return np.ascontiguousarray(a, np.float32)
         return np.ascontiguousarray(a if a.dtype == np.int8 else arithmetic.quantize(a, details.quantization))
-
-
-def _is_arrays(x: Any) -> bool:
-    return isinstance(x, Sequence) and all(hasattr(a, "__array__") for a in x)
 
 
 def _details(tensor: flatbuffer_reader.Tensor) -> TensorDetails:
