@@ -8,6 +8,7 @@ platforms) or where tensorflow-io does not know the encoding of a file.
 
 from __future__ import annotations
 
+import atexit
 import dataclasses
 import functools
 import math
@@ -79,6 +80,7 @@ def _resample_graph():
     import tensorflow as tf
     import tensorflow_io as tfio
 
+    atexit.register(_resample_graph.cache_clear)  # a graph must not outlive TensorFlow
     rate = tf.TensorSpec([], tf.int64)
     return tf.function(tfio.audio.resample, input_signature=[tf.TensorSpec([None]), rate, rate])
 

@@ -21,12 +21,15 @@ from tfmot_kws.corpus import (
     hash_split,
 )
 from tfmot_kws.download import SPEECH_COMMANDS_HASH, SPEECH_COMMANDS_URL
-from tfmot_kws.feature_set import FeatureSet, LoadReport, TaskConfig, load_features
+from tfmot_kws.feature_set import FeatureSet, LoadReport, load_features
+from tfmot_kws.task import SILENCE, UNKNOWN, TaskConfig
 
 __all__ = [
+    "SILENCE",
     "SPEECH_COMMANDS_HASH",
     "SPEECH_COMMANDS_URL",
     "SPLITS",
+    "UNKNOWN",
     "Clip",
     "Corpus",
     "FeatureSet",

@@ -4,7 +4,7 @@
 TFLM devices compute their features with integers only: a windowed 16-bit FFT, triangular mel
 filters, a running noise estimate that is subtracted, an automatic gain (PCAN) and a logarithm.
 This module does the same arithmetic for many clips at once. Its results equal those of a
-device, and of the ``pymicro-features`` package, to the last bit.
+device, and of ``pymicro-features``, to the last bit.
 
 TensorFlow's own ``audio_microfrontend`` op is close but not equal: it makes its tables with
 double precision where the device library uses single precision, so a few table entries differ
@@ -212,8 +212,7 @@ def _mel_filters(
     scale, half = _F32(1 << _FILTER_BITS), _F32(0.5)
     towards_low = np.floor(weight * scale + half)
     towards_high = np.floor((_F32(1.0) - weight) * scale + half)
-    # Segment s lies between centers s - 1 and s. Output c peaks at center c: it rises through
-    # segment c and falls through segment c + 1.
+    # Output c peaks at center c: it rises through segment c, falls through segment c + 1.
     filters = np.zeros((len(channel), mel_bins), np.float64)
     rows = np.arange(len(channel))
     keep = channel >= 1
