@@ -245,7 +245,8 @@ def main() -> None:
 `ops="builtin"` writes stock ops only. Their kernels round in ways of their own: TFLite's reference kernels double,
 XNNPACK in float32, half to even or half away from zero, where this project rounds once, half up. The table has the
 largest difference to the integer reference in output steps (LSB) and the share of outputs that differ; "apart" is the
-largest difference between two of the runtimes. The packed op has 0 everywhere, always.
+largest difference between two of the runtimes. Over the layers of a model the differences add up. The packed op has 0
+everywhere, always.
 
 Made by `python -m benchmarks.builtin_rounding` on {platform.machine()} with
 {versions}:

@@ -7,9 +7,20 @@ import re
 
 import numpy as np
 import pytest
+import quantization_helpers
 
 from benchmarks import builtin_rounding
-from tflite_export import builtin_functions, builtin_weights, builtin_writer, flatbuffer_model, ir, reference
+from tflite_export import (
+    arithmetic,
+    builtin_functions,
+    builtin_weights,
+    builtin_writer,
+    convert,
+    flatbuffer_model,
+    from_keras,
+    ir,
+    reference,
+)
 from tflite_export.interpreter import Interpreter
 
 REPORT = pathlib.Path(builtin_rounding.REPORT)
@@ -118,6 +129,25 @@ def test_stock_tflm_runs_it_without_our_library(rng: np.random.Generator, requir
     stock.set_input(feeds["x"], 0)
     stock.invoke()
     assert np.abs(stock.get_output(0).astype(int) - reference.run(graph, feeds)["h2"]).max() <= 2
+
+
+def test_a_trained_keras_model_runs_with_stock_ops() -> None:
+    layers = quantization_helpers.keras.layers
+    x = source = layers.Input((24, 8))
+    x = layers.ReLU()(layers.BatchNormalization()(layers.Conv1D(12, 3, padding="causal", use_bias=False)(x)))
+    x = layers.Activation("hard_sigmoid")(layers.Conv1D(12, 3, strides=2, padding="same")(x))
+    x = layers.Softmax()(layers.Dense(5)(layers.GlobalAveragePooling1D()(x)))
+    model = quantization_helpers.shake(quantization_helpers.keras.Model(source, x))
+    features = quantization_helpers.features((24, 8))
+    trained = quantization_helpers.trained(model, features, {"bits": 4}, steps=1)
+    graph = from_keras.to_graph(trained)
+    feeds = {name: arithmetic.quantize(features, graph.tensors[name].quantization) for name in graph.inputs}
+    (expected,) = reference.run(graph, feeds).values()
+    flatbuffer = convert(trained, ops="builtin")
+    assert "CUSTOM" not in op_names(flatbuffer)
+    for runtime in RUNTIMES:
+        (found,) = Interpreter(flatbuffer, runtime).run(feeds).values()
+        assert np.abs(found.astype(int) - expected).max() <= 3, runtime  # differences of the layers add up
 
 
 def test_chained_convolutions_share_one_picture(rng: np.random.Generator) -> None:
