@@ -50,15 +50,21 @@ class OutputGrid:
 
     Stage 1 tracks the least and largest value (moving average over batches). Stage 2 keeps those and learns a factor on
     them, ``exp(range_offset)``, by the step-size gradient of arXiv 1902.08153.
+
+    Args:
+      layer: gets the variables.
+      bits: width, 2..8.
+      learned: whether stage 2 learns the factor. A model's input does without: its gradient would cost as much as
+        that of the first layer, for a range that the data alone decides.
     """
 
-    def __init__(self, layer: keras.layers.Layer, bits: int, name: str = "output"):
+    def __init__(self, layer: keras.layers.Layer, bits: int, learned: bool = True):
         self.bits = check_bits(bits, f"layer {layer.name!r}: activation_bits", 2, 8)
-        self._least = tracked_variable(layer, f"{name}_min", (), 0.0)
-        self._largest = tracked_variable(layer, f"{name}_max", (), 0.0)
-        self._offset = layer.add_weight(
-            name=f"{name}_range_offset", shape=(), initializer="zeros", trainable=True, dtype=tf.float32
-        )
+        self._least = tracked_variable(layer, "output_min", (), 0.0)
+        self._largest = tracked_variable(layer, "output_max", (), 0.0)
+        self._offset = None
+        if learned:
+            self._offset = layer.add_weight(name="range_offset", shape=(), initializer="zeros", dtype=tf.float32)
 
     @property
     def tracked(self) -> bool:
@@ -79,9 +85,10 @@ class OutputGrid:
         half, full = 2.0 ** (self.bits - 1), 2.0**self.bits
         low, high = tf.where(signed, -half, 0.0), tf.where(signed, half - 1.0, full - 1.0)
         reach = tf.maximum(tf.maximum(-self._least, self._largest), _SMALLEST_REACH)
-        damping = tf.math.rsqrt(tf.cast(elements, tf.float32) * high)
-        factor = tf.exp(scale_gradient(tf.convert_to_tensor(self._offset), damping))
-        return Grid(reach * factor / high, low, high)
+        if self._offset is not None:
+            damping = tf.math.rsqrt(tf.cast(elements, tf.float32) * high)
+            reach *= tf.exp(scale_gradient(tf.convert_to_tensor(self._offset), damping))
+        return Grid(reach / high, low, high)
 
     def quantization(self) -> tuple[float, int]:
         """(scale, zero_point) for export."""

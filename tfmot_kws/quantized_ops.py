@@ -31,8 +31,11 @@ class QuantizedOp(keras.layers.Layer):
     def build(self, input_shape):
         """Makes the variables."""
         self.stage = stage_variable(self)
-        self.output_grid = OutputGrid(self, self.activation_bits)
+        self.output_grid = self._make_grid()
         super().build(input_shape)
+
+    def _make_grid(self):
+        return OutputGrid(self, self.activation_bits)
 
     def _emit(self, real, placed, grid: Grid, training):
         training = keras.backend.learning_phase() if training is None else training
@@ -48,7 +51,22 @@ class QuantizedOp(keras.layers.Layer):
 
 
 class QuantizeInput(QuantizedOp):
-    """Real values -> (steps, scale): a model's input, or what a layer left in float gives."""
+    """Real values -> (steps, scale): a model's input, or what a layer left in float gives.
+
+    Args:
+      learned_range: whether stage 2 learns the range (see ``OutputGrid``).
+    """
+
+    def __init__(self, learned_range=False, **kwargs):
+        super().__init__(**kwargs)
+        self.learned_range = learned_range
+
+    def get_config(self):
+        """Constructor arguments."""
+        return {**super().get_config(), "learned_range": self.learned_range}
+
+    def _make_grid(self):
+        return OutputGrid(self, self.activation_bits, self.learned_range)
 
     def call(self, x, training=None):
         """float [batch, ...] -> (steps, scale)."""

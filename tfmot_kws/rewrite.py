@@ -149,7 +149,9 @@ class _Rewriter:
             producer = tensor._keras_history.layer
             name = f"quantize_{producer.name}"
             bits = self._bits(producer).activation_bits
-            self.boundaries[key] = Wire(*qo.QuantizeInput(activation_bits=bits, name=name)(wire.value))
+            learned = not isinstance(producer, L.InputLayer)
+            entry = qo.QuantizeInput(learned_range=learned, activation_bits=bits, name=name)
+            self.boundaries[key] = Wire(*entry(wire.value))
         return self.boundaries[key]
 
     def _float(self, tensor):
