@@ -21,12 +21,15 @@ from test_architecture import imports, modules
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 CONSTRAINTS = ("constraints.txt", "constraints-tf221.txt")
+TEST_FOLDERS = ("tests", "benchmarks")
 DISTRIBUTION = {  # where the import has another name than the distribution
     "espeakng_loader": "espeakng-loader",
     "tflite_micro": "tflite-micro",
     "ai_edge_litert": "ai-edge-litert",
     "tensorflow_model_optimization": "tensorflow-model-optimization",
     "tensorflow_io": "tensorflow-io",
+    "sklearn": "scikit-learn",
+    "yaml": "pyyaml",
 }
 
 
@@ -58,7 +61,8 @@ def test_every_requirement_has_one_exact_pin(file: str, python: str) -> None:
             pin = Requirement(line)
             if pin.marker is None or pin.marker.evaluate({"python_version": python}):
                 pins.setdefault(canonical(pin.name), []).append(str(pin.specifier))
-    for requirement in requirements():
+    wanted = [r for r in requirements() if r.marker is None or r.marker.evaluate({"python_version": python})]
+    for requirement in wanted:
         found = pins.get(canonical(requirement.name), [])
         assert len(found) == 1 and re.fullmatch(r"==[^*,]+", found[0]), f"{file}: {requirement.name} has {found}"
         assert requirement.specifier.contains(found[0][2:], prereleases=True), f"{file}: {requirement} excludes {found}"
@@ -66,10 +70,13 @@ def test_every_requirement_has_one_exact_pin(file: str, python: str) -> None:
 
 def test_every_import_is_required() -> None:
     known = {canonical(r.name) for r in requirements()} | {"tfmot-kws", "tflite-export"}
-    for module in modules():
-        tree = ast.parse((ROOT / module).read_text())
-        for top in {found.name.split(".")[0] for found in imports(tree)} - set(sys.stdlib_module_names):
-            assert canonical(DISTRIBUTION.get(top, top)) in known, f"{module} imports {top}, which nothing requires"
+    own = {"benchmarks"} | {path.stem for folder in TEST_FOLDERS for path in (ROOT / folder).rglob("*")}
+    files = modules() + [str(p.relative_to(ROOT)) for folder in TEST_FOLDERS for p in (ROOT / folder).rglob("*.py")]
+    for file in files:
+        local = own if file.startswith(TEST_FOLDERS) else set()
+        tree = ast.parse((ROOT / file).read_text())
+        for top in {found.name.split(".")[0] for found in imports(tree)} - set(sys.stdlib_module_names) - local:
+            assert canonical(DISTRIBUTION.get(top, top)) in known, f"{file} imports {top}, which nothing requires"
 
 
 def dotted(version: tuple[int, int]) -> str:
