@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+import shutil
 import subprocess
 
 import export_graphs as eg
@@ -38,20 +39,19 @@ def test_compiles_and_holds_the_file(flatbuffer: bytes, tmp_path: pathlib.Path, 
     assert subprocess.run([str(tmp_path / "a")], capture_output=True, check=True).stdout == flatbuffer
 
 
-def test_array_lies_in_flash(flatbuffer: bytes, tmp_path: pathlib.Path, require_tool) -> None:
-    """On a Cortex-M the array is read-only data, 16-byte aligned, under a C++ name of its own."""
-    compiler = require_tool("arm-none-eabi-g++")
+def test_array_is_read_only_and_aligned(flatbuffer: bytes, tmp_path: pathlib.Path, require_tool) -> None:
+    """For the host, and for a Cortex-M where its compiler is installed: the model lies in flash."""
+    require_tool("g++")
     _, source = c_writer.write_c(flatbuffer, tmp_path)
-    made = tmp_path / "model.o"
-    subprocess.run(
-        [compiler, "-mcpu=cortex-m4", "-mthumb", "-std=c++17", "-c", str(source), "-o", str(made)], check=True
-    )
-    said = subprocess.run(
-        [require_tool("arm-none-eabi-objdump"), "-h", str(made)], capture_output=True, text=True, check=True
-    ).stdout
-    (rodata,) = [line.split() for line in said.splitlines() if " .rodata" in line]
-    assert int(rodata[2], 16) >= len(flatbuffer) and rodata[-1] == "2**4"
-    assert all(int(line.split()[2], 16) == 0 for line in said.splitlines() if " .data " in line or " .bss " in line)
+    for prefix, flags in (("", []), ("arm-none-eabi-", ["-mcpu=cortex-m4", "-mthumb"])):
+        if not shutil.which(prefix + "g++"):
+            continue
+        made = tmp_path / "model.o"
+        subprocess.run([f"{prefix}g++", *flags, "-std=c++17", "-c", str(source), "-o", str(made)], check=True)
+        said = subprocess.run([f"{prefix}objdump", "-h", str(made)], capture_output=True, text=True, check=True).stdout
+        sections = {row[1]: row for row in map(str.split, said.splitlines()) if len(row) == 7}
+        assert int(sections[".rodata"][2], 16) >= len(flatbuffer) and sections[".rodata"][-1] == "2**4"
+        assert int(sections[".data"][2], 16) == int(sections[".bss"][2], 16) == 0
 
 
 def test_replaces_a_file_whole(flatbuffer: bytes, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -76,11 +76,13 @@ class Table:
         self.data, self.position, self.where = data, position, where
         self.vtable = position - self._read("<i", position)
         self.vtable_size = self._read("<H", self.vtable)
-        table_size = self._read("<H", self.vtable + 2)
+        self.size = self._read("<H", self.vtable + 2)
         if self.vtable_size < 4 or self.vtable_size % 2 or self.vtable + self.vtable_size > len(data):
             raise FormatError(f"{where}: damaged table at byte {position}")
-        if table_size < 4 or position + table_size > len(data):
+        if self.size < 4 or position + self.size > len(data):
             raise FormatError(f"{where}: table at byte {position} reaches past the end of the file")
+        for slot in range((self.vtable_size - 4) // 2):
+            self._field(slot)
 
     def _read(self, layout: str, position: int) -> int | float:
         if position < 0 or position + struct.calcsize(layout) > len(self.data):
@@ -93,7 +95,16 @@ class Table:
         if entry + 2 > self.vtable_size:
             return 0
         offset = self._read("<H", self.vtable + entry)
+        if offset >= self.size:
+            raise FormatError(f"{self.where}: field {slot} lies outside its table; the file is damaged")
         return self.position + offset if offset else 0
+
+    def expect(self, fields: int) -> Table:
+        """Refuses a table with fields that this module does not check; returns the table."""
+        for slot in range(fields, (self.vtable_size - 4) // 2):
+            if self._field(slot):
+                raise FormatError(f"{self.where}: field {slot} is not one that this package reads")
+        return self
 
     def scalar(self, slot: int, layout: str = "<i", default: int = 0) -> int:
         """A number, or its default where the file leaves it out."""
@@ -150,12 +161,13 @@ def parse(data: bytes) -> Model:
     data = bytes(data)
     if len(data) < 16 or data[4:8] != b"TFL3":
         raise FormatError(f"no .tflite file: {len(data)} bytes, identifier {data[4:8]!r} instead of b'TFL3'")
-    model = Table(data, struct.unpack_from("<I", data)[0], "model")
+    model = Table(data, struct.unpack_from("<I", data)[0], "model").expect(8)
+    model.numbers(5)
     if model.scalar(0, "<I") != 3:
         raise FormatError(f"model: schema version {model.scalar(0, '<I')}, should be 3")
-    buffers = model.tables(4, "buffer", lambda t: t.raw(0))
+    buffers = model.tables(4, "buffer", lambda t: t.expect(1).raw(0))
     codes = model.tables(1, "operator code", _operator_code)
-    subgraphs = model.tables(2, "subgraph", lambda t: t)
+    subgraphs = model.tables(2, "subgraph", lambda t: t.expect(5))
     if len(subgraphs) != 1:
         raise FormatError(f"model: {len(subgraphs)} subgraphs, this package reads files with one")
     graph = subgraphs[0]
@@ -168,7 +180,7 @@ def parse(data: bytes) -> Model:
 
 
 def _operator_code(table: Table) -> tuple[int, str]:
-    table.scalar(2)
+    table.expect(4).scalar(2)
     return max(table.scalar(0, "<b"), table.scalar(3)), table.text(1)
 
 
@@ -180,6 +192,7 @@ def _indices(table: Table, slot: int, count: int) -> tuple[int, ...]:
 
 
 def _tensor(table: Table, buffers: list[tuple[bytes, int]]) -> Tensor:
+    table.expect(9)
     name, shape, kind, buffer = table.text(3), table.numbers(0), table.scalar(1, "<b"), table.scalar(2, "<I")
     where = f"{table.where} ({name!r})"
     if kind not in TYPE_BITS:
@@ -193,8 +206,8 @@ def _tensor(table: Table, buffers: list[tuple[bytes, int]]) -> Tensor:
         raise FormatError(f"{where}: shape {shape} is too large")
     if buffer >= len(buffers):
         raise FormatError(f"{where}: buffer {buffer} of {len(buffers)}; the file is damaged")
-    if table.table(6, where) is not None:
-        raise FormatError(f"{where}: sparse tensors are not supported")
+    if table.table(6, where) is not None or table.scalar(5, "<B"):
+        raise FormatError(f"{where}: sparse and variable tensors are not supported")
     raw, offset = buffers[buffer]
     needed = (size * TYPE_BITS[kind] + 7) // 8
     if raw and len(raw) != needed:
@@ -207,8 +220,9 @@ def _quantization(table: Table, where: str, shape: tuple[int, ...]) -> tuple[tup
     q = table.table(4, f"{where} quantization")
     if q is None:
         return (), ()
-    scales, zero_points, axis = q.numbers(2, "f"), q.numbers(3, "q"), q.scalar(6)
-    if q.scalar(4, "<B"):
+    scales, zero_points, axis = q.numbers(2, "f"), q.numbers(3, "q"), q.expect(7).scalar(6)
+    q.numbers(0, "f"), q.numbers(1, "f")
+    if q.scalar(4, "<B") or q.table(5, where) is not None:
         raise FormatError(f"{where}: custom quantization is not supported")
     if len(scales) != len(zero_points) or not all(np.isfinite(v) and v > 0 for v in scales):
         raise FormatError(f"{where}: {len(scales)} scales, {len(zero_points)} zero points, or a scale not above zero")
@@ -218,7 +232,7 @@ def _quantization(table: Table, where: str, shape: tuple[int, ...]) -> tuple[tup
 
 
 def _operator(table: Table, codes: list[tuple[int, str]], tensors: int) -> Operator:
-    index = table.scalar(0, "<I")
+    index = table.expect(9).scalar(0, "<I")
     if index >= len(codes):
         raise FormatError(f"{table.where}: operator code {index} of {len(codes)}; the file is damaged")
     number, custom_code = codes[index]
@@ -230,6 +244,8 @@ def _operator(table: Table, codes: list[tuple[int, str]], tensors: int) -> Opera
     options = table.table(4, f"{table.where} options")
     if bool(table.scalar(3, "<B")) != (options is not None):
         raise FormatError(f"{table.where}: type and presence of the options do not agree; the file is damaged")
+    if options is not None and number == 22:
+        options.expect(1).numbers(0)  # the new shape, which a reshape holds here too
     name = custom_code if custom else BUILTIN_NAMES.get(number, f"BUILTIN_{number}")
     if custom and not custom_code:
         raise FormatError(f"{table.where}: a custom op without a name")
@@ -238,20 +254,19 @@ def _operator(table: Table, codes: list[tuple[int, str]], tensors: int) -> Opera
 
 def _check_signatures(model: Table, tensors: int) -> None:
     def tensor_map(table: Table) -> None:
-        table.text(0)
+        table.expect(2).text(0)
         if not 0 <= table.scalar(1, "<I") < tensors:
             raise FormatError(f"{table.where}: tensor {table.scalar(1, '<I')} of {tensors}; the file is damaged")
 
     def signature(table: Table) -> None:
         table.tables(0, f"{table.where} input", tensor_map)
         table.tables(1, f"{table.where} output", tensor_map)
-        table.text(2)
+        table.expect(5).text(2)
         if table.scalar(4, "<I"):
             raise FormatError(f"{table.where}: subgraph {table.scalar(4, '<I')} of 1; the file is damaged")
 
     model.tables(7, "signature", signature)
-    if model.vector(6, 4)[1]:
-        model.tables(6, "metadata", lambda table: (table.text(0), table.scalar(1, "<I")))
+    model.tables(6, "metadata", lambda table: (table.expect(2).text(0), table.scalar(1, "<I")))
 
 
 def _check_order(tensors: list[Tensor], operators: list[Operator], ends: list[tuple[int, ...]]) -> None:

@@ -465,6 +465,8 @@ class Graph:
 
     def _output_shape(self, op: Op, x: list[Tensor], y: Tensor) -> tuple[int, ...]:
         shape = x[0].shape
+        any_rank = isinstance(op, (Lookup, Add, Multiply, Reshape, Transpose, Pad))
+        _require(any_rank or bool(shape), op.name, "needs an input with at least one axis besides the batch")
         if isinstance(op, (PackedDense, Depthwise)):
             return self._weighted_shape(op, x[0])
         if isinstance(op, (Lookup, Softmax)):
