@@ -73,7 +73,9 @@ def dense(
     inputs = shape[-1] * (window.taps if window else 1)
     w = weights(rng, outputs, inputs, bits, grid)
     bound = int(np.abs(w.levels).sum(axis=1).max()) * 255
-    return single(rng, ir.PackedDense("dense", "x0", "y", w, requantization(rng, outputs, bound, inputs), window), shape)
+    return single(
+        rng, ir.PackedDense("dense", "x0", "y", w, requantization(rng, outputs, bound, inputs), window), shape
+    )
 
 
 def depthwise(

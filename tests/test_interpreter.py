@@ -10,7 +10,16 @@ import numpy as np
 import pytest
 
 import tflite_export
-from tflite_export import arithmetic, flatbuffer_reader, interpreter, ir, native, reference, tflite_writer
+from tflite_export import (
+    arithmetic,
+    flatbuffer_model,
+    flatbuffer_reader,
+    interpreter,
+    ir,
+    native,
+    reference,
+    tflite_writer,
+)
 from tflite_export.interpreter import Interpreter
 
 MODULES = {"reference": "numpy", "tflite": "tensorflow", "litert": "ai_edge_litert", "tflm": "tflite_micro"}
@@ -140,6 +149,25 @@ def test_mixed_inputs(two: ir.Graph) -> None:
         runner.run([np.zeros((1, 6), np.int8), np.zeros((1, 6), np.float32)])
     with pytest.raises(ValueError, match=r"different batch sizes: \[1, 2\]"):
         runner.run([np.zeros((1, 6), np.int8), np.zeros((2, 6), np.int8)])
+
+
+@pytest.mark.parametrize("name", ["tflite", "litert", "tflm"])
+def test_stock_model_that_cannot_be_resized(name: str, require_module, rng: np.random.Generator) -> None:
+    """A reshape to a constant [1, 12] takes one sample at a time; there is nothing of ours in the file."""
+    require_module(MODULES[name])
+    b = flatbuffer_model.ModelBuilder("stock", "by hand")
+    q = ir.Quantization(0.5, -3)
+    x, y = b.add_activation("x", (3, 4), q), b.add_activation("y", (12,), q)
+    options = flatbuffer_model.schema().ReshapeOptionsT()
+    options.newShape = [1, 12]
+    b.add_builtin("RESHAPE", [x, b.add_constant("s", np.array([1, 12], np.int32))], [y], options)
+    data = b.finish({"x": x}, {"y": y})
+    runner = Interpreter(data, name)
+    for batch in (3, 1, 2):
+        values = rng.integers(-128, 128, (batch, 3, 4)).astype(np.int8)
+        np.testing.assert_array_equal(runner.run(values), values.reshape(batch, 12))
+    with pytest.raises(flatbuffer_reader.FormatError, match="reshapes to"):
+        Interpreter(data)
 
 
 def test_unknown_runtime(one: ir.Graph) -> None:

@@ -184,7 +184,6 @@ class _TfLite:
             model_content=flatbuffer, num_threads=threads, experimental_delegates=delegates
         )
         self._interpreter.allocate_tensors()
-        # Indices of the file's order: get_input_details() keeps it.
         self._inputs = [d["index"] for d in self._interpreter.get_input_details()]
         self._outputs = [d["index"] for d in self._interpreter.get_output_details()]
         self._batch, self._resizable = 1, True
@@ -207,7 +206,11 @@ class _TfLite:
             for index, a in zip(self._inputs, feeds):
                 self._interpreter.resize_tensor_input(index, a.shape)
             self._interpreter.allocate_tensors()
-        except RuntimeError:
+        except (RuntimeError, ValueError):
+            shapes = []
+        else:
+            shapes = [d["shape"] for d in self._interpreter.get_output_details()]
+        if not shapes or any(len(shape) == 0 or shape[0] != batch for shape in shapes):
             self._resizable, self._batch = False, 0
             return False
         self._batch = batch
@@ -229,12 +232,14 @@ class _Tflm:
         except ImportError as error:
             raise ImportError(f"runtime 'tflm' is not installed: pip install --pre tflite-micro ({error})") from error
         native.load()
+        model = flatbuffer_reader.parse(flatbuffer)
+        activations = sum(int(np.prod(t.shape, dtype=np.int64)) for t in model.tensors if t.data is None)
         with _captured_stderr() as said:
             try:
                 self._interpreter = runtime.Interpreter.from_bytes(
                     flatbuffer,
                     custom_op_registerers=[native.REGISTERER],
-                    arena_size=max(MIN_ARENA, 16 * len(flatbuffer)),
+                    arena_size=MIN_ARENA + 8 * activations + len(flatbuffer),
                 )
             except RuntimeError as error:
                 problem = error
@@ -242,9 +247,7 @@ class _Tflm:
                 problem = None
         if problem is not None:
             raise RuntimeError(f"TFLM refuses the file: {problem}. {said[0].strip()}") from problem
-        model = flatbuffer_reader.parse(flatbuffer)
         self._outputs = len(model.outputs)
-        self._invoked = False
 
     def run(self, feeds: Sequence[np.ndarray]) -> list[np.ndarray]:
         rows = []
@@ -253,7 +256,6 @@ class _Tflm:
                 self._interpreter.set_input(a[i : i + 1], index)
             self._interpreter.invoke()
             rows.append([np.array(self._interpreter.get_output(k)) for k in range(self._outputs)])
-        self._invoked = True
         return [np.concatenate(column) for column in zip(*rows)]
 
     def arena_bytes(self) -> int:
