@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``tfmot-kws``: the command line. Each command's work is in ``tfmot_kws.commands``; TensorFlow loads only there."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import sys
+from typing import Annotated, Optional
+
+import rich.console
+import typer
+import typer.core
+
+import tfmot_kws
+from tfmot_kws.commands import console as consoles
+
+# What a user can cause: our errors are ValueErrors and TypeErrors, files give OSErrors, missing packages ImportErrors,
+# runtimes that refuse a file RuntimeErrors.
+USER_ERRORS = (ValueError, TypeError, OSError, ImportError, RuntimeError)
+
+
+class _Group(typer.core.TyperGroup):
+    """Shows errors as one red line on stderr and exits with status 1; ``--debug`` lets them through."""
+
+    def invoke(self, ctx):
+        # typer.Exit is a RuntimeError, so it is let through by name.
+        try:
+            return super().invoke(ctx)
+        except typer.Exit:
+            raise
+        except USER_ERRORS as error:
+            if ctx.params.get("debug"):
+                raise
+            consoles.show_error(rich.console.Console(stderr=True, highlight=False), error)
+            raise typer.Exit(1) from error
+
+
+app = typer.Typer(
+    cls=_Group,
+    name="tfmot-kws",
+    help="Trains keyword spotters to 1..8-bit weights and exports them for TFLite, LiteRT and TFLite Micro.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Data = Annotated[
+    pathlib.Path,
+    typer.Option(help="Recordings: a folder word/*.wav|flac|ogg, a folder with manifest.csv, or a .csv file."),
+]
+Seed = Annotated[int, typer.Option(min=0, help="Of everything random; the same seed gives the same result.")]
+Cache = Annotated[
+    Optional[pathlib.Path],
+    typer.Option(help="Folder that keeps features.", show_default="$XDG_CACHE_HOME/tfmot-kws or ~/.cache/tfmot-kws"),
+]
+Keywords = Annotated[
+    Optional[str],
+    typer.Option(help="Words to spot, with commas.", show_default="wake words of the manifest, else most frequent"),
+]
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"tfmot-kws {tfmot_kws.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show where an error comes from (a traceback).")] = False,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+) -> None:
+    # Before TensorFlow is imported.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
+
+
+@app.command()
+def demo(
+    out: Annotated[pathlib.Path, typer.Option(help="Folder for everything it makes.")] = pathlib.Path("runs/demo"),
+    data: Annotated[
+        Optional[pathlib.Path],
+        typer.Option(help="Recordings of your own, as for train.", show_default="synthetic speech"),
+    ] = None,
+    keywords: Keywords = None,
+    seed: Seed = 0,
+    fast: Annotated[bool, typer.Option("--fast", help="A minute or so, to see that it works; poor models.")] = False,
+) -> None:
+    """Trains, quantizes to 8, 4 and 1 bits, exports and checks a keyword spotter; about five minutes on two cores.
+
+    Without --data it speaks its own training words with espeak-ng. Every .tflite runs in TFLite, LiteRT and TFLite
+    Micro; the report compares sizes and errors.
+
+    Examples:
+      tfmot-kws demo
+      tfmot-kws demo --data my_recordings --out runs/mine
+    """
+    from tfmot_kws.commands import demo as command
+
+    command.run(out, data, keywords, seed, fast)
+
+
+@app.command()
+def train(
+    data: Data,
+    out: Annotated[pathlib.Path, typer.Option(help="Model file, .keras; x.keras.json goes with it.")],
+    keywords: Keywords = None,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the training examples.")] = 30,
+    width: Annotated[int, typer.Option(min=1, help="Outputs of hidden layers: 128 is 250K parameters, 18 15K.")] = 128,
+    backend: Annotated[str, typer.Option(help="Front end: micro (fixed point, as on the device) or lfbe.")] = "micro",
+    copies: Annotated[int, typer.Option(min=0, help="Augmented versions of each clip; 0 trains on clips as is.")] = 3,
+    batch_size: Annotated[int, typer.Option(min=1, help="Examples per step.")] = 128,
+    learning_rate: Annotated[float, typer.Option(help="Adam's, at the start; a cosine ends at 1 % of it.")] = 2e-3,
+    clip_seconds: Annotated[float, typer.Option(help="Length of an example in seconds.")] = 1.0,
+    seed: Seed = 0,
+    cache: Cache = None,
+) -> None:
+    """Trains a float model.
+
+    Examples:
+      tfmot-kws train --data my_recordings --keywords yes,no --out float.keras
+      tfmot-kws train --data my_recordings --width 18 --epochs 60 --out small.keras
+    """
+    from tfmot_kws.commands import train as command
+
+    command.run(
+        data, out, keywords, epochs, width, backend, copies, batch_size, learning_rate, clip_seconds, seed, cache
+    )
+
+
+@app.command()
+def quantize(
+    model: Annotated[pathlib.Path, typer.Option(help="Float model made by train, .keras.")],
+    data: Data,
+    out: Annotated[pathlib.Path, typer.Option(help="Quantized model, .keras.")],
+    bits: Annotated[int, typer.Option(help="Width of the weights, 1..8.")] = 4,
+    layer_bits: Annotated[
+        Optional[list[str]],
+        typer.Option(
+            help="NAME=BITS for one layer (patterns like dense_* too); may be given again.", show_default=False
+        ),
+    ] = None,
+    stage1_epochs: Annotated[int, typer.Option(min=0, help="Epochs with quantized weights only.")] = 12,
+    stage2_epochs: Annotated[int, typer.Option(min=0, help="Epochs with everything quantized.")] = 6,
+    copies: Annotated[int, typer.Option(min=0, help="Augmented versions of each clip; 0 trains on clips as is.")] = 3,
+    batch_size: Annotated[int, typer.Option(min=1, help="Examples per step.")] = 128,
+    learning_rate: Annotated[float, typer.Option(help="Adam's, at the start of stage 1.")] = 2e-3,
+    seed: Seed = 0,
+    cache: Cache = None,
+) -> None:
+    """Quantizes a float model and trains it on in two stages.
+
+    Examples:
+      tfmot-kws quantize --model float.keras --data my_recordings --bits 4 --out q.keras
+      tfmot-kws quantize --model float.keras --data my_recordings --bits 2 --layer-bits logits=8 --out q.keras
+    """
+    from tfmot_kws.commands import quantize as command
+
+    command.run(
+        model, data, out, bits, layer_bits or [], stage1_epochs, stage2_epochs, copies, batch_size, learning_rate, seed,
+        cache,
+    )  # fmt: skip
+
+
+@app.command()
+def export(
+    model: Annotated[pathlib.Path, typer.Option(help="Quantized model made by quantize, .keras.")],
+    out: Annotated[pathlib.Path, typer.Option(help="File to write, .tflite.")],
+    ops: Annotated[
+        str, typer.Option(help="packed (our ops, smallest) or builtin (stock ops, int8 weights).")
+    ] = "packed",
+    c_array: Annotated[bool, typer.Option("--c-array", help="Also write NAME.h and NAME.cc next to it.")] = False,
+) -> None:
+    """Writes a quantized model as a .tflite file, and as C arrays for firmware.
+
+    Examples:
+      tfmot-kws export --model q.keras --out kws.tflite --c-array
+      tfmot-kws export --model q.keras --ops builtin --out stock.tflite
+    """
+    from tfmot_kws.commands import export as command
+
+    command.run(model, out, ops, c_array)
+
+
+@app.command()
+def evaluate(
+    model: Annotated[pathlib.Path, typer.Option(help="Model file, .keras or .tflite, with its .json.")],
+    data: Data,
+    runtime: Annotated[str, typer.Option(help="For .tflite: reference, tflite, litert or tflm.")] = "tflite",
+    split: Annotated[
+        Optional[str], typer.Option(help="train, dev or test.", show_default="test, or dev where there is no test")
+    ] = None,
+    frr: Annotated[float, typer.Option(help="Share of missed keywords (0..1) to count false detections at.")] = 0.05,
+    plot: Annotated[Optional[pathlib.Path], typer.Option(help="DET curves as .png, .svg or .pdf.")] = None,
+    json_out: Annotated[Optional[pathlib.Path], typer.Option("--json", help="Write the numbers here.")] = None,
+    cache: Cache = None,
+) -> None:
+    """Measures accuracy and DET curves of a Keras or .tflite model.
+
+    Examples:
+      tfmot-kws evaluate --model kws.tflite --runtime tflm --data my_recordings --plot det.png
+      tfmot-kws evaluate --model float.keras --data my_recordings --split dev
+    """
+    from tfmot_kws.commands import evaluate as command
+
+    command.run(model, data, runtime, split, frr, plot, json_out, cache)
+
+
+@app.command()
+def inspect(
+    model: Annotated[pathlib.Path, typer.Argument(help="Model file, .tflite or .keras.")],
+) -> None:
+    """Prints the layers of a model: shapes, widths, bytes, multiply-accumulates.
+
+    Example:
+      tfmot-kws inspect kws.tflite
+    """
+    from tfmot_kws.commands import inspect as command
+
+    command.run(model)
+
+
+def main() -> None:
+    """Entry point of the ``tfmot-kws`` command."""
+    sys.exit(app())
+
+
+if __name__ == "__main__":
+    main()

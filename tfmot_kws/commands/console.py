@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What commands print: progress by phase, tables, one-line errors. Imports no TensorFlow."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import rich.console
+import rich.progress
+import rich.table
+import rich.text
+
+_PLAIN_SECONDS = 20.0
+
+Advance = Callable[[int, int], None]
+"""Called with (done, all)."""
+
+
+class Phases:
+    """Work in named phases: a bar each on a terminal, plain lines elsewhere.
+
+    Args:
+        console: where to.
+        count: how many phases there will be; 0 numbers none.
+    """
+
+    def __init__(self, console: rich.console.Console, count: int = 0):
+        self.console = console
+        self.seconds: dict[str, float] = {}
+        self._count = count
+
+    @contextlib.contextmanager
+    def phase(self, name: str) -> Iterator[Advance]:
+        """One phase; call what it gives with (done, all) now and then."""
+        number = len(self.seconds) + 1
+        label = f"[{number:>{len(str(self._count))}}/{self._count}] {name}" if self._count else name
+        start = time.monotonic()
+        if self.console.is_terminal:
+            with self._bar(label) as advance:
+                yield advance
+        else:
+            self._line(f"{label} ...")
+            yield self._plain(label, start)
+        self.seconds[name] = time.monotonic() - start
+        self._line(f"{label}: {self.seconds[name]:.1f} s")
+
+    def _line(self, text: str) -> None:
+        self.console.print(rich.text.Text(text), soft_wrap=True)
+
+    @contextlib.contextmanager
+    def _bar(self, label: str) -> Iterator[Advance]:
+        columns = (
+            rich.progress.SpinnerColumn(),
+            rich.progress.TextColumn("{task.description}", markup=False),
+            rich.progress.BarColumn(),
+            rich.progress.TaskProgressColumn(),
+            rich.progress.TimeElapsedColumn(),
+            rich.progress.TextColumn("left:"),
+            rich.progress.TimeRemainingColumn(),
+        )
+        with rich.progress.Progress(*columns, console=self.console, transient=True) as progress:
+            task = progress.add_task(label, total=None)
+            yield lambda done, total: progress.update(task, completed=done, total=total)
+
+    def _plain(self, label: str, start: float) -> Advance:
+        last = [start]
+
+        def advance(done: int, total: int) -> None:
+            now = time.monotonic()
+            if done < total and now - last[0] >= _PLAIN_SECONDS:
+                last[0] = now
+                left = (now - start) / max(done, 1) * (total - done)
+                self._line(f"{label}: {done}/{total}, about {left:.0f} s left")
+
+        return advance
+
+
+def formatted(value: Any, spec: str) -> str:
+    """A table's cell: ``format(value, spec)``, and a dash for what is not there."""
+    if value is None:
+        return "–"
+    return format(value, spec) if spec else str(value)
+
+
+def table(title: str, columns: Sequence[Mapping[str, str]], rows: Sequence[Mapping[str, Any]]) -> rich.table.Table:
+    """A table of rows by ``columns`` (key, label and format spec of each); the first column is text."""
+    result = rich.table.Table(title=title, title_justify="left")
+    for index, column in enumerate(columns):
+        result.add_column(column["label"], justify="right" if index else "left", no_wrap=not index)
+    for row in rows:
+        result.add_row(*(formatted(row.get(c["key"]), c.get("format", "")) for c in columns))
+    return result
+
+
+def show_error(console: rich.console.Console, error: BaseException) -> None:
+    """One red line."""
+    text = str(error).strip() or type(error).__name__
+    if isinstance(error, KeyError):
+        text = f"missing entry {text}"
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        text = f"{error.filename}: {error.strerror}"
+    console.print(rich.text.Text(f"error: {' '.join(text.split())}", style="bold red"), soft_wrap=True)
