@@ -269,6 +269,24 @@ def test_average_pool(seed: int, picture: tuple[tuple[int, ...], ir.Window]) -> 
     eg.check_kernels(graph, eg.feeds(rng, graph, 2))
 
 
+def test_average_pool_of_nothing_is_zero(rng: np.random.Generator) -> None:
+    """A dilated window may straddle the only frame: no place lies inside the picture."""
+    window = ir.Window((2, 1), (1, 1), (2, 1), (1, 1, 0, 0))
+    graph = eg.single(rng, ir.AveragePool("p", "x0", "y", window, 1000, 10), (1, 3))
+    y = eg.check_kernels(graph, eg.feeds(rng, graph, 2))
+    assert (y == graph.tensors["y"].quantization.zero_point).all()
+
+
+@pytest.mark.parametrize(
+    ("window", "multiplier", "shift"), [(ir.Window((65535, 1)), 1, 46), (ir.Window((65535, 99)), 2**31 - 1, 1)]
+)
+def test_average_pool_that_could_overflow(
+    window: ir.Window, multiplier: int, shift: int, rng: np.random.Generator
+) -> None:
+    with pytest.raises(ir.GraphError, match="64-bit mean could overflow"):
+        eg.single(rng, ir.AveragePool("p", "x0", "y", window, multiplier, shift), (65535, window.size[1], 1))
+
+
 @hypothesis.settings(max_examples=40)
 @hypothesis.given(SEEDS, pictures())
 def test_max_pool(seed: int, picture: tuple[tuple[int, ...], ir.Window]) -> None:
