@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import pathlib
 import sys
-from typing import Annotated, Optional
+from typing import Annotated
 
 import rich.console
 import typer
@@ -53,11 +53,11 @@ Data = Annotated[
 ]
 Seed = Annotated[int, typer.Option(min=0, help="Of everything random; the same seed gives the same result.")]
 Cache = Annotated[
-    Optional[pathlib.Path],
+    pathlib.Path | None,
     typer.Option(help="Folder that keeps features.", show_default="$XDG_CACHE_HOME/tfmot-kws or ~/.cache/tfmot-kws"),
 ]
 Keywords = Annotated[
-    Optional[str],
+    str | None,
     typer.Option(help="Words to spot, with commas.", show_default="wake words of the manifest, else most frequent"),
 ]
 
@@ -82,7 +82,7 @@ def _options(
 def demo(
     out: Annotated[pathlib.Path, typer.Option(help="Folder for everything it makes.")] = pathlib.Path("runs/demo"),
     data: Annotated[
-        Optional[pathlib.Path],
+        pathlib.Path | None,
         typer.Option(help="Recordings of your own, as for train.", show_default="synthetic speech"),
     ] = None,
     keywords: Keywords = None,
@@ -138,7 +138,7 @@ def quantize(
     out: Annotated[pathlib.Path, typer.Option(help="Quantized model, .keras.")],
     bits: Annotated[int, typer.Option(help="Width of the weights, 1..8.")] = 4,
     layer_bits: Annotated[
-        Optional[list[str]],
+        list[str] | None,
         typer.Option(
             help="NAME=BITS for one layer (patterns like dense_* too); may be given again.", show_default=False
         ),
@@ -191,11 +191,11 @@ def evaluate(
     data: Data,
     runtime: Annotated[str, typer.Option(help="For .tflite: reference, tflite, litert or tflm.")] = "tflite",
     split: Annotated[
-        Optional[str], typer.Option(help="train, dev or test.", show_default="test, or dev where there is no test")
+        str | None, typer.Option(help="train, dev or test.", show_default="test, or dev where there is no test")
     ] = None,
     frr: Annotated[float, typer.Option(help="Share of missed keywords (0..1) to count false detections at.")] = 0.05,
-    plot: Annotated[Optional[pathlib.Path], typer.Option(help="DET curves as .png, .svg or .pdf.")] = None,
-    json_out: Annotated[Optional[pathlib.Path], typer.Option("--json", help="Write the numbers here.")] = None,
+    plot: Annotated[pathlib.Path | None, typer.Option(help="DET curves as .png, .svg or .pdf.")] = None,
+    json_out: Annotated[pathlib.Path | None, typer.Option("--json", help="Write the numbers here.")] = None,
     cache: Cache = None,
 ) -> None:
     """Measures accuracy and DET curves of a Keras or .tflite model.

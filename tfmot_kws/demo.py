@@ -42,6 +42,7 @@ class DemoConfig:
         clips: synthetic clips.
         width: outputs of the model's hidden layers; 128 makes 250,000 parameters.
         copies: augmented versions of each training clip.
+        batch_size: clips per training step.
         epochs: of the float model, of stage 1 and of stage 2.
 
     Raises:
@@ -57,6 +58,7 @@ class DemoConfig:
     clips: int = 3000
     width: int = 128
     copies: int = 3
+    batch_size: int = 128
     epochs: tuple[int, int, int] = (30, 12, 6)
 
     def __post_init__(self) -> None:
@@ -65,7 +67,9 @@ class DemoConfig:
 
     def faster(self) -> DemoConfig:
         """The same with little work."""
-        return dataclasses.replace(self, fast=True, clips=min(self.clips, 600), width=32, copies=1, epochs=(8, 3, 2))
+        return dataclasses.replace(
+            self, fast=True, clips=min(self.clips, 600), width=32, copies=1, epochs=(15, 3, 2), batch_size=32
+        )
 
 
 @dataclasses.dataclass
@@ -175,7 +179,7 @@ def _float(config: DemoConfig, data: _Data, phases: Phases):
 
     frames, mel_bins = data.train.x.shape[1:]
     shape = models.ModelConfig(len(data.task.classes), frames, mel_bins, config.width)
-    recipe = recipes.TrainConfig(epochs=config.epochs[0], seed=config.seed)
+    recipe = recipes.TrainConfig(epochs=config.epochs[0], batch_size=config.batch_size, seed=config.seed)
     with phases.phase("float model") as advance:
         model = recipes.train_float(data.train, shape, recipe, [progress.Epochs(advance)])
         evaluation = evaluate.evaluate(_keras_logits(model), data.held_out)
@@ -210,7 +214,7 @@ def _quantized(config: DemoConfig, data: _Data, model, base: evaluate.Evaluation
             model,
             scheme.kws_scheme(bits=bits),
             data.train,
-            recipes.TrainConfig(seed=config.seed),
+            recipes.TrainConfig(batch_size=config.batch_size, seed=config.seed),
             stage1,
             stage2,
             [progress.Epochs(advance)],
@@ -218,10 +222,9 @@ def _quantized(config: DemoConfig, data: _Data, model, base: evaluate.Evaluation
     with phases.phase(f"{name}: export, all runtimes") as advance:
         flatbuffer = tflite_export.convert(quantized)
         runs = measure.run_everywhere(flatbuffer, data.held_out.x, advance)
-        agreement = measure.agreement(flatbuffer, runs, _in_batches(quantized, data.held_out.x))
+        agreement = measure.agreement(runs, _in_batches(quantized, data.held_out.x))
         chosen = "tflm" if runs["tflm"].outputs is not None else "reference"
-        real = measure.real_outputs(flatbuffer, runs[chosen].outputs)
-        evaluation = evaluate.from_outputs(real, data.held_out)
+        evaluation = evaluate.from_outputs(runs[chosen].real(), data.held_out)
         row = _row(
             name,
             evaluation,

@@ -174,6 +174,7 @@ def batches(features: FeatureSet, config: TrainConfig) -> tf.data.Dataset:
             chosen = augment_batch(chosen, seed, config.augment)
         return chosen, tf.gather(y, index)
 
+    load = tf.autograph.experimental.do_not_convert(load)
     return tf.data.Dataset.zip((order, seeds)).map(load, tf.data.AUTOTUNE, deterministic=True).prefetch(2)
 
 
@@ -201,6 +202,9 @@ def train_float(
         callbacks: for ``model.fit``.
         verbose: for ``model.fit``.
 
+    Returns:
+        The trained model, not compiled.
+
     Raises:
         ValueError: features and model do not agree, or there are no features.
     """
@@ -209,8 +213,7 @@ def train_float(
     keras.utils.set_random_seed(config.seed)
     model = models.build(model_config)
     stages = [(config.learning_rate, config.epochs * _steps(features, config))]
-    _fit(model, features, config, stages, config.epochs, callbacks, verbose)
-    return model
+    return _fit(model, features, config, stages, config.epochs, callbacks, verbose)
 
 
 def train_quantized(
@@ -257,7 +260,7 @@ def train_quantized(
         train.calibrate(model, features.x[:_CALIBRATION_CLIPS])
     if stage1_epochs + stage2_epochs:
         staged = [train.TwoStageSchedule(stage1_epochs), *callbacks]
-        _fit(model, features, config, stages, stage1_epochs + stage2_epochs, staged, verbose)
+        model = _fit(model, features, config, stages, stage1_epochs + stage2_epochs, staged, verbose)
     train.set_stage(model, 2)
     return model
 
@@ -278,7 +281,7 @@ def _check(features: FeatureSet, shape: tuple, classes: int, name: str) -> None:
         raise ValueError(f"features have {len(features.classes)} classes {features.classes}, {name} has {classes}")
 
 
-def _fit(model, features, config, stages, epochs, callbacks, verbose) -> None:
+def _fit(model, features, config, stages, epochs, callbacks, verbose) -> keras.Model:
     schedule = CosineStages(stages, config.final_learning_rate_factor)
     weights = None
     if config.class_weights:
@@ -289,6 +292,11 @@ def _fit(model, features, config, stages, epochs, callbacks, verbose) -> None:
         loss=loss(config, len(features.classes)),
         metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
     )
+    # AutoGraph would rewrite the source of Keras itself, function by function: many times longer than the tracing.
+    model.train_step = tf.autograph.experimental.do_not_convert(model.train_step)
     model.fit(
         batches(features, config), epochs=epochs, callbacks=list(callbacks), verbose=verbose, class_weight=weights
     )
+    del model.train_step  # the class's own again
+    # The same layers, not compiled: saved files hold no optimizer state and load without the classes of this module.
+    return keras.Model(model.inputs, model.outputs, name=model.name)

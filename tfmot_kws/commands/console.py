@@ -15,6 +15,12 @@ import rich.text
 
 _PLAIN_SECONDS = 20.0
 
+
+def stdout() -> rich.console.Console:
+    """Where commands print: nothing is highlighted, long lines are left to the terminal."""
+    return rich.console.Console(highlight=False, soft_wrap=True)
+
+
 Advance = Callable[[int, int], None]
 """Called with (done, all)."""
 
@@ -86,10 +92,11 @@ def formatted(value: Any, spec: str) -> str:
 
 
 def table(title: str, columns: Sequence[Mapping[str, str]], rows: Sequence[Mapping[str, Any]]) -> rich.table.Table:
-    """A table of rows by ``columns`` (key, label and format spec of each); the first column is text."""
+    """A table of rows by ``columns`` (key, label and format spec of each); columns without a spec are text."""
     result = rich.table.Table(title=title, title_justify="left")
-    for index, column in enumerate(columns):
-        result.add_column(column["label"], justify="right" if index else "left", no_wrap=not index)
+    for column in columns:
+        text = not column.get("format")
+        result.add_column(column["label"], justify="left" if text else "right", no_wrap=text)
     for row in rows:
         result.add_row(*(formatted(row.get(c["key"]), c.get("format", "")) for c in columns))
     return result

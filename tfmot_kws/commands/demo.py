@@ -6,8 +6,7 @@ from __future__ import annotations
 import importlib.util
 import pathlib
 
-import rich.console
-
+from tfmot_kws.commands import console as consoles
 from tfmot_kws.commands import data as data_files
 from tfmot_kws.commands.console import Phases, table
 
@@ -21,7 +20,7 @@ def run(out: pathlib.Path, data: pathlib.Path | None, keywords: str | None, seed
         )
     from tfmot_kws import demo
 
-    console = rich.console.Console(highlight=False)
+    console = consoles.stdout()
     config = demo.DemoConfig(out, data, data_files.words_of(keywords), seed, fast)
     phases = Phases(console, 6 + 2 * len(config.bits))
     result = demo.run(config, phases)

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``tfmot-kws evaluate``."""
+
+from __future__ import annotations
+
+import pathlib
+
+from tfmot_kws import atomic, datasets, evaluate, report
+from tfmot_kws.commands import console as consoles
+from tfmot_kws.commands import data as data_files
+from tfmot_kws.commands import results, sidecar
+from tfmot_kws.commands.console import Phases
+
+RUNTIMES = ("reference", "tflite", "litert", "tflm")
+_PLOTS = (".png", ".svg", ".pdf")
+
+
+def run(
+    model: pathlib.Path,
+    data: pathlib.Path,
+    runtime: str,
+    split: str | None,
+    frr: float,
+    plot: pathlib.Path | None,
+    json_out: pathlib.Path | None,
+    cache: pathlib.Path | None,
+) -> None:
+    """Measures a model and prints, draws and writes what was found."""
+    if model.suffix not in (".keras", ".tflite"):
+        raise ValueError(f"--model {model}: must end in .keras or .tflite")
+    if runtime not in RUNTIMES:
+        raise ValueError(f"--runtime {runtime}: must be one of {', '.join(RUNTIMES)}")
+    if not 0.0 <= frr <= 1.0:
+        raise ValueError(f"--frr {frr}: must be a share between 0 and 1")
+    if plot is not None and plot.suffix.lower() not in _PLOTS:
+        raise ValueError(f"--plot {plot}: must end in one of {', '.join(_PLOTS)}")
+    about = sidecar.read(model)
+    console = consoles.stdout()
+    phases = Phases(console)
+    clips = datasets.open_corpus(data)
+    splits = (split,) if split else data_files.eval_splits(clips)
+    with phases.phase("features") as advance:
+        cache = cache or data_files.default_cache()
+        held_out = data_files.held_out_features(clips, splits, about.task, about.frontend, cache, advance)
+    if model.suffix == ".keras":
+        from tfmot_kws import scheme
+
+        where = "Keras"
+        with phases.phase(where) as advance:
+            function = results.keras_function(scheme.load_model(model))
+            evaluation = evaluate.evaluate(function, held_out, progress=advance)
+    else:
+        from tfmot_kws.commands import measure
+
+        where = runtime
+        flatbuffer = model.read_bytes()
+        with phases.phase(where) as advance:
+            done = measure.run_file(flatbuffer, held_out.x, runtime, advance)
+        if done.outputs is None:
+            raise RuntimeError(done.problem)
+        evaluation = evaluate.from_outputs(done.real(), held_out)
+        console.print(f"{1e3 * done.seconds / len(held_out):.2f} ms per clip on this machine")
+        if done.arena_bytes is not None:
+            console.print(f"TFLM arena: {done.arena_bytes:,} bytes")
+    console.print(held_out.report.summary())
+    results.show(console, f"{model.name} in {where}", evaluation, splits, frr)
+    if plot is not None:
+        plot.parent.mkdir(parents=True, exist_ok=True)
+        curves = dict(evaluation.curves) if len(evaluation.curves) > 1 else {}
+        name = "all keywords" if curves else evaluation.keywords[0]
+        report.plot_curves({name: evaluation.pooled, **curves}, plot, frr, model.name)
+        console.print(f"wrote {plot}")
+    if json_out is not None:
+        value = {"model": model.name, "runtime": where, **results.metrics(evaluation, splits, frr)}
+        atomic.write_json(json_out, value)
+        console.print(f"wrote {json_out}")

@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``tfmot-kws export``."""
+
+from __future__ import annotations
+
+import pathlib
+
+from tfmot_kws import atomic
+from tfmot_kws.commands import console as consoles
+from tfmot_kws.commands import results, sidecar
+
+OPS = ("packed", "builtin")
+
+
+def run(model: pathlib.Path, out: pathlib.Path, ops: str, c_array: bool) -> None:
+    """Writes the .tflite file, its sidecar and, where wanted, the C arrays."""
+    results.check_suffix(out, ".tflite", "--out")
+    if ops not in OPS:
+        raise ValueError(f"--ops {ops}: must be {' or '.join(OPS)}")
+    before = sidecar.read(model)
+    if before.kind != "quantized":
+        raise ValueError(f"{model}: is {before.kind}; export needs a quantized model, made by 'tfmot-kws quantize'")
+    import tflite_export
+    from tflite_export import c_writer, inspect_model
+    from tfmot_kws import scheme
+
+    console = consoles.stdout()
+    flatbuffer = tflite_export.convert(scheme.load_model(model), ops)
+    atomic.write_bytes(out, flatbuffer)
+    options = {**before.options, "keras_model": model.name, "ops": ops}
+    sidecar.write(out, sidecar.Sidecar("tflite", before.frontend, before.task, options, before.metrics))
+    inspect_model.print_summary(inspect_model.inspect(flatbuffer))
+    console.print(f"wrote {out} ({len(flatbuffer):,} bytes) and {sidecar.path_of(out).name}")
+    if c_array:
+        name = "".join(c if c.isascii() and c.isalnum() else "_" for c in out.stem)
+        name = name if name[:1].isalpha() else f"model_{name}"
+        for path in c_writer.write_c(flatbuffer, out.parent, name):
+            console.print(f"wrote {path}")
+        console.print("\nTFLM needs these ops:\n")
+        for line in c_writer.op_resolver_lines(flatbuffer):
+            console.print(line, markup=False)

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``tfmot-kws inspect``."""
+
+from __future__ import annotations
+
+import pathlib
+
+import rich.console
+
+from tfmot_kws.commands import console as consoles
+from tfmot_kws.commands import sidecar
+from tfmot_kws.commands.console import table
+
+_COLUMNS = (
+    {"key": "name", "label": "layer", "format": ""},
+    {"key": "kind", "label": "type", "format": ""},
+    {"key": "shape", "label": "output", "format": ""},
+    {"key": "bits", "label": "weight bits", "format": ""},
+    {"key": "parameters", "label": "parameters", "format": ",d"},
+)
+
+
+def run(model: pathlib.Path) -> None:
+    """Prints the layers of a .tflite or .keras file, and what its sidecar says where it has one."""
+    console = consoles.stdout()
+    if model.suffix == ".tflite":
+        from tflite_export import inspect_model
+
+        inspect_model.print_summary(inspect_model.inspect(model.read_bytes()))
+    elif model.suffix == ".keras":
+        if not model.is_file():
+            raise FileNotFoundError(f"{model}: no such file")
+        _keras(model, console)
+    else:
+        raise ValueError(f"{model}: must end in .tflite or .keras")
+    if sidecar.path_of(model).is_file():
+        about = sidecar.read(model)
+        accuracy = about.metrics.get("accuracy")
+        measured = f"; accuracy {accuracy:.1%}" if accuracy is not None else ""
+        frontend = about.frontend
+        console.print(
+            f"{about.kind} model of {', '.join(about.task.classes)}; {frontend.backend} front end, "
+            f"{frontend.mel_bins} mel bands, {frontend.window_ms}/{frontend.hop_ms} ms at {frontend.sample_rate} Hz"
+            f"{measured}"
+        )
+
+
+def _keras(path: pathlib.Path, console: rich.console.Console) -> None:
+    from tfmot_kws import models, scheme, train
+
+    model = scheme.load_model(path)
+    quantized = any(scheme.is_quantized(layer) for layer in model.layers)
+    if not quantized:
+        console.print(str(models.cost(model)), markup=False)
+        return
+    rows = []
+    for layer in model.layers:
+        shape = layer.output_shape
+        shape = shape[0] if isinstance(shape, list) else shape
+        bits = getattr(layer, "bits", None)
+        rows.append(
+            {
+                "name": layer.name,
+                "kind": type(layer).__name__,
+                "shape": "x".join(str(d) for d in shape[1:] if d is not None),
+                "bits": f"{bits.bits} {bits.grid}" if hasattr(bits, "grid") and hasattr(layer, "kernel") else None,
+                "parameters": layer.count_params(),
+            }
+        )
+    console.print(table(f"{path.name}: stage {train.get_stage(model)}", _COLUMNS, rows))
