@@ -133,7 +133,7 @@ def _open(config: DemoConfig, phases: Phases) -> tuple[corpus.Corpus, tuple[str,
             clips = synthetic.synthesize(folder, clips=config.clips, seed=config.seed, progress=advance)
             splits = ("dev", "test")  # nothing is chosen by either, so both can measure
     keywords = config.keywords or data_files.pick_keywords(clips, ("train", *splits))
-    return clips, splits, keywords
+    return data_files.without_compounds(clips, keywords), splits, keywords
 
 
 def _features(config: DemoConfig, clips: corpus.Corpus, splits, keywords, phases: Phases) -> _Data:

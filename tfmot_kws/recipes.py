@@ -37,9 +37,9 @@ class FeatureAugment:
         ValueError: a value is no whole number of at least 0; the message names it.
     """
 
-    time_masks: int = 2
+    time_masks: int = 1
     time_mask_frames: int = 5
-    freq_masks: int = 2
+    freq_masks: int = 1
     freq_mask_bins: int = 5
     shift_frames: int = 2
 

@@ -11,6 +11,12 @@ from pathlib import Path
 from tfmot_kws import augment, corpus, datasets, features
 
 MAX_KEYWORDS = 10
+AUGMENT = augment.AugmentConfig(
+    gain_db=(-6.0, 6.0), speed=(0.92, 1.08), snr_db=(5.0, 25.0), noise_probability=0.5, reverb_probability=0.15
+)
+"""Augmentation of recordings for models of this size; stronger ranges made them miss more."""
+
+_COMPOUND_LETTERS = 5
 _NEGATIVE_KINDS = ("negatives", "negative", "confusable", "other")
 
 
@@ -62,6 +68,12 @@ def pick_keywords(clips: corpus.Corpus, splits: Sequence[str]) -> tuple[str, ...
     return tuple(sorted(chosen))
 
 
+def without_compounds(clips: corpus.Corpus, keywords: Sequence[str]) -> corpus.Corpus:
+    """Leaves out words that end with a keyword ("heycomputer" of "computer"): neither it nor anything else."""
+    long = tuple(word for word in keywords if len(word) >= _COMPOUND_LETTERS)
+    return clips.filter(lambda clip: clip.word in keywords or not clip.word.endswith(long))
+
+
 def make_task(clips: corpus.Corpus, keywords: Sequence[str], clip_seconds: float = 1.0) -> datasets.TaskConfig:
     """The task of telling these keywords apart, with a class for other words and one for noise where there are any.
 
@@ -93,7 +105,7 @@ def training_features(
 ) -> datasets.FeatureSet:
     """The training split, each clip in ``copies`` augmented versions with the corpus's own noise; 0: as it is."""
     noise = clips if any(clip.is_noise and clip.split == "train" for clip in clips) else None
-    ranges = augment.AugmentConfig() if copies else None
+    ranges = AUGMENT if copies else None
     return datasets.load_features(
         clips, "train", task, frontend, ranges, max(copies, 1), seed, cache, noise, progress=progress
     )

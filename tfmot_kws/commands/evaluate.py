@@ -37,7 +37,7 @@ def run(
     about = sidecar.read(model)
     console = consoles.stdout()
     phases = Phases(console)
-    clips = datasets.open_corpus(data)
+    clips = data_files.without_compounds(datasets.open_corpus(data), about.task.keywords)
     splits = (split,) if split else data_files.eval_splits(clips)
     with phases.phase("features") as advance:
         cache = cache or data_files.default_cache()

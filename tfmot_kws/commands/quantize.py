@@ -46,7 +46,7 @@ def run(
         raise ValueError(f"{model}: is {before.kind}; quantize starts from a float model, made by 'tfmot-kws train'")
     console = consoles.stdout()
     phases = Phases(console)
-    clips = datasets.open_corpus(data)
+    clips = data_files.without_compounds(datasets.open_corpus(data), before.task.keywords)
     splits = data_files.eval_splits(clips)
     cache = cache or data_files.default_cache()
 

@@ -34,6 +34,7 @@ def run(
     clips = datasets.open_corpus(data)
     splits = data_files.eval_splits(clips)
     words = data_files.words_of(keywords) or data_files.pick_keywords(clips, ("train", *splits))
+    clips = data_files.without_compounds(clips, words)
     task = data_files.make_task(clips, words, clip_seconds)
     cache = cache or data_files.default_cache()
     with phases.phase("features") as advance:
