@@ -275,6 +275,9 @@ def _result(config: DemoConfig, data: _Data, clips, rows, agreements, phases: Ph
         f"{' and '.join(sorted({row['runtime'] for row in rows[1:]}))}; float row: Keras, sizes of TensorFlow's own "
         "float .tflite.",
     ]
+    share, count = rows[0]["accuracy"], len(data.held_out)
+    spread = 2.0 * (share * (1.0 - share) / count) ** 0.5
+    notes.append(f"{count} held-out examples: accuracies within {spread:.1%} of each other may differ by chance.")
     if config.fast:
         notes.append("A fast run: a few epochs of a small model, to see that everything works.")
     if not config.data:

@@ -79,12 +79,17 @@ def plot_sizes(rows: Sequence[Mapping[str, Any]], path: str | os.PathLike) -> Pa
         values = [100 * row[key] for row in rows]
         axes.plot(sizes, values, "-", color=color, linewidth=1.2, alpha=0.45, zorder=2)
         axes.plot(sizes, values, "o", color=color, markersize=8, markeredgecolor="white", zorder=3)
-        low, high = min(values), max(values)
-        room = max(high - low, 0.5)
-        axes.set_ylim(low - 0.25 * room, high + 0.35 * room)
+        axes.set_ylim(*_limits(values, key == "fdr"))
         for row, x, y in zip(rows, sizes, values):
             axes.annotate(
-                row["model"], (x, y), xytext=(0, 9), textcoords="offset points", ha="center", fontsize=9, color=_INK
+                row["model"],
+                (x, y),
+                xytext=(0, 9),
+                textcoords="offset points",
+                ha="center",
+                fontsize=9,
+                color=_INK,
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.0, "alpha": 0.8},
             )
         axes.set_xscale("log", base=2)
         axes.set_xlim(min(sizes) / 1.6, max(sizes) * 1.6)
@@ -102,6 +107,13 @@ def plot_sizes(rows: Sequence[Mapping[str, Any]], path: str | os.PathLike) -> Pa
     with atomic.replacing(path) as temporary:
         figure.savefig(temporary)
     return Path(path)
+
+
+def _limits(values: Sequence[float], from_zero: bool) -> tuple[float, float]:
+    """Range of an axis in percent, wide enough that chance does not look like a difference."""
+    low, high = min(values), max(values)
+    room = max(high - low, 4.0)
+    return (0.0, max(1.4 * high, 2.0)) if from_zero else (low - 0.4 * room, high + 0.4 * room)
 
 
 def _cell(value: Any, spec: str = "") -> str:
