@@ -99,3 +99,10 @@ def test_missing_espeak_is_said_at_once(monkeypatch, tmp_path) -> None:
 def test_bits_that_make_no_sense(bits, tmp_path) -> None:
     with pytest.raises(ValueError, match="bits="):
         demo.DemoConfig(tmp_path, bits=bits)
+
+
+def test_many_examples_get_fewer_epochs(tmp_path) -> None:
+    config = demo.DemoConfig(tmp_path, epochs=(30, 12, 6), batch_size=100)
+    assert config.epochs_for(5000) == (30, 12, 6)
+    assert config.epochs_for(16000) == (15, 6, 3)
+    assert config.epochs_for(10**6) == (10, 4, 2)

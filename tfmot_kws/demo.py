@@ -18,6 +18,8 @@ from tfmot_kws.commands.console import Phases
 FRR = 0.05
 """Share of missed keywords at which false detections are compared."""
 
+_STEPS_AN_EPOCH = 80
+
 COLUMNS = (
     {"key": "model", "label": "weights", "format": ""},
     {"key": "accuracy", "label": "accuracy", "format": ".1%"},
@@ -65,6 +67,11 @@ class DemoConfig:
         if not self.bits or any(not 1 <= b <= 8 for b in self.bits) or len(set(self.bits)) < len(self.bits):
             raise ValueError(f"bits={self.bits!r}: must be one or more different widths of 1 to 8")
 
+    def epochs_for(self, examples: int) -> tuple[int, int, int]:
+        """``epochs``, fewer where there are many training examples, so that the steps stay about the same."""
+        share = min(1.0, _STEPS_AN_EPOCH * self.batch_size / examples)
+        return tuple(max(round(count * share), -(-count // 3)) for count in self.epochs)
+
     def faster(self) -> DemoConfig:
         """The same with little work."""
         return dataclasses.replace(
@@ -104,6 +111,7 @@ def run(config: DemoConfig, phases: Phases) -> dict[str, Any]:
     with phases.phase("TensorFlow"):
         from tfmot_kws import models, recipes, scheme  # noqa: F401
 
+    config = dataclasses.replace(config, epochs=config.epochs_for(len(data.train)))
     model, rows, evals = _float(config, data, phases)
     agreements = []
     for bits in config.bits:
