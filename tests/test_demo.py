@@ -82,7 +82,7 @@ def test_what_is_printed(made) -> None:
         "1 bit",
         "agree bit for bit",
         "report.html",
-        "1 files were left out",
+        "1 file was left out",
     ):
         assert text in printed
 
@@ -104,5 +104,5 @@ def test_bits_that_make_no_sense(bits, tmp_path) -> None:
 def test_many_examples_get_fewer_epochs(tmp_path) -> None:
     config = demo.DemoConfig(tmp_path, epochs=(30, 12, 6), batch_size=100)
     assert config.epochs_for(5000) == (30, 12, 6)
-    assert config.epochs_for(16000) == (15, 6, 3)
+    assert config.epochs_for(24000) == (15, 6, 3)
     assert config.epochs_for(10**6) == (10, 4, 2)

@@ -51,7 +51,7 @@ def test_page_without_pictures(tmp_path) -> None:
     page = report.write_html(RESULT, tmp_path).read_text()
     assert "&lt;yes&gt; &amp; no" in page and "<b>" not in page
     assert "not installed" in page and "differs" in page and "Not all runtimes agree" in page
-    assert "pip install it" in page and "1 files left out" in page and "–" in page
+    assert "pip install it" in page and "1 file left out" in page and "–" in page
     assert "data:image" not in page
 
 

@@ -18,7 +18,7 @@ from tfmot_kws.commands.console import Phases
 FRR = 0.05
 """Share of missed keywords at which false detections are compared."""
 
-_STEPS_AN_EPOCH = 80
+_STEPS_AN_EPOCH = 120
 
 COLUMNS = (
     {"key": "model", "label": "weights", "format": ""},

@@ -123,7 +123,7 @@ def _save(figure, path: Path) -> None:
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
     os.close(handle)
     try:
-        figure.savefig(temporary, format=path.suffix[1:].lower())
+        figure.savefig(temporary, format=path.suffix[1:].lower(), bbox_inches="tight", pad_inches=0.1)
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     finally:

@@ -40,5 +40,6 @@ def run(out: pathlib.Path, data: pathlib.Path | None, keywords: str | None, seed
     console.print(f"Reference, {', '.join(ran)} agree bit for bit on every clip.", style="green")
     skipped = len(result["data"]["skipped"])
     if skipped:
-        console.print(f"{skipped} files were left out; the report lists them.", style="yellow")
+        left_out = "1 file was" if skipped == 1 else f"{skipped} files were"
+        console.print(f"{left_out} left out; the report lists them.", style="yellow")
     console.print(f"{result['seconds']:.0f} s. Report: {out / 'report.html'}")
