@@ -27,7 +27,7 @@ class _Group(typer.core.TyperGroup):
         # typer.Exit is a RuntimeError, so it is let through by name.
         try:
             return super().invoke(ctx)
-        except typer.Exit:
+        except (typer.Exit, BrokenPipeError):
             raise
         except USER_ERRORS as error:
             if ctx.params.get("debug"):
@@ -91,8 +91,9 @@ def demo(
 ) -> None:
     """Trains, quantizes to 8, 4 and 1 bits, exports and checks a keyword spotter; about five minutes on two cores.
 
-    Without --data it speaks its own training words with espeak-ng. Every .tflite runs in TFLite, LiteRT and TFLite
-    Micro; the report compares sizes and errors.
+    Without --data it speaks its own training words with espeak-ng.
+
+    Every .tflite runs in TFLite, LiteRT and TFLite Micro; the report compares sizes and errors.
 
     Examples:
       tfmot-kws demo
