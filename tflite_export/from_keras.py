@@ -30,7 +30,9 @@ def to_graph(model: keras.Model) -> ir.Graph:
         has seen no data.
     """
     if not isinstance(model, keras.Model):
-        raise ExportError(f"convert needs a quantized tf_keras model, found {type(model).__module__}.{type(model).__name__}")
+        raise ExportError(
+            f"convert needs a quantized tf_keras model, found {type(model).__module__}.{type(model).__name__}"
+        )
     try:
         stage = train.get_stage(model)
     except ValueError as error:

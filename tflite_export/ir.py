@@ -9,7 +9,7 @@ Shapes never include the batch axis. A tensor's real value is ``scale * (q - zer
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal, Union
+from typing import Literal
 
 import numpy as np
 
@@ -140,10 +140,12 @@ class Weights:
 
     @property
     def a(self) -> int:
+        """Factor of a code in its level."""
         return 2 if self.grid == "mid-rise" else 1
 
     @property
     def b(self) -> int:
+        """What a level lacks to ``a * code``."""
         return (1 << self.bits) - 1 if self.grid == "mid-rise" else 1 << (self.bits - 1)
 
     @property
@@ -378,21 +380,21 @@ class Slice:
     stride: int
 
 
-Op = Union[
-    PackedDense,
-    Depthwise,
-    Lookup,
-    Softmax,
-    Add,
-    Multiply,
-    AveragePool,
-    MaxPool,
-    Concatenate,
-    Reshape,
-    Transpose,
-    Pad,
-    Slice,
-]
+Op = (
+    PackedDense
+    | Depthwise
+    | Lookup
+    | Softmax
+    | Add
+    | Multiply
+    | AveragePool
+    | MaxPool
+    | Concatenate
+    | Reshape
+    | Transpose
+    | Pad
+    | Slice
+)
 MOVES = (Reshape, Transpose, Pad, Slice, MaxPool, Concatenate)
 
 

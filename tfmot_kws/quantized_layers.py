@@ -20,12 +20,14 @@ from tfmot_kws.keras import keras
 from tfmot_kws.layer_bits import LayerBits
 from tfmot_kws.output_grid import OutputGrid, quantize_vector, stage_variable, tracked_variable
 from tfmot_kws.quantizers import (
+    THETA_SCALE,
     codes,
     grid_constants,
     initial_theta,
     levels,
     place_on_grid,
     round_through,
+    scale_gradient,
 )
 
 ACTIVATIONS = ("linear", "relu", "relu6")
@@ -109,11 +111,15 @@ class QuantizedAffine(keras.layers.Layer):
 
     def call(self, inputs, training=None):
         """(steps, scale) -> (steps, scale)."""
+        return self._forward(inputs, training)
+
+    @tf.autograph.experimental.do_not_convert
+    def _forward(self, inputs, training):
         steps, in_scale = inputs
         training = keras.backend.learning_phase() if training is None else training
         acc = self._accumulate(steps)
         second = self.stage > 1.5
-        gain, bias = self._gain_and_bias(acc, in_scale, training, second)
+        gain, bias = self._gain_and_bias(acc, in_scale, training)
         grid = self.output_grid.grid(tf.size(acc[0]))
         gain_steps, bias_steps, unit, multiplier, f, shift = self._integers(gain, bias, grid.scale)
         bias_unit = tf.cast(tf.cast(grid.scale, tf.float64) * integer_math.exp2(f - shift), tf.float32)
@@ -147,7 +153,7 @@ class QuantizedAffine(keras.layers.Layer):
             high = tf.minimum(high, tf.stop_gradient(tf.floor(6.0 / grid.scale + 0.5)))
         return tf.maximum(grid.low, 0.0), high
 
-    def _gain_and_bias(self, acc, in_scale, training, second):
+    def _gain_and_bias(self, acc, in_scale, training):
         """Real gain and bias per channel with the batch normalization folded in."""
         unit = self._unit() * in_scale
         bias = self.bias if self.bias is not None else tf.zeros(())
@@ -155,13 +161,15 @@ class QuantizedAffine(keras.layers.Layer):
             return unit * tf.ones((acc.shape[-1],)), bias * tf.ones((acc.shape[-1],))
         mean, variance = tf.convert_to_tensor(self.moving_mean), tf.convert_to_tensor(self.moving_variance)
         if training is not False and training is not None:
-            first = tf.logical_and(tf.cast(training, tf.bool), tf.logical_not(second))
+            # Both stages fold the batch's own statistics while they train, as float training does: with frozen ones a
+            # network of 1-bit weights soon drifts away from them and falls apart.
+            learning = tf.cast(training, tf.bool)
             acc_mean, acc_variance = tf.nn.moments(acc, axes=list(range(acc.shape.rank - 1)))
             batch_mean, batch_variance = acc_mean * unit + bias, acc_variance * unit**2
-            rate = tf.cast(first, tf.float32) * (1.0 - self.batch_norm.get("momentum", 0.99))
+            rate = tf.cast(learning, tf.float32) * (1.0 - self.batch_norm.get("momentum", 0.99))
             self.moving_mean.assign_add(rate * tf.stop_gradient(batch_mean - mean))
             self.moving_variance.assign_add(rate * tf.stop_gradient(batch_variance - variance))
-            mean, variance = tf.where(first, batch_mean, mean), tf.where(first, batch_variance, variance)
+            mean, variance = tf.where(learning, batch_mean, mean), tf.where(learning, batch_variance, variance)
         factor = self.gamma * tf.math.rsqrt(variance + self.batch_norm.get("epsilon", 1e-3))
         return unit * factor, (bias - mean) * factor + self.beta
 
@@ -182,7 +190,7 @@ class QuantizedAffine(keras.layers.Layer):
     def integers(self, in_scale: float) -> LayerIntegers:
         """The device's integers for an input of that scale."""
         channels = int(self._channels())
-        gain, bias = self._gain_and_bias(tf.zeros((1, channels)), tf.constant(in_scale), False, tf.constant(True))
+        gain, bias = self._gain_and_bias(tf.zeros((1, channels)), tf.constant(in_scale), False)
         grid = self.output_grid.grid()
         low, high = self._limits(grid)
         gain_steps, bias_steps, _, multiplier, f, shift = self._integers(gain, bias, grid.scale)
@@ -237,8 +245,8 @@ class QuantizedKernel(QuantizedAffine):
             trainable=True,
         )
         self.gain = self._vector("gain", channels, "ones")
-        # Glorot's standard deviation times 2: a fresh kernel fills the codes about evenly.
-        self.theta_scale = self._vector("theta_scale", channels, keras.initializers.Constant(8.0), trainable=False)
+        # A fresh kernel of Glorot's spread, times THETA_SCALE, fills the codes about evenly.
+        self.amplitude = self._vector("amplitude", channels, keras.initializers.Constant(0.1), trainable=False)
         return channels
 
     def _output_axes(self) -> int:
@@ -250,13 +258,14 @@ class QuantizedKernel(QuantizedAffine):
         return tf.reshape(vector, self.kernel.shape[axes:])
 
     def _theta(self):
-        return self.kernel * self._broadcast(self.theta_scale)
+        slope = THETA_SCALE * self._broadcast(self.amplitude)
+        return THETA_SCALE * scale_gradient(tf.convert_to_tensor(self.kernel), tf.square(1.0 / slope))
 
     def _levels(self):
         return levels(self._theta(), self.bits.bits, self.bits.grid)
 
     def _unit(self):
-        return self.gain * (grid_constants(self.bits.bits, self.bits.grid)[2] / self.theta_scale)
+        return self.gain * self.amplitude * grid_constants(self.bits.bits, self.bits.grid)[2]
 
     def _codes(self):
         return codes(self._theta(), self.bits.bits, self.bits.grid).numpy().astype(np.uint8)
@@ -269,10 +278,10 @@ class QuantizedKernel(QuantizedAffine):
         flat = np.asarray(weight).reshape(-1, self._channels())
         if self._output_axes() == -2:  # depthwise: [height, width, channels, multiplier]
             flat = np.asarray(weight).reshape(int(np.prod(weight.shape[:-2])), -1)
-        kernel, gain, theta_scale = initial_theta(flat, self.bits.bits, self.bits.grid)
-        self.kernel.assign(kernel.reshape(self.kernel.shape))
+        theta, gain, amplitude = initial_theta(flat, self.bits.bits, self.bits.grid)
+        self.kernel.assign(theta.reshape(self.kernel.shape) / THETA_SCALE)
         self.gain.assign(gain)
-        self.theta_scale.assign(theta_scale)
+        self.amplitude.assign(amplitude)
         if bias is not None:
             self.bias.assign(bias)
 

@@ -70,6 +70,10 @@ class QuantizeInput(QuantizedOp):
 
     def call(self, x, training=None):
         """float [batch, ...] -> (steps, scale)."""
+        return self._forward(x, training)
+
+    @tf.autograph.experimental.do_not_convert
+    def _forward(self, x, training):
         grid = self.output_grid.grid(tf.size(x[0]))
         return self._emit(x, quantize_steps(x, grid), grid, training)
 
@@ -133,6 +137,10 @@ class QuantizedFunction(QuantizedOp):
 
     def call(self, inputs, training=None):
         """(steps, scale) -> (steps, scale)."""
+        return self._forward(inputs, training)
+
+    @tf.autograph.experimental.do_not_convert
+    def _forward(self, inputs, training):
         steps, in_scale = inputs
         grid = self.output_grid.grid(tf.size(steps[0]))
         real = self._apply(steps * in_scale)
@@ -219,6 +227,10 @@ class QuantizedMerge(QuantizedOp):
 
     def call(self, inputs, training=None):
         """(steps, scale, steps, scale) -> (steps, scale)."""
+        return self._forward(inputs, training)
+
+    @tf.autograph.experimental.do_not_convert
+    def _forward(self, inputs, training):
         (a, b), scales = inputs[0::2], inputs[1::2]
         a, b = _same_rank(a, b)
         real = a * scales[0] + b * scales[1] if self.merge == "add" else (a * scales[0]) * (b * scales[1])
@@ -261,6 +273,10 @@ class QuantizedConcatenate(QuantizedOp):
 
     def call(self, inputs, training=None):
         """(steps, scale, steps, scale, ...) -> (steps, scale)."""
+        return self._forward(inputs, training)
+
+    @tf.autograph.experimental.do_not_convert
+    def _forward(self, inputs, training):
         real = tf.concat([s * scale for s, scale in zip(inputs[0::2], inputs[1::2])], self.axis)
         grid = self.output_grid.grid(tf.size(real[0]))
         return self._emit(real, quantize_steps(real, grid), grid, training)
@@ -324,6 +340,10 @@ class QuantizedAveragePool(QuantizedOp):
 
     def call(self, inputs, training=None):
         """(steps, scale) -> (steps, scale)."""
+        return self._forward(inputs, training)
+
+    @tf.autograph.experimental.do_not_convert
+    def _forward(self, inputs, training):
         steps, in_scale = inputs
         total, count = self._sum_and_count(steps)
         real = total / count * in_scale

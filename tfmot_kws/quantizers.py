@@ -1,13 +1,15 @@
 """Weight and activation quantizers: pure functions first, thin classes for TensorFlow Model Optimization second.
 
 Weights follow Zeng et al. 2022 (arXiv 2207.06920): ``tanh`` squashes a free parameter theta into (-1, 1), equal cells
-quantize it, and the gradient passes straight through the rounding. What a layer stores is ``kernel``, in the units of
-the float weight it came from: ``theta = theta_scale[c] * kernel`` and
+quantize it, and the gradient passes straight through the rounding:
 
-    weight = gain[c] / theta_scale[c] * step * level(code(theta)),      step * level ~ tanh(theta)
+    weight = gain[c] * amplitude[c] * step * level(code(theta)),      step * level ~ tanh(theta)
 
-so that near zero ``weight ~ gain * kernel``: the learning rate that suits the float model suits this one, whatever the
-optimizer.
+``amplitude`` is a constant that makes the learned ``gain`` start near 1. What a layer stores is ``kernel = theta /
+THETA_SCALE``, so that the learning rate of the float model serves. Adam moves every parameter by about the learning
+rate a step, however large its gradient, and theta has to travel farther than a float weight does. Plain gradient
+descent follows the gradient's size, so the gradient is scaled by ``1 / (THETA_SCALE * amplitude)^2``: near zero the
+weight then moves as a float weight would.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from tfmot_kws.integer_math import round_half_up
 from tfmot_kws.keras import tfmot
 
 GRIDS = ("mid-rise", "mid-tread")
+THETA_SCALE = 20.0
 
 
 def check_bits(bits: int, what: str, low: int = 1, high: int = 8) -> int:
@@ -108,7 +111,7 @@ def initial_theta(weight: np.ndarray, bits: int, grid: str) -> tuple[np.ndarray,
       weight: float [inputs, outputs].
 
     Returns:
-      kernel float32 [inputs, outputs], gain float32 [outputs], theta_scale float32 [outputs].
+      theta float32 [inputs, outputs], gain float32 [outputs], amplitude float32 [outputs].
     """
     weight = np.asarray(weight, np.float64)
     largest = np.maximum(np.abs(weight).max(axis=0), 1e-6)
@@ -125,7 +128,7 @@ def initial_theta(weight: np.ndarray, bits: int, grid: str) -> tuple[np.ndarray,
     _, amplitude, gain = best
     theta = np.arctanh(np.clip(weight / amplitude, -0.97, 0.97))
     gain = np.where(np.abs(gain) < 1e-3, 1.0, gain)
-    return tuple(np.asarray(v, np.float32) for v in (theta * amplitude, gain, 1.0 / amplitude))
+    return tuple(np.asarray(v, np.float32) for v in (theta, gain, amplitude))
 
 
 def _numpy_levels(squashed: np.ndarray, bits: int, grid: str) -> np.ndarray:
@@ -137,7 +140,7 @@ def _numpy_levels(squashed: np.ndarray, bits: int, grid: str) -> np.ndarray:
 class TanhWeightQuantizer(tfmot.quantization.keras.quantizers.Quantizer):
     """:func:`levels` with a learned gain per output channel (the last axis), for use in a TFMOT wrapper.
 
-    The wrapped kernel is reinterpreted as ``kernel`` of this module when the wrapper is built.
+    The wrapped kernel becomes ``theta / THETA_SCALE`` when the wrapper is built.
     """
 
     def __init__(self, bits: int = 4, grid: str = "auto"):
@@ -150,21 +153,20 @@ class TanhWeightQuantizer(tfmot.quantization.keras.quantizers.Quantizer):
         outputs = tensor_shape[-1]
         add = layer.add_weight
         gain = add(name=f"{name}_gain", shape=(outputs,), initializer="ones", trainable=True)
-        scale = add(name=f"{name}_theta_scale", shape=(outputs,), initializer="ones", trainable=False)
+        amplitude = add(name=f"{name}_amplitude", shape=(outputs,), initializer="ones", trainable=False)
         if variable is not None:
             with tf.init_scope():
                 flat = variable.numpy().reshape(-1, outputs)
-                kernel, new_gain, new_scale = initial_theta(flat, self.bits, self.grid)
-                variable.assign(kernel.reshape(variable.shape))
+                theta, new_gain, new_amplitude = initial_theta(flat, self.bits, self.grid)
+                variable.assign(theta.reshape(variable.shape) / THETA_SCALE)
                 gain.assign(new_gain)
-                scale.assign(new_scale)
-        return {"gain": gain, "theta_scale": scale}
+                amplitude.assign(new_amplitude)
+        return {"gain": gain, "amplitude": amplitude}
 
     def __call__(self, inputs, training, weights, **kwargs):
         """Quantized weights, real units."""
-        scale = weights["theta_scale"]
         step = grid_constants(self.bits, self.grid)[2]
-        return levels(inputs * scale, self.bits, self.grid) * (weights["gain"] * step / scale)
+        return levels(inputs * THETA_SCALE, self.bits, self.grid) * (weights["gain"] * weights["amplitude"] * step)
 
     def get_config(self):
         """Width and grid."""
