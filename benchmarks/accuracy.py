@@ -1,0 +1,251 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Accuracy of every width against float and against other methods, on real speech, over seeds.
+
+    python -m benchmarks.accuracy DATA --width 18 --name accuracy_15k
+    python -m benchmarks.accuracy DATA --width 128 --name accuracy_250k --widths-only
+
+DATA is a folder with a manifest (or words in folders). Every method starts from the same trained float model of a seed
+and trains as many epochs more, with the same optimizer, batches and augmentation. Quantized rows of this project come
+from the .tflite as TFLite Micro runs it (the numpy reference where that is not installed).
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import pathlib
+import time
+from collections.abc import Callable
+
+os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")  # before TensorFlow: QKeras takes the Keras that tf.keras is
+
+import numpy as np
+import tensorflow as tf
+
+import tflite_export
+from benchmarks import common, peers
+from tfmot_kws import augment, datasets, evaluate, feature_set, features, models, recipes, scheme, train
+from tfmot_kws.keras import keras
+
+KEYWORDS = ("alexa", "computer", "jarvis", "smart_mirror", "bed", "cat", "happy")
+SPEECH = augment.AugmentConfig(noise_probability=0.5, snr_db=(3.0, 25.0), reverb_probability=0.2)
+NOISY = augment.AugmentConfig(noise_probability=1.0, snr_db=(5.0, 20.0), reverb_probability=0.3, speed=(0.95, 1.05))
+BATCHES = recipes.TrainConfig(augment=recipes.FeatureAugment(0, 0, 0, 0, shift_frames=5))
+FLOAT_RATE, MORE_RATE = 3e-3, 2e-3
+STAGE_RATES = (3e-3, 1e-3)
+COLUMNS = (
+    ("method", "method", ""), ("accuracy", "accuracy %", ".2f"), ("spread", "± (seeds)", ".2f"),
+    ("fdr5", "FDR % at FRR 5 %", ".2f"), ("fdr10", "FDR % at FRR 10 %", ".2f"), ("area", "DET area x 1000", ".2f"),
+    ("relative", "area / float+", ".2f"), ("relative_spread", "± (seeds)", ".2f"), ("bytes", "bytes", ",.0f"),
+)  # fmt: skip
+
+
+def load(path: pathlib.Path, cache: pathlib.Path) -> tuple[feature_set.FeatureSet, feature_set.FeatureSet]:
+    """Training clips in three augmented versions; held-out clips as they are and in three noisy versions."""
+    clips = datasets.open_corpus(path)
+    words = [w for w in KEYWORDS if w in clips.words()]
+    keywords = tuple(words) if len(words) > 1 else tuple(list(clips.words())[:7])
+    task = datasets.TaskConfig(keywords, windows=2, silence=False)
+    frontend = features.FrontendConfig()
+    held = "dev" if len(clips.split("dev")) else "test"
+
+    def get(split, config, copies):
+        noise = clips.split(split).filter(kinds=("noise",))
+        noise = noise if len(noise) else None
+        return datasets.load_features(
+            clips, split, task, frontend, augment=config, copies=copies, seed=0, cache_dir=cache, noise=noise
+        )
+
+    clean, noisy = get(held, None, 1), get(held, NOISY, 3)
+    joined = {name: np.concatenate([getattr(clean, name), getattr(noisy, name)]) for name in ("x", "y", "source")}
+    both = dataclasses.replace(clean, **joined)
+    return get("train", SPEECH, 3), both
+
+
+class Trainer:
+    """Trains anything on the same batches with the same optimizer."""
+
+    def __init__(self, data: feature_set.FeatureSet, seed: int):
+        self.data, self.seed = data, seed
+        self.steps = len(data) // BATCHES.batch_size
+
+    def fit(self, model: keras.Model, stages: list[tuple[float, int]], callbacks=(), first: int = 0, last=None) -> None:
+        """Cosine decays one after another; ``first``..``last`` runs part of the epochs of a compiled model."""
+        epochs = sum(count for _, count in stages)
+        if not first:
+            rates = recipes.CosineStages([(rate, n * self.steps) for rate, n in stages], 0.01)
+            loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+            model.compile(keras.optimizers.Adam(rates), loss, jit_compile=True)
+            model.train_step = tf.autograph.experimental.do_not_convert(model.train_step)
+        config = dataclasses.replace(BATCHES, seed=1000 * self.seed + first)
+        model.fit(
+            recipes.batches(self.data, config),
+            initial_epoch=first,
+            epochs=last or epochs,
+            callbacks=list(callbacks),
+            verbose=0,
+        )
+
+
+def score(function: Callable[[np.ndarray], np.ndarray], held: feature_set.FeatureSet, size: int | None) -> dict:
+    result = evaluate.evaluate(function, held, batch_size=len(held))
+    curve = result.pooled
+    return {
+        "accuracy": 100 * result.accuracy,
+        "fdr5": 100 * curve.fdr_at_frr(0.05),
+        "fdr10": 100 * curve.fdr_at_frr(0.10),
+        "area": 1000 * curve.area(),
+        "bytes": size,
+    }
+
+
+def keras_function(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
+    return lambda x: model.predict(x, batch_size=1024, verbose=0)
+
+
+def exported(model: keras.Model, held: feature_set.FeatureSet) -> dict:
+    """Scores of the exported file; refuses to report where Keras says anything else."""
+    data = tflite_export.convert(model)
+    try:
+        runner = tflite_export.Interpreter(data, runtime="tflm")
+    except ImportError:
+        runner = tflite_export.Interpreter(data, runtime="reference")
+    outputs = runner.run(held.x)
+    step = runner.outputs[0].scale
+    apart = np.abs(outputs - keras_function(model)(held.x)).max() / step
+    if apart > 1.001:
+        raise AssertionError(f"Keras and the exported file are {apart:.3f} LSB apart")
+    return score(lambda x: outputs, held, len(data))
+
+
+def methods(args) -> dict[str, Callable]:
+    """Name -> function(trainer, float model, held-out data) -> {row name: scores}."""
+    more = args.stage1 + args.stage2
+    table: dict[str, Callable] = {}
+
+    def float_more(trainer, model, held):
+        model = keras.models.clone_model(model)
+        model.set_weights(trainer.float_weights)
+        trainer.fit(model, [(MORE_RATE, more)])
+        return {"float+": score(keras_function(model), held, 4 * model.count_params())}
+
+    def ours(bits):
+        def run(trainer, model, held):
+            quantized = scheme.quantize_apply(model, scheme.kws_scheme(bits=bits))
+            stages = [(STAGE_RATES[0], args.stage1), (STAGE_RATES[1], args.stage2)]
+            schedule = [train.TwoStageSchedule(args.stage1)]
+            trainer.fit(quantized, stages, schedule, last=args.stage1)
+            first = score(keras_function(quantized), held, None)
+            trainer.fit(quantized, stages, schedule, first=args.stage1)
+            label = f"{bits} bit{'s' if bits > 1 else ''}"
+            return {f"ours, {label}, stage 1": first, f"ours, {label}": exported(quantized, held)}
+
+        return run
+
+    def naive(bits):
+        def run(trainer, model, held):
+            quantized = scheme.quantize_apply(model, scheme.kws_scheme(bits=bits))
+            train.calibrate(quantized, trainer.data.x[:4096])
+            return {f"naive rounding, {bits} bits": exported(quantized, held)}
+
+        return run
+
+    def peer(name, make):
+        def run(trainer, model, held):
+            other = make(model)
+            trainer.fit(other, [(MORE_RATE, more)])
+            return {name: score(keras_function(other), held, None)}
+
+        return run
+
+    table["float+"] = float_more
+    for bits in (8, 5, 4, 3, 2, 1):
+        table[f"ours {bits}"] = ours(bits)
+    for bits in (8, 5, 4, 3, 2):
+        table[f"naive {bits}"] = naive(bits)
+    if not args.widths_only:
+        table["tfmot"] = peer("TFMOT default, 8 bits", peers.tfmot_default)
+        for bits in (4, 3, 2):
+            table[f"last value {bits}"] = peer(f"TFMOT LastValue per axis, {bits} bits", peers.last_value(bits))
+        if peers.has_qkeras():
+            for bits in (4, 2):
+                table[f"qkeras {bits}"] = peer(f"QKeras quantized_bits, {bits} bits", peers.qkeras("bits", bits))
+            table["qkeras ternary"] = peer("QKeras ternary (1.6 bits)", peers.qkeras("ternary"))
+            table["qkeras binary"] = peer("QKeras binary, 1 bit", peers.qkeras("binary"))
+    return table
+
+
+def summary(runs: list[dict[str, dict]]) -> list[dict]:
+    """Means over seeds, and standard deviations of accuracy and of the area relative to float+."""
+    rows = []
+    for name in runs[0]:
+        per_seed = [run[name] for run in runs if name in run]
+        row: dict = {"method": name}
+        for key in ("accuracy", "fdr5", "fdr10", "area"):
+            row[key] = float(np.mean([s[key] for s in per_seed]))
+        relative = [s["area"] / run["float+"]["area"] for s, run in zip(per_seed, runs)]
+        row["relative"] = row["area"] / float(np.mean([run["float+"]["area"] for run in runs]))
+        row["relative_spread"] = float(np.std(relative, ddof=1)) if len(runs) > 1 else None
+        row["spread"] = float(np.std([s["accuracy"] for s in per_seed], ddof=1)) if len(runs) > 1 else None
+        row["bytes"] = per_seed[0]["bytes"]
+        row["seeds"] = per_seed
+        rows.append(row)
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", type=pathlib.Path, help="folder with manifest.csv, or with a folder per word")
+    parser.add_argument("--width", type=int, default=18, help="hidden units: 18 is 15K parameters, 128 is 250K")
+    parser.add_argument("--name", default="accuracy_15k", help="results/NAME.json")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=25, help="of the float model")
+    parser.add_argument("--stage1", type=int, default=14, help="epochs of stage 1")
+    parser.add_argument("--stage2", type=int, default=10, help="epochs of stage 2; float+ and peers train both longer")
+    parser.add_argument("--widths-only", action="store_true", help="no peers")
+    parser.add_argument("--cache", type=pathlib.Path, default=common.RESULTS.parent.parent / "runs" / "cache")
+    args = parser.parse_args()
+    training, held = load(args.data, args.cache)
+    print(f"{len(training)} training examples, {len(held)} held out, classes {', '.join(held.classes)}", flush=True)
+    runs: list[dict[str, dict]] = []
+    for seed in range(args.seeds):
+        begin = time.time()
+        keras.utils.set_random_seed(seed)
+        trainer = Trainer(training, seed)
+        shape = models.ModelConfig(len(held.classes), *training.x.shape[1:], width=args.width)
+        model = models.build(shape)
+        trainer.fit(model, [(FLOAT_RATE, args.epochs)])
+        trainer.float_weights = model.get_weights()
+        run = {"float": score(keras_function(model), held, 4 * model.count_params())}
+        for method in methods(args).values():
+            keras.utils.set_random_seed(seed)
+            model = models.build(shape)
+            model.set_weights(trainer.float_weights)
+            for row, scores in method(trainer, model, held).items():
+                run[row] = scores
+                print(
+                    f"seed {seed} {time.time() - begin:5.0f}s {row:34} accuracy {scores['accuracy']:.2f} "
+                    f"fdr5 {scores['fdr5']:.2f} fdr10 {scores['fdr10']:.2f} area {scores['area']:.3f}",
+                    flush=True,
+                )
+            keras.backend.clear_session()
+        runs.append(run)
+        parameters = model.count_params()
+        common.write(
+            args.name,
+            f"Accuracy, {parameters:,} parameters, real speech, {seed + 1} seeds",
+            COLUMNS,
+            summary(runs),
+            [
+                f"{len(held.classes)} classes ({', '.join(held.classes)}); {len(training):,} training examples, "
+                f"{len(held):,} held out (each clip as it is and three times in noise).",
+                f"Every row but float trains {args.stage1 + args.stage2} epochs more from the same float weights "
+                f"(ours: {args.stage1} in stage 1, {args.stage2} in stage 2).",
+                "Area is that of the pooled DET curve; ± is the standard deviation over seeds.",
+            ],
+        )
+
+
+if __name__ == "__main__":
+    main()

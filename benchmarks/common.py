@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Results of benchmarks: one JSON file each, with the machine they were measured on."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import tempfile
+from collections.abc import Sequence
+from typing import Any
+
+from tfmot_kws import report
+
+RESULTS = pathlib.Path(__file__).resolve().parent / "results"
+
+
+def write(name: str, title: str, columns: Sequence[tuple[str, str, str]], rows: Sequence[dict], notes: Sequence[str]):
+    """Writes ``results/NAME.json`` atomically, in the form that ``readme_tables`` reads; returns its path.
+
+    Args:
+        name: file name without the ending.
+        title: above the table.
+        columns: (key, label, format spec) each.
+        rows: by column key.
+        notes: sentences below the table.
+    """
+    result: dict[str, Any] = {
+        "title": title,
+        "machine": report.machine(),
+        "columns": [{"key": key, "label": label, "format": spec} for key, label, spec in columns],
+        "rows": list(rows),
+        "notes": list(notes),
+    }
+    RESULTS.mkdir(exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=RESULTS, suffix=".tmp")
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        json.dump(result, file, indent=1)
+        file.write("\n")
+    os.chmod(temporary, 0o644)
+    os.replace(temporary, RESULTS / f"{name}.json")
+    return RESULTS / f"{name}.json"
