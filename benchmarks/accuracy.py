@@ -76,7 +76,7 @@ class Trainer:
         if not first:
             rates = recipes.CosineStages([(rate, n * self.steps) for rate, n in stages], 0.01)
             loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-            model.compile(keras.optimizers.Adam(rates), loss, jit_compile=True)
+            model.compile(keras.optimizers.Adam(rates), loss)
             model.train_step = tf.autograph.experimental.do_not_convert(model.train_step)
         config = dataclasses.replace(BATCHES, seed=1000 * self.seed + first)
         model.fit(
