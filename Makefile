@@ -1,6 +1,8 @@
 # make demo [DATA=folder]   trains, exports and checks a small keyword spotter; the report goes to runs/demo
 # make test                 makes the environment and runs the tests; PYTEST_ARGS="-k ir" narrows them
 # make test-tf221           the tests marked tf221, in a second environment with TensorFlow 2.21
+# make fuzz [FUZZ_SECONDS=600] lying options and tensors against the C kernels, under ASan and UBSan
+# make bench DATA=folder    the benchmarks behind the README's tables; an hour and more for accuracy
 # make lint / make format   checks / rewrites the layout of Python and C
 # make wheel                a wheel in dist/
 #
@@ -22,7 +24,7 @@ PACKAGING := setup.py pyproject.toml Makefile
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.10; do \
 	if $$p --version >/dev/null 2>&1; then echo $$p; exit; fi; done; echo python3)
 
-.PHONY: demo test test-tf221 lint format wheel native clean check-python
+.PHONY: demo test test-tf221 fuzz bench lint format wheel native clean check-python
 
 demo: $(VENV)/installed $(NATIVE)
 	$(VENV)/bin/tfmot-kws demo --out $(OUT) $(if $(DATA),--data "$(DATA)")
@@ -32,6 +34,16 @@ test: $(VENV)/installed $(NATIVE)
 
 test-tf221: $(VENV_TF221)/installed $(NATIVE)
 	$(VENV_TF221)/bin/python -m pytest -m tf221 $(PYTEST_ARGS)
+
+fuzz: $(VENV)/installed
+	$(VENV)/bin/python tests/fuzz/run.py --seconds $(or $(FUZZ_SECONDS),600)
+
+bench: $(VENV)/installed $(NATIVE)
+	$(VENV)/bin/python -m benchmarks.sizes
+	$(VENV)/bin/python -m benchmarks.step_time
+	$(if $(DATA),$(VENV)/bin/python -m benchmarks.accuracy "$(DATA)" --width 18 --name accuracy_15k)
+	$(if $(DATA),$(VENV)/bin/python -m benchmarks.accuracy "$(DATA)" --width 128 --name accuracy_250k --widths-only)
+	$(VENV)/bin/python -m benchmarks.readme_tables
 
 native: $(NATIVE)
 
