@@ -62,3 +62,12 @@ def worst_lsb(quantized, x):
         assert len(np.unique(device[name])) > 1, f"output {name} says nothing"
         worst = max(worst, float(np.abs(real.reshape(keras_output.shape) - keras_output).max() / quantization.scale))
     return worst
+
+
+def quick(model):
+    """The model, with a training step that AutoGraph leaves alone: it has no Python loops, and traces ten times faster.
+
+    For compiled models, before ``fit``.
+    """
+    model.train_step = tf.autograph.experimental.do_not_convert(model.train_step)
+    return model

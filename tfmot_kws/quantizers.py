@@ -151,6 +151,8 @@ class TanhWeightQuantizer(tfmot.quantization.keras.quantizers.Quantizer):
         """Adds ``gain`` (trainable) and ``theta_scale`` to the wrapper, from the float weights that are there."""
         variable = next((v for v in layer.layer.weights if v.shape == tensor_shape and name in v.name), None)
         outputs = tensor_shape[-1]
+        # TFMOT lists the layer's own weights first only where the layer was built before the wrapper; .h5 goes by order.
+        layer._trainable_weights.extend(layer.layer.trainable_weights)
         add = layer.add_weight
         gain = add(name=f"{name}_gain", shape=(outputs,), initializer="ones", trainable=True)
         amplitude = add(name=f"{name}_amplitude", shape=(outputs,), initializer="ones", trainable=False)
@@ -165,8 +167,9 @@ class TanhWeightQuantizer(tfmot.quantization.keras.quantizers.Quantizer):
 
     def __call__(self, inputs, training, weights, **kwargs):
         """Quantized weights, real units."""
-        step = grid_constants(self.bits, self.grid)[2]
-        return levels(inputs * THETA_SCALE, self.bits, self.grid) * (weights["gain"] * weights["amplitude"] * step)
+        step, amplitude = grid_constants(self.bits, self.grid)[2], weights["amplitude"]
+        theta = THETA_SCALE * scale_gradient(tf.convert_to_tensor(inputs), tf.square(1.0 / (THETA_SCALE * amplitude)))
+        return levels(theta, self.bits, self.grid) * (weights["gain"] * amplitude * step)
 
     def get_config(self):
         """Width and grid."""

@@ -16,20 +16,18 @@ _DEPTHWISE = (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)
 
 
 class _Registry(_tfmot.QuantizeRegistry):
-    """TFMOT's question "what does this layer get?", answered by the scheme."""
+    """TFMOT's question "how do I wrap this layer?": not at all, the layout has put in quantized layers already.
 
-    def __init__(self, scheme: KwsQuantizeScheme):
-        self._scheme = scheme
+    TFMOT asks for float layers too where an annotated layer reads them; those stay as they are.
+    """
 
     def supports(self, layer):
-        """Whether the layer can be quantized."""
-        return type(layer) in rewrite.SUPPORTED
+        """False."""
+        return False
 
     def get_quantize_config(self, layer):
-        """The layer's widths by the scheme's rules."""
-        if not self.supports(layer):
-            raise rewrite.UnsupportedLayerError(layer)
-        return KwsQuantizeConfig(**dataclasses.asdict(self._scheme.bits_of(layer)))
+        """None."""
+        return None
 
 
 class _Layout(_tfmot.QuantizeLayoutTransform):
@@ -87,7 +85,7 @@ class KwsQuantizeScheme(_tfmot.QuantizeScheme):
 
     def get_quantize_registry(self):
         """For TFMOT."""
-        return _Registry(self)
+        return _Registry()
 
 
 def kws_scheme(
