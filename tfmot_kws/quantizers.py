@@ -151,7 +151,7 @@ class TanhWeightQuantizer(tfmot.quantization.keras.quantizers.Quantizer):
         """Adds ``gain`` (trainable) and ``theta_scale`` to the wrapper, from the float weights that are there."""
         variable = next((v for v in layer.layer.weights if v.shape == tensor_shape and name in v.name), None)
         outputs = tensor_shape[-1]
-        # TFMOT lists the layer's own weights first only where the layer was built before the wrapper; .h5 goes by order.
+        # TFMOT puts the layer's own weights first only where the layer was built before; .h5 goes by that order.
         layer._trainable_weights.extend(layer.layer.trainable_weights)
         add = layer.add_weight
         gain = add(name=f"{name}_gain", shape=(outputs,), initializer="ones", trainable=True)
