@@ -350,6 +350,23 @@ def test_starts_from_trained_float_weights(float_spotter: keras.Model, bits: int
     assert abs(accuracy(quantized) - expected) < 0.01
 
 
+def test_regularizers_follow_their_kernels() -> None:
+    l1, l2 = keras.regularizers.L1(0.3), keras.regularizers.L2(0.2)
+    layers = [
+        L.Conv1D(4, 3, kernel_regularizer=l1, name="conv"),
+        L.DepthwiseConv1D(3, depthwise_regularizer=l2, name="depth"),
+        L.SeparableConv1D(4, 3, depthwise_regularizer=l1, pointwise_regularizer=l2, name="sep"),
+        L.Dense(2, name="dense"),
+    ]
+    quantized = scheme.quantize_apply(keras.Sequential([keras.Input((9, 4)), *layers]))
+    found = {name: type(quantized.get_layer(name).kernel_regularizer) for name in widths(quantized)}
+    one, two = keras.regularizers.L1, keras.regularizers.L2
+    assert found == {"conv": one, "depth": two, "sep_depthwise": one, "sep": two, "dense": type(None)}
+    assert len(quantized.losses) == 4
+    kernel = quantized.get_layer("conv").kernel
+    np.testing.assert_allclose(quantized.losses[0], 0.3 * np.abs(kernel).sum(), rtol=1e-5)
+
+
 def test_options_reach_the_export() -> None:
     x = features((10, 4))
     graph = from_keras.to_graph(trained(shake(spotter()), x, {"bits": 3, "layer_bits": {"dense_2": 6}}, steps=1))

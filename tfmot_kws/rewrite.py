@@ -286,8 +286,7 @@ class _Rewriter:
 
     def _weighted(self, layer, norm, activation, name):
         common = {**self._common(layer, norm, activation, layer.use_bias), "name": name}
-        regularizer = getattr(layer, "kernel_regularizer", None) or getattr(layer, "depthwise_regularizer", None)
-        common["kernel_regularizer"] = regularizer
+        common["kernel_regularizer"] = getattr(layer, _regularizer_name(layer))
         if isinstance(layer, L.Dense):
             return ql.QuantizedDense(layer.units, **common)
         geometry = {
@@ -312,6 +311,7 @@ class _Rewriter:
                 padding=layer.padding,
                 dilation_rate=layer.dilation_rate,
                 bits=self.bits_of(layer, depthwise=True),
+                kernel_regularizer=layer.depthwise_regularizer,
                 name=f"{layer.name}_depthwise",
             )
 
@@ -418,6 +418,13 @@ def _kernel(layer):
     if isinstance(layer, (L.DepthwiseConv1D, L.DepthwiseConv2D)):
         return layer.depthwise_kernel
     return layer.kernel
+
+
+def _regularizer_name(layer) -> str:
+    if isinstance(layer, (L.SeparableConv1D, L.SeparableConv2D)):
+        return "pointwise_regularizer"
+    depthwise = isinstance(layer, (L.DepthwiseConv1D, L.DepthwiseConv2D))
+    return "depthwise_regularizer" if depthwise else "kernel_regularizer"
 
 
 def _check_channels_last(layer) -> None:
