@@ -26,11 +26,10 @@ FORMATS = {"keras": "model.keras", "h5": "model.h5", "saved_model": "model"}
 def everything() -> keras.Model:
     """One of every kind of quantized layer."""
     x = keras.Input((12, 6), name="x")
-    a = L.ReLU()(L.BatchNormalization()(L.Conv1D(8, 3, padding="same", name="conv")(x)))
-    b = L.DepthwiseConv1D(3, padding="same", activation="relu", name="depthwise")(a)
-    c = L.Concatenate()([L.Add()([a, b]), L.BatchNormalization()(L.LeakyReLU(0.1)(b))])
-    c = tfmot_kws.TimeWindow(3, 2)(L.AveragePooling1D(2)(c))
-    d = L.GlobalAveragePooling1D()(L.Dense(7, activation="tanh")(c))
+    a = L.ReLU()(L.BatchNormalization()(L.Conv1D(6, 3, padding="same", name="conv")(x)))
+    b = L.DepthwiseConv1D(3, padding="same", name="depthwise")(a)
+    c = L.Concatenate()([L.BatchNormalization()(L.Add()([a, b])), L.LeakyReLU(0.1)(b)])
+    d = L.GlobalAveragePooling1D()(tfmot_kws.TimeWindow(3, 2)(c))
     return keras.Model(x, L.Dense(4, activation="softmax", name="word")(d), name="everything")
 
 
@@ -58,7 +57,7 @@ def saved(tmp_path_factory) -> dict[int, Saved]:
     """By stage: a compiled model that a fit has left."""
     made = {}
     model = scheme.quantize_apply(shake(everything()), scheme.kws_scheme(3, {"word": 8, "conv": 1}))
-    model.compile(keras.optimizers.Adam(3e-3), "sparse_categorical_crossentropy", ["accuracy"])
+    model.compile(keras.optimizers.Adam(3e-3), "sparse_categorical_crossentropy")
     model.run_eagerly = True
     for stage in (1, 2):
         model.fit(*data(), initial_epoch=stage - 1, epochs=stage, callbacks=[tfmot_kws.TwoStageSchedule(1)], **OPTIONS)
@@ -131,9 +130,10 @@ def test_load_and_go_on(saved: dict[int, Saved], kind: str, stage: int) -> None:
 
 
 def test_quantize_scope_serves_keras_own_load_model(saved: dict[int, Saved]) -> None:
-    for file in FORMATS.values():
+    for file in ("model.keras", "model.h5"):
         with tfmot_kws.quantize_scope():
             loaded = keras.models.load_model(saved[2].folder / file, compile=False)
+        assert loaded.optimizer is None
         np.testing.assert_array_equal(loaded(data()[0]), saved[2].outputs)
     with pytest.raises((TypeError, ValueError), match="Quantize"):
         keras.models.load_model(saved[2].folder / "model.h5")
