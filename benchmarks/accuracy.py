@@ -33,7 +33,7 @@ SPEECH = augment.AugmentConfig(noise_probability=0.5, snr_db=(3.0, 25.0), reverb
 NOISY = augment.AugmentConfig(noise_probability=1.0, snr_db=(5.0, 20.0), reverb_probability=0.3, speed=(0.95, 1.05))
 BATCHES = recipes.TrainConfig(augment=recipes.FeatureAugment(0, 0, 0, 0, shift_frames=5))
 FLOAT_RATE, MORE_RATE = 3e-3, 2e-3
-STAGE_RATES = (3e-3, 1e-3)
+STAGE_RATES = (2e-3, 1e-3)
 COLUMNS = (
     ("method", "method", ""), ("accuracy", "accuracy %", ".2f"), ("spread", "± (seeds)", ".2f"),
     ("fdr5", "FDR % at FRR 5 %", ".2f"), ("fdr10", "FDR % at FRR 10 %", ".2f"), ("area", "DET area x 1000", ".2f"),
@@ -200,9 +200,9 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=18, help="hidden units: 18 is 15K parameters, 128 is 250K")
     parser.add_argument("--name", default="accuracy_15k", help="results/NAME.json")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=25, help="of the float model")
-    parser.add_argument("--stage1", type=int, default=14, help="epochs of stage 1")
-    parser.add_argument("--stage2", type=int, default=10, help="epochs of stage 2; float+ and peers train both longer")
+    parser.add_argument("--epochs", type=int, default=24, help="of the float model")
+    parser.add_argument("--stage1", type=int, default=12, help="epochs of stage 1")
+    parser.add_argument("--stage2", type=int, default=8, help="epochs of stage 2; float+ and peers train both longer")
     parser.add_argument("--widths-only", action="store_true", help="no peers")
     parser.add_argument("--cache", type=pathlib.Path, default=common.RESULTS.parent.parent / "runs" / "cache")
     args = parser.parse_args()

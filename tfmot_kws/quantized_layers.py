@@ -20,14 +20,14 @@ from tfmot_kws.keras import keras
 from tfmot_kws.layer_bits import LayerBits
 from tfmot_kws.output_grid import OutputGrid, quantize_vector, stage_variable, tracked_variable
 from tfmot_kws.quantizers import (
-    THETA_SCALE,
     codes,
     grid_constants,
     initial_theta,
+    kernel_of,
     levels,
     place_on_grid,
     round_through,
-    scale_gradient,
+    theta_of,
 )
 
 ACTIVATIONS = ("linear", "relu", "relu6")
@@ -245,7 +245,7 @@ class QuantizedKernel(QuantizedAffine):
             trainable=True,
         )
         self.gain = self._vector("gain", channels, "ones")
-        # A fresh kernel of Glorot's spread, times THETA_SCALE, fills the codes about evenly.
+        # A fresh kernel of Glorot's spread fills the codes about evenly.
         self.amplitude = self._vector("amplitude", channels, keras.initializers.Constant(0.1), trainable=False)
         return channels
 
@@ -258,8 +258,7 @@ class QuantizedKernel(QuantizedAffine):
         return tf.reshape(vector, self.kernel.shape[axes:])
 
     def _theta(self):
-        slope = THETA_SCALE * self._broadcast(self.amplitude)
-        return THETA_SCALE * scale_gradient(tf.convert_to_tensor(self.kernel), tf.square(1.0 / slope))
+        return theta_of(self.kernel, self._broadcast(self.amplitude), self.bits.bits)
 
     def _levels(self):
         return levels(self._theta(), self.bits.bits, self.bits.grid)
@@ -279,7 +278,7 @@ class QuantizedKernel(QuantizedAffine):
         if self._output_axes() == -2:  # depthwise: [height, width, channels, multiplier]
             flat = np.asarray(weight).reshape(int(np.prod(weight.shape[:-2])), -1)
         theta, gain, amplitude = initial_theta(flat, self.bits.bits, self.bits.grid)
-        self.kernel.assign(theta.reshape(self.kernel.shape) / THETA_SCALE)
+        self.kernel.assign(kernel_of(theta, amplitude, self.bits.bits).reshape(self.kernel.shape))
         self.gain.assign(gain)
         self.amplitude.assign(amplitude)
         if bias is not None:
