@@ -64,13 +64,33 @@ def _annotated(model: keras.Model, config=None) -> keras.Model:
     return keras.models.clone_model(model, clone_function=annotate)
 
 
-def tfmot_default(model: keras.Model) -> keras.Model:
+def calibrate(quantized: keras.Model, base: keras.Model, x: np.ndarray) -> keras.Model:
+    """Sets the ranges that TFMOT's moving averages start from to those of the float model.
+
+    They start at -6..6 and move by 1/1000 a step: wider activations would be cut for epochs, which breaks training.
+    """
+    for layer in quantized.layers:
+        name = layer.name.removeprefix("quant_")
+        if name == layer.name or name not in [inner.name for inner in base.layers]:
+            continue
+        values = keras.Model(base.input, base.get_layer(name).output).predict(x, batch_size=1024, verbose=0)
+        for variable in layer.weights:
+            if "kernel" in variable.name:
+                continue
+            if "_min" in variable.name:
+                variable.assign(min(0.0, float(values.min())))
+            elif "_max" in variable.name:
+                variable.assign(float(values.max()))
+    return quantized
+
+
+def tfmot_default(model: keras.Model, x: np.ndarray) -> keras.Model:
     """TFMOT's default scheme: 8-bit weights per tensor, 8-bit activations."""
     with Q.quantize_scope({"TimeWindow": TimeWindow}):
         base = folded(model)
         annotated = _annotated(base)
         annotated.set_weights(base.get_weights())
-        return Q.quantize_apply(annotated)
+        return calibrate(Q.quantize_apply(annotated), base, x)
 
 
 class LastValueConfig(Q.QuantizeConfig):
@@ -102,12 +122,12 @@ class LastValueConfig(Q.QuantizeConfig):
 def last_value(bits: int):
     """TFMOT's LastValueQuantizer, per output channel."""
 
-    def make(model: keras.Model) -> keras.Model:
+    def make(model: keras.Model, x: np.ndarray) -> keras.Model:
         with Q.quantize_scope({"TimeWindow": TimeWindow, "LastValueConfig": LastValueConfig}):
             base = folded(model)
             annotated = _annotated(base, lambda: LastValueConfig(bits))
             annotated.set_weights(base.get_weights())
-            return Q.quantize_apply(annotated)
+            return calibrate(Q.quantize_apply(annotated), base, x)
 
     return make
 
@@ -120,7 +140,7 @@ def has_qkeras() -> bool:
 def qkeras(kind: str, bits: int = 0):
     """QKeras: "bits" (quantized_bits, scale per channel), "ternary" or "binary" weights, 8-bit bias and activations."""
 
-    def make(model: keras.Model) -> keras.Model:
+    def make(model: keras.Model, x: np.ndarray) -> keras.Model:
         q = importlib.import_module("qkeras")
         quantizer = {
             "bits": lambda: q.quantized_bits(bits, 0, 1, alpha="auto"),
