@@ -235,7 +235,7 @@ def main() -> None:
         parameters = model.count_params()
         common.write(
             args.name,
-            f"Accuracy, {parameters:,} parameters, real speech, {seed + 1} seed{"s" if seed else ""}",
+            f"Accuracy, {parameters:,} parameters, real speech, {seed + 1} seed{'s' if seed else ''}",
             COLUMNS,
             summary(runs),
             [
