@@ -104,7 +104,7 @@ def place_on_grid(real: tf.Tensor, steps: tf.Tensor, scale: tf.Tensor, low: tf.T
 
 
 def speed(bits: int) -> float:
-    """How much farther than a float weight Adam moves a weight of that width; measured at 15,000 parameters."""
+    """How much farther than a float weight Adam moves a weight of that width; set by a few single runs, not tuned."""
     return _SPEEDS.get(bits, 1.0)
 
 
