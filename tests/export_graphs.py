@@ -7,7 +7,7 @@ import dataclasses
 
 import numpy as np
 
-from tflite_export import flatbuffer_reader, ir, native, reference, tflite_writer
+from tflite_export import flatbuffer_reader, ir, native, packing, reference, tflite_writer
 from tflite_export.op_options import KINDS
 
 ALL_INT8 = np.arange(-128, 128).astype(np.int8)
@@ -119,6 +119,8 @@ class CCall(ctypes.Structure):
         ("options_bytes", ctypes.c_size_t),
         ("input_count", ctypes.c_int),
         ("inputs", CTensor * 3),
+        ("scratch", ctypes.c_void_p),
+        ("scratch_bytes", ctypes.c_size_t),
     ]
 
 
@@ -127,7 +129,14 @@ class CError(ctypes.Structure):
 
 
 class CKernel(ctypes.Structure):
-    _fields_ = [("kind", ctypes.c_int), ("name", ctypes.c_char_p), ("run", ctypes.c_void_p)]
+    _fields_ = [
+        ("kind", ctypes.c_int),
+        ("name", ctypes.c_char_p),
+        ("run", ctypes.c_void_p),
+        ("layouts", ctypes.c_uint),
+        ("cpu", ctypes.c_int),
+        ("scratch", ctypes.c_int),
+    ]
 
 
 class Refused(Exception):
@@ -149,6 +158,7 @@ class Call:
     options: bytes
     inputs: list[tuple[int, tuple[int, ...], np.ndarray]]
     output_shape: tuple[int, ...]
+    scratch_bytes: int = 1 << 16
 
     def run(self, kernel: CKernel | None = None) -> np.ndarray:
         """The output, or Refused. Guard bytes around the output must stay as they were."""
@@ -164,6 +174,8 @@ class Call:
         call = CCall(self.kind, self.options, len(self.options), len(self.inputs))
         for i, (kind, shape, data) in enumerate(self.inputs[:3]):
             call.inputs[i] = tensor(kind, shape, data)
+        scratch = np.empty(self.scratch_bytes, np.int8)
+        call.scratch, call.scratch_bytes = scratch.ctypes.data, scratch.nbytes
         size = int(np.prod(self.output_shape))
         guarded = np.full(size + 32, 85, np.int8)
         output = tensor(9, self.output_shape, guarded[16 : 16 + size])
@@ -180,9 +192,9 @@ class Call:
         return guarded[16 : 16 + size].reshape(self.output_shape)
 
 
-def call_of(graph: ir.Graph, values: dict[str, np.ndarray]) -> Call:
+def call_of(graph: ir.Graph, values: dict[str, np.ndarray], target: str = "any") -> Call:
     """The call that an interpreter would make for a graph of one custom op."""
-    model = flatbuffer_reader.parse(tflite_writer.write(graph))
+    model = flatbuffer_reader.parse(tflite_writer.write(graph, target=target))
     (op,) = model.operators
     batch = len(values[graph.inputs[0]])
     inputs = []
@@ -196,13 +208,20 @@ def call_of(graph: ir.Graph, values: dict[str, np.ndarray]) -> Call:
 
 
 def check_kernels(graph: ir.Graph, values: dict[str, np.ndarray]) -> np.ndarray:
-    """Asserts that every compiled kernel gives the bits of the reference; returns them."""
+    """Asserts that every compiled kernel gives the bits of the reference, in every layout; returns them."""
     expected = reference.run(graph, values)["y"]
-    call = call_of(graph, values)
-    found = kernels(call.kind)
-    assert found
-    for kernel in found:
-        np.testing.assert_array_equal(call.run(kernel), expected, err_msg=kernel.name.decode())
+    for target in packing.TARGETS if isinstance(graph.ops[0], ir.PackedDense) else ("any",):
+        call = call_of(graph, values, target)
+        ran = 0
+        for kernel in kernels(call.kind):
+            try:
+                y = call.run(kernel)
+            except Refused as refused:
+                assert str(refused) == "the kernel cannot run this op"
+                continue
+            np.testing.assert_array_equal(y, expected, err_msg=f"{kernel.name.decode()}, {target}")
+            ran += 1
+        assert ran >= 1 + (target == "any" and isinstance(graph.ops[0], ir.PackedDense))
     return expected
 
 

@@ -55,18 +55,19 @@ def test_every_kind_has_a_kernel_and_the_name_of_the_writer() -> None:
     assert library.kws_op_name(0) is None and library.kws_op_name(len(Kind) + 1) is None
 
 
-@hypothesis.given(st.integers(1, 5000), st.integers(1, 5000), st.integers(1, 8))
-def test_packed_size_is_the_packers(outputs: int, inputs: int, bits: int) -> None:
+@hypothesis.given(st.integers(1, 5000), st.integers(1, 5000), st.integers(1, 8), st.sampled_from(packing.Layout))
+def test_packed_size_is_the_packers(outputs: int, inputs: int, bits: int, layout: packing.Layout) -> None:
     library = native.load()
     library.kws_packed_size.restype = ctypes.c_size_t
-    assert library.kws_packed_size(outputs, inputs, bits) == packing.packed_size(outputs, inputs, bits)
+    expected = packing.packed_size(outputs, inputs, bits, layout)
+    assert library.kws_packed_size(outputs, inputs, bits, int(layout)) == expected
 
 
 def test_packed_size_of_impossible_sizes_is_zero() -> None:
     library = native.load()
     library.kws_packed_size.restype = ctypes.c_size_t
-    for outputs, inputs, bits in [(0, 1, 4), (1, 0, 4), (1, 1, 0), (1, 1, 9), (1, 1, -8)]:
-        assert library.kws_packed_size(outputs, inputs, bits) == 0
+    for outputs, inputs, bits, layout in [(0, 1, 4, 0), (1, 0, 4, 0), (1, 1, 0, 0), (1, 1, 9, 0), (1, 1, -8, 0), (1, 1, 4, 9)]:
+        assert library.kws_packed_size(outputs, inputs, bits, layout) == 0
 
 
 @pytest.mark.parametrize(("bits", "grid"), WIDTHS)

@@ -1,4 +1,4 @@
-"""The packed layout, written out by hand, and its inverse."""
+"""The packed layouts, written out by hand, and their inverse."""
 
 from __future__ import annotations
 
@@ -8,58 +8,87 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tflite_export import ir, packing
+from tflite_export.packing import Layout
+
+WIDTHS = range(1, 9)
+BOTH = list(Layout)
 
 
-def pack(codes: list[list[int]], bits: int) -> bytes:
-    return packing.pack(ir.Weights(np.array(codes, np.uint8), bits, "mid-rise"))
+def pack(codes: list[list[int]] | np.ndarray, bits: int, layout: Layout = Layout.ROWS) -> np.ndarray:
+    return np.frombuffer(packing.pack(ir.Weights(np.array(codes, np.uint8), bits, "mid-rise"), layout), np.uint8)
 
 
-def test_examples_of_the_header() -> None:
-    """The examples in kernels/packed_kernels.h."""
-    assert pack([[1, 2], [3, 4], [5, 6]], 4) == bytes.fromhex("31 42 05 06")
-    assert pack([[1, 2], [3, 4], [5, 6]], 3) == bytes.fromhex("24 39 07 00")
+def test_example_of_the_header() -> None:
+    """The example in kernels/weight_layout.h."""
+    codes = [[1, 2], [0, 0], [0, 0], [0, 0], [3, 4], [0, 0], [0, 0], [0, 0]]
+    data = pack(codes, 4)
+    assert data.size == 64 and data[:2].tobytes() == bytes.fromhex("B1 C2")
+    assert (data[2:] == 0x80).all()  # code 0 of a row whose top bit is flipped
 
 
-ONE_HOT = {  # 9 outputs, 2 inputs; only code [row 8][input 1] and [row 5][input 0] differ from zero: all bits set
-    1: "20 00 | 00 01",
-    2: "00 00 | 0C 00 | 00 03",
-    4: "00 00 | 00 00 | F0 00 | 00 00 | 00 0F",
-    8: "00 00 | 00 00 | 00 00 | 00 00 | 00 00 | FF 00 | 00 00 | 00 00 | 00 FF",
-}
+@pytest.mark.parametrize("bits", WIDTHS)
+def test_slots_fill_the_tile_and_every_code(bits: int) -> None:
+    used = np.zeros((bits, 8), int)
+    codes = np.zeros((packing.TILE, bits), int)
+    for slot in packing.SLOTS[bits]:
+        used[slot.byte, slot.shift : slot.shift + slot.width] += 1
+        codes[slot.row, slot.low : slot.low + slot.width] += 1
+    assert (used == 1).all() and (codes == 1).all()
+    order = [(slot.byte, slot.shift) for slot in packing.SLOTS[bits]]
+    assert order == sorted(order)  # kernels subtract the next slot of the same byte
 
 
-@pytest.mark.parametrize("bits", range(1, 9))
-def test_one_hot(bits: int) -> None:
-    """Planes from the top: every plane of this input looks like the width of its own."""
-    codes = np.zeros((9, 2), int)
-    codes[8, 1] = codes[5, 0] = (1 << bits) - 1
-    expected = "".join(ONE_HOT[plane] for plane in (8, 4, 2, 1) if bits & plane)
-    assert pack(codes.tolist(), bits) == bytes.fromhex(expected.replace("|", ""))
+SIGNED = {1: [7], 2: [6, 7], 3: [1, 3, 5], 4: [4, 5, 6, 7], 5: [*range(5)], 6: [0, 1, 2, 4, 5, 6], 7: [*range(7)],
+          8: [*range(8)]}  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("bits", "planes"), [(3, [(2, 1), (1, 0)]), (5, [(4, 1), (1, 0)]), (7, [(4, 3), (2, 1), (1, 0)]), (8, [(8, 0)])]
+@pytest.mark.parametrize("bits", WIDTHS)
+def test_signed_rows(bits: int) -> None:
+    assert list(packing.signed_rows(bits)) == SIGNED[bits]
+
+
+@pytest.mark.parametrize("layout", BOTH)
+@pytest.mark.parametrize("bits", WIDTHS)
+def test_one_hot(bits: int, layout: Layout) -> None:
+    """One code with all bits set changes the bits of its slots and no others, where the layout says they are."""
+    rows, columns = packing.block_shape(layout)
+    outputs, inputs = rows + 3, 2 * columns + 1
+    nothing = pack(np.zeros((outputs, inputs), int), bits, layout)
+    for row in range(outputs):
+        for column in (0, 1, columns - 1, columns, inputs - 1):
+            codes = np.zeros((outputs, inputs), int)
+            codes[row, column] = (1 << bits) - 1
+            changed = pack(codes, bits, layout) ^ nothing
+            expected = np.zeros_like(changed)
+            block = (row // rows) * 3 + column // columns
+            lane = (row % 2) * 8 + column % 8 if layout is Layout.PAIRS else column % 16
+            tile_row = row % 16 // 2 if layout is Layout.PAIRS else row % 8
+            for slot in packing.SLOTS[bits]:
+                if slot.row == tile_row:
+                    expected[16 * (block * bits + slot.byte) + lane] |= ((1 << slot.width) - 1) << slot.shift
+            np.testing.assert_array_equal(changed, expected)
+
+
+@given(
+    st.integers(0, 2**32 - 1), st.integers(1, 40), st.integers(1, 40), st.sampled_from(WIDTHS), st.sampled_from(Layout)
 )
-def test_planes(bits: int, planes: list[tuple[int, int]]) -> None:
-    assert packing.planes(bits) == planes
-
-
-@given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.integers(1, 40), st.integers(1, 8))
-def test_unpack_is_the_inverse(seed: int, outputs: int, inputs: int, bits: int) -> None:
+def test_unpack_is_the_inverse(seed: int, outputs: int, inputs: int, bits: int, layout: Layout) -> None:
     codes = np.random.default_rng(seed).integers(0, 1 << bits, (outputs, inputs)).astype(np.uint8)
-    data = packing.pack(ir.Weights(codes, bits, "mid-rise"))
-    assert len(data) == packing.packed_size(outputs, inputs, bits)
-    np.testing.assert_array_equal(packing.unpack(data, outputs, inputs, bits), codes)
+    data = packing.pack(ir.Weights(codes, bits, "mid-rise"), layout)
+    assert len(data) == packing.packed_size(outputs, inputs, bits, layout)
+    np.testing.assert_array_equal(packing.unpack(data, outputs, inputs, bits, layout), codes)
 
 
-@given(st.integers(1, 8), st.integers(1, 500))
-def test_full_groups_waste_nothing(bits: int, inputs: int) -> None:
-    assert packing.packed_size(64, inputs, bits) * 8 == 64 * inputs * bits
+@given(st.sampled_from(WIDTHS), st.integers(1, 50), st.sampled_from(Layout))
+def test_full_blocks_waste_nothing(bits: int, blocks: int, layout: Layout) -> None:
+    assert packing.packed_size(64, 16 * blocks, bits, layout) * 8 == 64 * 16 * blocks * bits
 
 
-def test_refuses_wrong_sizes() -> None:
-    with pytest.raises(packing.PackingError, match="12 bytes, found 11"):
-        packing.unpack(bytes(11), 4, 6, 4)
+def test_refuses_wrong_sizes_and_targets() -> None:
+    with pytest.raises(packing.PackingError, match="64 bytes, found 63"):
+        packing.unpack(bytes(63), 4, 6, 4)
     for bits in (0, 9):
         with pytest.raises(packing.PackingError, match=rf"1\.\.8, found {bits}"):
             packing.packed_size(1, 1, bits)
+    with pytest.raises(ValueError, match="target must be one of any, .*found 'z80'"):
+        packing.layout_for("z80", 4)

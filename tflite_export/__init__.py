@@ -11,17 +11,21 @@ __version__ = "0.1.0"
 __all__ = ["Interpreter", "__version__", "convert"]
 
 
-def convert(model: Any, ops: str = "packed") -> bytes:
+def convert(model: Any, ops: str = "packed", target: str = "any") -> bytes:
     """A trained Keras model as the bytes of a .tflite file.
 
     ops: "packed" for our custom ops, smallest in flash and RAM; "builtin" for stock ops only, weights in int8.
+    target: "any" packs weights as every kernel reads them, so that one file runs everywhere; "aarch64-i8mm" packs them
+    for processors with that extension, where it is faster. Files run on other chips too, but slowly.
     Raises ValueError for other ops, and what ``from_keras.to_graph`` says about layers that it does not know.
     """
     if ops not in ("packed", "builtin"):
         raise ValueError(f"ops must be 'packed' or 'builtin', found {ops!r}")
-    from tflite_export import from_keras, tflite_writer
+    from tflite_export import from_keras, packing, tflite_writer
 
-    return tflite_writer.write(from_keras.to_graph(model), ops)
+    packing.layout_for(target, 8)  # a wrong target says so before the model is looked at
+
+    return tflite_writer.write(from_keras.to_graph(model), ops, target)
 
 
 def __getattr__(name: str) -> Any:

@@ -10,15 +10,15 @@ import dataclasses
 import enum
 import struct
 
-from tflite_export import ir
+from tflite_export import ir, packing
 
-VERSION = 1
+VERSION = 2
 MODE_STATIC = 0
 """int8 in and out, quantized with constants. The only mode so far."""
 
-_LAYOUT = struct.Struct("<4B5b7BIIII10H")
+_LAYOUT = struct.Struct("<4B5b7BIIII10H4B")
 LENGTH = _LAYOUT.size
-assert LENGTH == 52
+assert LENGTH == 56
 
 GRIDS: tuple[ir.Grid, ...] = ("mid-rise", "mid-tread")
 
@@ -55,7 +55,8 @@ KINDS: dict[str, Kind] = {code: kind for kind, code in CUSTOM_CODES.items()}
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """Fields in the order of the layout. ``grid`` is an index into GRIDS; ``inputs`` are those of one output."""
+    """Fields in the order of the layout. ``grid`` is an index into GRIDS, ``inputs`` are those of one output,
+    ``layout`` is a packing.Layout and ``sum_bytes`` the width of a channel's sum of weights."""
 
     kind: Kind
     activation_min: int = 0
@@ -72,10 +73,12 @@ class Options:
     outputs: int = 0
     inputs: int = 0
     window: ir.Window | None = None
+    layout: int = 0
+    sum_bytes: int = 0
 
 
 def encode(options: Options) -> bytes:
-    """52 bytes; raises OptionsError where a field does not fit its place."""
+    """56 bytes; raises OptionsError where a field does not fit its place."""
     w = options.window
     window = (*w.size, *w.stride, *w.dilation, *w.padding) if w else (0,) * 10
     try:
@@ -99,6 +102,10 @@ def encode(options: Options) -> bytes:
             options.outputs,
             options.inputs,
             *window,
+            options.layout,
+            options.sum_bytes,
+            0,
+            0,
         )
     except struct.error as error:
         raise OptionsError(f"{options.kind.name}: a field does not fit the layout ({error}): {options}") from None
@@ -125,8 +132,10 @@ def decode(data: bytes) -> Options:
     (*_, low, high, z0, z1, z, bits, grid, gain_bytes, bias_bytes, bias_shift, shift, has_window) = _LAYOUT.unpack(
         data
     )[:16]
-    m0, m1, outputs, inputs, *places = _LAYOUT.unpack(data)[16:]
-    if has_window > 1 or (not has_window and any(places)) or grid >= len(GRIDS):
+    m0, m1, outputs, inputs, *places, layout, sum_bytes, unused0, unused1 = _LAYOUT.unpack(data)[16:]
+    if layout not in packing.Layout._value2member_map_:
+        raise OptionsError(f"{Kind(kind).name}: unknown layout of weights {layout}; use a newer release")
+    if has_window > 1 or (not has_window and any(places)) or grid >= len(GRIDS) or unused0 or unused1:
         raise OptionsError(
             f"{Kind(kind).name}: window flag {has_window} or grid {grid} is unknown; the file is damaged"
         )
@@ -152,4 +161,6 @@ def decode(data: bytes) -> Options:
         outputs,
         inputs,
         window,
+        layout,
+        sum_bytes,
     )

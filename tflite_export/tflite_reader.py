@@ -87,10 +87,10 @@ def _custom(op: Operator, x: list[str], constants: list[Tensor], y: str, tensors
         if found != (*used[: len(x)], tensors[y].quantization.zero_point):
             raise FormatError(f"{y}: zero points in the options {found} are not those of the tensors")
     if o.kind is Kind.PACKED_DENSE:
-        codes = packing.unpack(_bytes(constants[0], 3, y), o.outputs, o.inputs, o.bits)
-        return ir.PackedDense(
-            y, x[0], y, ir.Weights(codes, o.bits, GRIDS[o.grid]), _requantization(o, constants[1], y), o.window
-        )
+        codes = packing.unpack(_bytes(constants[0], 3, y), o.outputs, o.inputs, o.bits, packing.Layout(o.layout))
+        weights = ir.Weights(codes, o.bits, GRIDS[o.grid])
+        _check_sums(o, weights, constants[1], y)
+        return ir.PackedDense(y, x[0], y, weights, _requantization(o, constants[1], y), o.window)
     if o.kind is Kind.DEPTHWISE:
         levels = np.frombuffer(_bytes(constants[0], 9, y), np.int8)
         if levels.size != o.inputs * o.outputs:
@@ -120,7 +120,7 @@ def _check_used(o: Options, where: str) -> None:
     scaled = o.kind not in (Kind.LOOKUP, Kind.SOFTMAX, Kind.MAX_POOL)
     unused = [
         *(() if weighted else (o.gain_bytes, o.bias_bytes, o.bias_shift, o.outputs, o.inputs)),
-        *(() if o.kind is Kind.PACKED_DENSE else (o.bits, o.grid)),
+        *(() if o.kind is Kind.PACKED_DENSE else (o.bits, o.grid, o.layout, o.sum_bytes)),
         *(() if scaled else (o.shift, o.multipliers[0], o.activation_min, o.activation_max, o.output_zero_point)),
         *(() if scaled else o.input_zero_points),
         *(() if o.kind in (Kind.ADD, Kind.MULTIPLY) else (o.input_zero_points[1],)),
@@ -143,15 +143,27 @@ def _bytes(tensor: Tensor, type_number: int, where: str) -> bytes:
     return tensor.data
 
 
+def _check_sums(o: Options, weights: ir.Weights, constant: Tensor, where: str) -> None:
+    """The stored sums of weights must be those of the weights."""
+    if o.sum_bytes not in ((2, 4) if o.input_zero_points[0] else (0,)):
+        raise FormatError(f"{where}: sums of weights of {o.sum_bytes} bytes do not suit the input's zero point")
+    if o.sum_bytes:
+        start = o.outputs * (o.gain_bytes + o.bias_bytes)
+        data = _bytes(constant, 3, where)[start:]
+        sums = weights.levels.sum(axis=1, dtype=np.int64)
+        if len(data) != o.outputs * o.sum_bytes or (np.frombuffer(data, f"<i{o.sum_bytes}") != sums).any():
+            raise FormatError(f"{where}: the sums of weights are not those of the weights; the file is damaged")
+
+
 def _requantization(o: Options, constant: Tensor, where: str) -> ir.Requantization:
     data = _bytes(constant, 3, where)
     if o.gain_bytes not in (1, 2) or o.bias_bytes not in (1, 2):
         raise FormatError(f"{where}: gains of {o.gain_bytes} and biases of {o.bias_bytes} bytes, should be 1 or 2")
-    if len(data) != o.outputs * (o.gain_bytes + o.bias_bytes):
+    if len(data) != o.outputs * (o.gain_bytes + o.bias_bytes + o.sum_bytes):
         raise FormatError(f"{where}: channel parameters of {o.outputs} outputs have {len(data)} bytes")
-    split = o.outputs * o.gain_bytes
+    split, end = o.outputs * o.gain_bytes, o.outputs * (o.gain_bytes + o.bias_bytes)
     gain = np.frombuffer(data[:split], f"<i{o.gain_bytes}").astype(np.int16)
-    bias = np.frombuffer(data[split:], f"<i{o.bias_bytes}").astype(np.int16)
+    bias = np.frombuffer(data[split:end], f"<i{o.bias_bytes}").astype(np.int16)
     return ir.Requantization(gain, bias, o.multipliers[0], o.bias_shift, o.shift, o.activation_min, o.activation_max)
 
 

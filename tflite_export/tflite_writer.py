@@ -23,10 +23,11 @@ class WriteError(ValueError):
     """A graph that cannot be written; the message names the op."""
 
 
-def write(graph: ir.Graph, ops: str = "packed") -> bytes:
+def write(graph: ir.Graph, ops: str = "packed", target: str = "any") -> bytes:
     """The graph as the bytes of a .tflite file; the same graph makes the same bytes.
 
     ops: "packed" for custom ops; "builtin" hands over to ``builtin_writer.write``.
+    target: one of ``packing.TARGETS``; another than "any" packs weights for kernels that only such chips have.
     Raises WriteError or ValueError where a graph or a choice of ops is not supported.
     """
     if ops == "builtin":
@@ -37,17 +38,24 @@ def write(graph: ir.Graph, ops: str = "packed") -> bytes:
         raise ValueError(f"ops must be 'packed' or 'builtin', found {ops!r}")
     from tflite_export import __version__
 
-    return _Writer(graph, DESCRIPTION.format(version=__version__)).write()
+    return _Writer(graph, DESCRIPTION.format(version=__version__), target).write()
 
 
-def channel_parameters(requantization: ir.Requantization) -> tuple[np.ndarray, int, int]:
-    """Gains then biases as uint8 [bytes], and the bytes of one gain and of one bias (1 or 2)."""
+def channel_parameters(
+    requantization: ir.Requantization, sums: np.ndarray | None = None
+) -> tuple[np.ndarray, int, int, int]:
+    """Gains, biases and, where given, sums of weights as uint8 [bytes], and the bytes of one of each.
+
+    A gain and a bias have 1 or 2 bytes, a sum 2 or 4; 0 where there are no sums.
+    """
+    columns = [(requantization.gain, 1), (requantization.bias, 1), *([(sums, 2)] if sums is not None else [])]
     parts, widths = [], []
-    for values in (requantization.gain, requantization.bias):
-        small = bool(values.min() >= -128 and values.max() <= 127)
-        parts.append(values.astype("<i1" if small else "<i2").tobytes())
-        widths.append(1 if small else 2)
-    return np.frombuffer(b"".join(parts), np.uint8), widths[0], widths[1]
+    for values, least in columns:
+        limit = 1 << (8 * least - 1)
+        width = least if values.min() >= -limit and values.max() < limit else 2 * least
+        parts.append(values.astype(f"<i{width}").tobytes())
+        widths.append(width)
+    return np.frombuffer(b"".join(parts), np.uint8), widths[0], widths[1], widths[2] if sums is not None else 0
 
 
 def pool_padding(window: ir.Window, shape: tuple[int, ...]) -> str | None:
@@ -65,8 +73,8 @@ def pool_padding(window: ir.Window, shape: tuple[int, ...]) -> str | None:
 
 
 class _Writer:
-    def __init__(self, graph: ir.Graph, description: str) -> None:
-        self.graph = graph
+    def __init__(self, graph: ir.Graph, description: str, target: str) -> None:
+        self.graph, self.target = graph, target
         self.builder = ModelBuilder(graph.name, description)
         self.indices: dict[str, int] = {}
 
@@ -110,12 +118,14 @@ class _Writer:
 
     def add_weighted(self, op: ir.PackedDense | ir.Depthwise, number: int) -> None:
         rq = op.requantization
-        channels, gain_bytes, bias_bytes = channel_parameters(rq)
+        packed, zero_point = isinstance(op, ir.PackedDense), self.zero_point(op.input)
+        sums = op.weights.levels.sum(axis=1, dtype=np.int64) if packed and zero_point else None
+        channels, gain_bytes, bias_bytes, sum_bytes = channel_parameters(rq, sums)
         options = Options(
             Kind.DEPTHWISE,
             activation_min=rq.activation_min,
             activation_max=rq.activation_max,
-            input_zero_points=(self.zero_point(op.input), 0),
+            input_zero_points=(zero_point, 0),
             output_zero_point=self.zero_point(op.output),
             gain_bytes=gain_bytes,
             bias_bytes=bias_bytes,
@@ -123,12 +133,14 @@ class _Writer:
             shift=rq.shift,
             multipliers=(rq.multiplier, 0),
             window=op.window,
+            sum_bytes=sum_bytes,
         )
         if isinstance(op, ir.PackedDense):
             outputs, inputs = op.weights.codes.shape
-            data = np.frombuffer(packing.pack(op.weights), np.uint8)
             bits, grid = op.weights.bits, GRIDS.index(op.weights.grid)
-            options = dataclasses.replace(options, kind=Kind.PACKED_DENSE, bits=bits, grid=grid)
+            layout = packing.layout_for(self.target, bits)
+            data = np.frombuffer(packing.pack(op.weights, layout), np.uint8)
+            options = dataclasses.replace(options, kind=Kind.PACKED_DENSE, bits=bits, grid=grid, layout=layout)
         else:
             inputs, outputs = op.levels.shape
             data = op.levels

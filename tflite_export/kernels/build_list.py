@@ -15,7 +15,9 @@ PACKAGE = pathlib.Path(__file__).resolve().parent.parent
 KERNEL_SOURCES = (
     "kernels/options.c",
     "kernels/dispatch.c",
+    "kernels/cpu.c",
     "kernels/dense_ref.c",
+    "kernels/dense_c.c",
     "kernels/depthwise_ref.c",
     "kernels/elementwise_ref.c",
     "kernels/pool_ref.c",
@@ -30,6 +32,8 @@ HEADERS = (
     "kernels/options.h",
     "kernels/requantize.h",
     "kernels/window.h",
+    "kernels/weight_layout.h",
+    "kernels/dense_row.h",
     "kernels/kernels.inc",
     "kernels/dense_body.inc",
     "shims/tflite/tflite_abi.h",

@@ -1,30 +1,34 @@
-/* Portable dense kernel. The loops are simple enough for a compiler to vectorize. */
-#include "packed_kernels.h"
+/* The dense kernel as it is defined: any layout, one code at a time, no scratch. Others are measured against it. */
+#include "dense_row.h"
 #include "requantize.h"
-#include "window.h"
 
-static int32_t sum_inputs(const int8_t* x, int n, int zero) {
-  int32_t sum = 0;
-  for (int j = 0; j < n; ++j) sum += x[j];
-  return sum - n * zero;
+/* sum(level * (x - zero)) of one output over the runs of a window. */
+static uint32_t accumulate(const kws_op* op, const int8_t* x, const kws_runs* runs, uint32_t row) {
+  const kws_options* o = &op->options;
+  const uint32_t a = kws_level_factor(o), b = kws_level_offset(o);
+  uint32_t acc = 0;
+  for (int32_t i = 0; i < runs->outer; ++i) {
+    for (int32_t j = 0; j < runs->inner; ++j) {
+      const int8_t* run = x + (size_t)i * runs->x_outer + (size_t)j * runs->x_inner;
+      const size_t first = runs->w_start + (size_t)i * runs->w_outer + (size_t)j * runs->w_inner;
+      for (size_t k = 0; k < runs->length; ++k)
+        acc += (a * kws_code(o, op->weights, row, (uint32_t)(first + k)) - b) * (uint32_t)(run[k] - o->input_zero_point[0]);
+    }
+  }
+  return acc;
 }
 
-/* One field of every byte. Products fit int16 x int16 -> int32, which compilers know how to add up. */
-static int32_t dot_field(const uint8_t* w, const int8_t* x, int n, int16_t zero, int shift, uint8_t mask) {
-  int32_t dot = 0;
-  for (int j = 0; j < n; ++j) dot += (int16_t)((w[j] >> shift) & mask) * (int16_t)(x[j] - zero);
-  return dot;
+void kws_packed_dense_ref(const kws_op* op) {
+  const uint32_t outputs = op->options.outputs;
+  const size_t places = kws_places(op);
+  for (size_t place = 0; place < places; ++place) {
+    kws_runs runs = {1, 1, 0, 0, 0, 0, 0, 0, op->options.inputs};
+    const int8_t* x = op->x[0] + place * (size_t)op->channels;
+    if (op->options.has_window) {
+      x = kws_picture(op, place, &runs);
+      x += runs.x_start;
+    }
+    for (uint32_t row = 0; row < outputs; ++row)
+      op->y[place * outputs + row] = kws_requantize(op, accumulate(op, x, &runs, row), row);
+  }
 }
-
-static void dot_block(const uint8_t* w, size_t pitch, int plane, int rows, const int8_t* x, int n, int zero,
-                      int32_t* dot) {
-  const int group_rows = 8 / plane;
-  const uint8_t mask = (uint8_t)((1u << plane) - 1);
-  for (int r = 0; r < rows; ++r)
-    dot[r] = dot_field(w + (size_t)(r / group_rows) * pitch, x, n, (int16_t)zero, r % group_rows * plane, mask);
-}
-
-#define KWS_DENSE_NAME kws_packed_dense_ref
-#define KWS_DENSE_SUM sum_inputs
-#define KWS_DENSE_DOT dot_block
-#include "dense_body.inc"

@@ -1,18 +1,53 @@
 /* The table of kernels, and the choice of one. */
-#include "packed_kernels.h"
+#include "dense_row.h"
 
 const kws_kernel kws_kernels[] = {
-#define KWS_KERNEL(kind, function) {kind, #function, function},
+#define KWS_KERNEL(kind, function, layouts, cpu, scratch) {kind, #function, function, layouts, cpu, scratch},
 #include "kernels.inc"
 #undef KWS_KERNEL
 };
 
 const size_t kws_kernel_count = sizeof kws_kernels / sizeof kws_kernels[0];
 
+bool kws_kernel_suits(const kws_kernel* kernel, const kws_op* op) {
+  return kernel->kind == op->options.kind && kernel->layouts >> op->options.layout & 1 && kws_cpu_has(kernel->cpu);
+}
+
+const kws_kernel* kws_choose(const kws_op* op) {
+  size_t i = kws_kernel_count - 1;
+  while (i && !kws_kernel_suits(&kws_kernels[i], op)) --i;
+  return &kws_kernels[i];
+}
+
+size_t kws_scratch_bytes(const kws_kernel* kernel, const kws_op* op) {
+  return kernel->scratch == KWS_SCRATCH_ROW ? kws_row_scratch(op) : 0;
+}
+
+bool kws_invoke_kernel(const kws_kernel* kernel, const kws_call* call, const kws_tensor* y, kws_error* error) {
+  kws_op op;
+  if (!kws_prepare(&op, call, error)) return false;
+  if (!kernel) kernel = kws_choose(&op);
+  error->message = "the kernel cannot run this op";
+  error->found = kernel->kind;
+  error->wanted = op.options.kind;
+  if (!kws_kernel_suits(kernel, &op)) return false;
+  const size_t scratch = kws_scratch_bytes(kernel, &op);
+  error->message = "too little scratch memory";
+  error->found = (long)call->scratch_bytes;
+  error->wanted = (long)scratch;
+  if (scratch && (!call->scratch || call->scratch_bytes < scratch)) return false;
+  error->message = "the output is not int8 or has the wrong size in bytes";
+  error->found = (long)y->bytes;
+  error->wanted = (long)op.output_bytes;
+  if (y->type != KWS_INT8 || y->bytes != op.output_bytes) return false;
+  op.y = y->data;
+  op.scratch = call->scratch;
+  error->message = "a tensor has no memory";
+  if (!op.x[0] || !op.y || (!op.x[1] && (op.options.kind == KWS_ADD || op.options.kind == KWS_MULTIPLY))) return false;
+  kernel->run(&op);
+  return true;
+}
+
 bool kws_invoke(const kws_call* call, const kws_tensor* output, kws_error* error) {
-  for (size_t i = kws_kernel_count; i-- > 0;)
-    if (kws_kernels[i].kind == call->kind) return kws_invoke_kernel(&kws_kernels[i], call, output, error);
-  error->message = "this build has no kernel for the op";
-  error->found = error->wanted = (long)call->kind;
-  return false;
+  return kws_invoke_kernel(NULL, call, output, error);
 }

@@ -4,6 +4,8 @@
 
 #include <string.h>
 
+#include "weight_layout.h"
+
 /* Which fields a kind uses, and so which must be zero; and its inputs. */
 enum {
   USES_CHANNELS = 1, /* outputs, inputs, gain_bytes, bias_bytes, bias_shift */
@@ -51,21 +53,14 @@ int kws_op_kind(const char* name) {
 /* a * b, or 0 where that does not fit. */
 static size_t product(size_t a, size_t b) { return b && a > (size_t)-1 / b ? 0 : a * b; }
 
-size_t kws_packed_size(uint32_t outputs, uint32_t inputs, int bits) {
-  size_t bytes = 0;
-  if (!outputs || !inputs || bits < 1 || bits > 8) return 0;
-  for (int plane = 8; plane; plane /= 2) {
-    if (!(bits & plane)) continue;
-    const uint32_t rows = 8u / (unsigned)plane;
-    const size_t part = product((outputs - 1) / rows + 1, inputs);
-    if (!part || part > (size_t)-1 - bytes) return 0;
-    bytes += part;
-  }
-  return bytes;
+size_t kws_packed_size(uint32_t outputs, uint32_t inputs, int bits, int layout) {
+  if (!outputs || !inputs || bits < 1 || bits > 8 || layout < 0 || layout >= KWS_LAYOUT_END) return 0;
+  const size_t down = (outputs - 1) / kws_block_rows(layout) + 1, across = (inputs - 1) / kws_block_inputs(layout) + 1;
+  return product(product(down, across), (size_t)KWS_VECTOR * (unsigned)bits);
 }
 
-size_t kws_channels_size(uint32_t outputs, int gain_bytes, int bias_bytes) {
-  return product(outputs, (size_t)(gain_bytes + bias_bytes));
+size_t kws_channels_size(uint32_t outputs, int gain_bytes, int bias_bytes, int sum_bytes) {
+  return product(outputs, (size_t)(gain_bytes + bias_bytes + sum_bytes));
 }
 
 static uint32_t read_u16(const uint8_t* p) { return p[0] | (uint32_t)p[1] << 8; }
@@ -108,8 +103,11 @@ bool kws_parse_options(kws_options* o, const uint8_t* p, size_t size, kws_error*
   o->multiplier[1] = read_u32(p + 20);
   o->outputs = read_u32(p + 24);
   o->inputs = read_u32(p + 28);
+  o->layout = p[52];
+  o->sum_bytes = p[53];
   CHECK(p[15] <= 1, "options: window flag is neither 0 nor 1", p[15], 1);
-  for (int i = 32; i < KWS_OPTIONS_BYTES && !o->has_window; ++i)
+  CHECK(!p[54] && !p[55], "options: unused field is not zero", p[54], 0);
+  for (int i = 32; i < 52 && !o->has_window; ++i)
     CHECK(!p[i], "options: window fields without a window", p[i], 0);
   CHECK(o->has_window ? uses & MAY_WINDOW : !(uses & NEEDS_WINDOW), "options: window flag does not suit the op",
         o->has_window, !o->has_window);
@@ -131,8 +129,14 @@ bool kws_parse_options(kws_options* o, const uint8_t* p, size_t size, kws_error*
   if (uses & USES_WEIGHTS) {
     CHECK(o->bits >= 1 && o->bits <= 8, "options: bits out of 1..8", o->bits, 8);
     CHECK(o->grid <= KWS_MID_TREAD, "options: unknown grid", o->grid, KWS_MID_TREAD);
+    CHECK(o->layout < KWS_LAYOUT_END, "options: unknown layout of weights; update the ops", o->layout,
+          KWS_LAYOUT_END - 1);
+    const bool sums = o->input_zero_point[0] != 0;
+    CHECK(sums ? o->sum_bytes == 2 || o->sum_bytes == 4 : !o->sum_bytes,
+          "options: a sum of weights has two or four bytes, and is there if the input's zero point is not 0",
+          o->sum_bytes, sums ? 2 : 0);
   } else {
-    CHECK(!o->bits && !o->grid, "options: unused field is not zero", o->bits, 0);
+    CHECK(!o->bits && !o->grid && !o->layout && !o->sum_bytes, "options: unused field is not zero", o->bits, 0);
   }
   if (uses & USES_CHANNELS) {
     CHECK(o->gain_bytes == 1 || o->gain_bytes == 2, "options: a gain has one or two bytes", o->gain_bytes, 2);
@@ -202,7 +206,7 @@ static bool prepare_weighted(kws_op* op, const kws_call* call, kws_error* error)
   const size_t inputs = dense ? product(taps, (size_t)op->channels) : taps;
   CHECK(inputs == o->inputs, "options: inputs do not suit the window and the input's channels", o->inputs, inputs);
   if (dense) {
-    if (!check_constant(w, KWS_UINT8, kws_packed_size(o->outputs, o->inputs, o->bits),
+    if (!check_constant(w, KWS_UINT8, kws_packed_size(o->outputs, o->inputs, o->bits, o->layout),
                         "packed weights are not uint8 or have the wrong size in bytes", error))
       return false;
   } else {
@@ -212,7 +216,7 @@ static bool prepare_weighted(kws_op* op, const kws_call* call, kws_error* error)
                         "depthwise levels are not int8 or have the wrong size in bytes", error))
       return false;
   }
-  if (!check_constant(&call->inputs[2], KWS_UINT8, kws_channels_size(o->outputs, o->gain_bytes, o->bias_bytes),
+  if (!check_constant(&call->inputs[2], KWS_UINT8, kws_channels_size(o->outputs, o->gain_bytes, o->bias_bytes, o->sum_bytes),
                       "channel parameters are not uint8 or have the wrong size in bytes", error))
     return false;
   op->weights = w->data;
@@ -299,18 +303,5 @@ bool kws_prepare(kws_op* op, const kws_call* call, kws_error* error) {
     op->output_bytes = product(op->output_bytes, (size_t)op->dims[i]);
     CHECK(op->output_bytes && op->output_bytes <= 0x7FFFFFFF, "the output is too large", i, 0);
   }
-  return true;
-}
-
-bool kws_invoke_kernel(const kws_kernel* kernel, const kws_call* call, const kws_tensor* y, kws_error* error) {
-  kws_op op;
-  if (!kws_prepare(&op, call, error)) return false;
-  CHECK(kernel->kind == op.options.kind, "the kernel is one of another op", kernel->kind, op.options.kind);
-  CHECK(y->type == KWS_INT8 && y->bytes == op.output_bytes, "the output is not int8 or has the wrong size in bytes",
-        y->bytes, op.output_bytes);
-  op.y = y->data;
-  CHECK(op.x[0] && op.y, "a tensor has no memory", 0, 1);
-  CHECK(op.x[1] || (op.options.kind != KWS_ADD && op.options.kind != KWS_MULTIPLY), "a tensor has no memory", 0, 1);
-  kernel->run(&op);
   return true;
 }

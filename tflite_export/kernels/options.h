@@ -1,12 +1,12 @@
-/* Options of all our custom ops: 52 bytes, little-endian, the same layout for every kind.
+/* Options of all our custom ops: 56 bytes, little-endian, the same layout for every kind.
  *
  * Fields that a kind does not use must be zero. tflite_export/op_options.py is the twin.
  *
  *     offset type    field                     example: 4-bit dense 256 -> 128, ReLU
- *     0      uint8   version                   01
+ *     0      uint8   version                   02
  *     1      uint8   kind (kws_kind)           01
  *     2      uint8   mode                      00         0: int8 in and out, static quantization
- *     3      uint8   length of all this        34         52
+ *     3      uint8   length of all this        38         56
  *     4      int8    activation_min            80         -128
  *     5      int8    activation_max            7F         127
  *     6      int8    zero point of input 0     FD         -3
@@ -24,14 +24,17 @@
  *     24     uint32  outputs (channels)        80 00 00 00
  *     28     uint32  inputs of one output      00 01 00 00
  *     32     uint16  window size (height, width), stride, dilation, padding (top, bottom, left, right)
- *     52
+ *     52     uint8   layout of weights         00         rows
+ *     53     uint8   bytes of a sum of weights 02         the input's zero point is not 0
+ *     54     2 bytes zero                      00 00
+ *     56
  */
 #ifndef TFMOT_KWS_OPTIONS_H_
 #define TFMOT_KWS_OPTIONS_H_
 
 #include "packed_kernels.h"
 
-enum { KWS_OPTIONS_VERSION = 1, KWS_OPTIONS_BYTES = 52, KWS_MODE_STATIC = 0 };
+enum { KWS_OPTIONS_VERSION = 2, KWS_OPTIONS_BYTES = 56, KWS_MODE_STATIC = 0 };
 
 /* Decodes and checks the bytes alone. False: error says why. */
 bool kws_parse_options(kws_options* options, const uint8_t* bytes, size_t size, kws_error* error);

@@ -3,30 +3,14 @@
  * Plain C99. Nothing here allocates memory, keeps state or knows a framework. A shim fills kws_tensor views, calls
  * kws_prepare() once to have every size checked, and kws_invoke() for each run.
  *
- * WEIGHTS, by example
- *
- * A width of b bits is split into planes of 8, 4, 2 or 1 bits from the top: 3 = 2+1, 5 = 4+1, 6 = 4+2, 7 = 4+2+1.
- * The first plane holds the high bits of the codes, the last one the low bits. In a plane of p bits, 8/p consecutive
- * output rows form a group and share bytes: byte j holds the fields of those rows at input j, row r of the group in
- * bits r*p .. r*p+p-1. Groups follow each other, then planes. Rows that the last group lacks are zero.
- *
- * 4 bits, outputs 3, inputs 2, codes {{1, 2}, {3, 4}, {5, 6}}:
- *
- *     group 0 (rows 0, 1)   31 42        byte 0 = code[0][0] | code[1][0] << 4
- *     group 1 (row 2)       05 06
- *
- * 3 bits, outputs 3, inputs 2, codes {{1, 2}, {3, 4}, {5, 6}}: high two bits {{0, 1}, {1, 2}, {2, 3}}, low bits
- * {{1, 0}, {1, 0}, {1, 0}}:
- *
- *     2-bit plane, group 0 (rows 0..3)   24 39   byte 0 = 0 | 1 << 2 | 2 << 4
- *     1-bit plane, group 0 (rows 0..7)   07 00
- *
- * The integer weight of a code u is 2u - (2^b - 1) on the mid-rise grid and u - 2^(b-1) on the mid-tread grid.
+ * WEIGHTS are codes of 1..8 bits, packed as weight_layout.h shows by example. The integer weight of a code u is
+ * a u - b: 2u - (2^bits - 1) on the mid-rise grid, u - 2^(bits - 1) on the mid-tread grid.
  *
  * CHANNEL PARAMETERS, by example
  *
- * All gains, then all biases, each one or two bytes, two's complement, little-endian. Gains {1, -2} in one byte and
- * biases {300, -1} in two:  01 FE 2C 01 FF FF
+ * All gains, then all biases, each one or two bytes, then, where the input's zero point is not 0, the sums of each
+ * channel's integer weights, two or four bytes; two's complement, little-endian. Gains {1, -2} in one byte, biases
+ * {300, -1} and sums {-3, 7} in two:  01 FE 2C 01 FF FF FD FF 07 00
  *
  * The layout of the options is in options.h.
  */
@@ -40,6 +24,9 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+
+/* How packed weights lie; values are part of the file format. */
+enum { KWS_LAYOUT_ROWS = 0, KWS_LAYOUT_PAIRS = 1, KWS_LAYOUT_END = 2 };
 
 enum { KWS_MAX_RANK = 6, KWS_MAX_INPUTS = 3 };
 
@@ -68,10 +55,10 @@ const char* kws_op_name(int kind);
 int kws_op_kind(const char* name);
 
 /* Bytes of packed weights; 0 where a size is out of range or would overflow. */
-size_t kws_packed_size(uint32_t outputs, uint32_t inputs, int bits);
+size_t kws_packed_size(uint32_t outputs, uint32_t inputs, int bits, int layout);
 
 /* Bytes of the channel parameters. */
-size_t kws_channels_size(uint32_t outputs, int gain_bytes, int bias_bytes);
+size_t kws_channels_size(uint32_t outputs, int gain_bytes, int bias_bytes, int sum_bytes);
 
 /* Window over (height, width); padding is top, bottom, left, right. */
 typedef struct {
@@ -83,7 +70,7 @@ typedef struct {
   kws_kind kind;
   int activation_min, activation_max;
   int input_zero_point[2], output_zero_point;
-  int bits, grid, gain_bytes, bias_bytes, bias_shift, shift;
+  int bits, grid, layout, gain_bytes, bias_bytes, sum_bytes, bias_shift, shift;
   uint32_t multiplier[2];
   uint32_t outputs, inputs;
   bool has_window;
@@ -106,6 +93,8 @@ typedef struct {
   size_t options_bytes;
   int input_count;
   kws_tensor inputs[KWS_MAX_INPUTS];
+  void* scratch; /* kws_scratch_bytes() of them; may be NULL where that is 0 */
+  size_t scratch_bytes;
 } kws_call;
 
 /* What a kernel needs. Every size in it was checked against the tensors. */
@@ -118,6 +107,7 @@ typedef struct {
   int32_t batch, height, width; /* picture of a windowed op; a [time, channels] picture is one wide */
   int32_t out_height, out_width;
   size_t stride[2][KWS_MAX_RANK]; /* of both inputs of add and multiply, 0 along a broadcast axis */
+  void* scratch;
   const int8_t* x[2];
   const uint8_t* weights; /* packed codes; int8 levels [taps, outputs]; a table */
   const uint8_t* channel_parameters;
@@ -133,8 +123,15 @@ typedef struct {
 /* Checks options and tensors and fills op, its output shape included. False: error says why. */
 bool kws_prepare(kws_op* op, const kws_call* call, kws_error* error);
 
-/* kws_prepare(), a check of the output tensor, and the fastest kernel there is. */
-bool kws_invoke(const kws_call* call, const kws_tensor* output, kws_error* error);
+/* What a processor may have or lack while the program runs. */
+typedef enum { KWS_CPU_ANY, KWS_CPU_DOTPROD, KWS_CPU_I8MM, KWS_CPU_AVX2 } kws_cpu;
+
+/* Whether this processor has it. */
+bool kws_cpu_has(kws_cpu feature);
+
+/* Scratch that a kernel needs: nothing, or one row of inputs; and a bit for each layout that a kernel reads. */
+typedef enum { KWS_SCRATCH_NONE, KWS_SCRATCH_ROW } kws_scratch;
+enum { KWS_ROWS = 1 << KWS_LAYOUT_ROWS, KWS_PAIRS = 1 << KWS_LAYOUT_PAIRS, KWS_ALL = (1 << KWS_LAYOUT_END) - 1 };
 
 typedef void (*kws_kernel_fn)(const kws_op* op);
 
@@ -143,15 +140,30 @@ typedef struct {
   kws_kind kind;
   const char* name;
   kws_kernel_fn run;
+  unsigned layouts;
+  kws_cpu cpu;
+  kws_scratch scratch;
 } kws_kernel;
 
 extern const kws_kernel kws_kernels[];
 extern const size_t kws_kernel_count;
 
+/* Whether a kernel can run a prepared op on this processor. */
+bool kws_kernel_suits(const kws_kernel* kernel, const kws_op* op);
+
+/* The fastest kernel for a prepared op; every op has one. */
+const kws_kernel* kws_choose(const kws_op* op);
+
+/* Scratch bytes that a kernel needs for a prepared op: 0, or one row of inputs, widened where the kernel does that. */
+size_t kws_scratch_bytes(const kws_kernel* kernel, const kws_op* op);
+
+/* kws_prepare(), a check of the output tensor and of the scratch, and the fastest kernel there is. */
+bool kws_invoke(const kws_call* call, const kws_tensor* output, kws_error* error);
+
 /* kws_invoke() with a kernel of the caller's choice. */
 bool kws_invoke_kernel(const kws_kernel* kernel, const kws_call* call, const kws_tensor* output, kws_error* error);
 
-#define KWS_KERNEL(kind, function) void function(const kws_op* op);
+#define KWS_KERNEL(kind, function, layouts, cpu, scratch) void function(const kws_op* op);
 #include "kernels.inc"
 #undef KWS_KERNEL
 

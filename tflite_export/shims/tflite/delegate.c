@@ -13,6 +13,8 @@
 typedef struct {
   TfLiteNode node;
   kws_kind kind;
+  void* scratch;
+  size_t scratch_bytes;
 } kernel_data;
 
 static TfLiteTensor* tensor_at(const TfLiteContext* context, const TfLiteIntArray* indices, int i) {
@@ -44,6 +46,8 @@ static bool make_call(kws_call* call, TfLiteContext* context, const kernel_data*
   call->options = node->custom_initial_data;
   call->options_bytes = node->custom_initial_data_size > 0 ? (size_t)node->custom_initial_data_size : 0;
   call->input_count = node->inputs->size;
+  call->scratch = kernel->scratch;
+  call->scratch_bytes = kernel->scratch_bytes;
   error->message = "wrong number of inputs or outputs, or an input is missing";
   error->found = node->inputs->size;
   error->wanted = 1;
@@ -70,17 +74,23 @@ static void* kernel_init(TfLiteContext* context, const char* buffer, size_t leng
 
 static void kernel_free(TfLiteContext* context, void* data) {
   (void)context;
+  if (data) free(((kernel_data*)data)->scratch);
   free(data);
 }
 
 static int kernel_prepare(TfLiteContext* context, TfLiteNode* node) {
-  const kernel_data* kernel = node->user_data;
+  kernel_data* kernel = node->user_data;
   kws_call call;
   kws_op op;
   kws_error error = {"the delegate kernel could not be made", 0, 1};
   if (!kernel || !kernel->kind) return refuse(context, KWS_PACKED_DENSE, &error);
   if (!make_call(&call, context, kernel, &error) || !kws_prepare(&op, &call, &error))
     return refuse(context, kernel->kind, &error);
+  kernel->scratch_bytes = kws_scratch_bytes(kws_choose(&op), &op);
+  free(kernel->scratch);
+  kernel->scratch = malloc(kernel->scratch_bytes + 1);
+  error.message = "no memory for a row of inputs";
+  if (!kernel->scratch) return refuse(context, kernel->kind, &error);
   TfLiteTensor* output = tensor_at(context, kernel->node.outputs, 0);
   TfLiteIntArray* dims = malloc(sizeof(TfLiteIntArray) + sizeof(int) * KWS_MAX_RANK);
   if (!output || output->type != KWS_INT8 || !dims) {

@@ -2,10 +2,10 @@
  *
  * The wheel calls a symbol of a library that was loaded RTLD_GLOBAL and hands it the op resolver. We give that object a
  * copy of its own vtable with one slot changed: FindOp by name. TfLiteContext stays opaque, because its layout differs
- * between releases; the one accessor that we need is looked up in the wheel's library. Firmware needs none of this: it
+ * between releases; the accessors that we need are looked up in the wheel's library. Firmware needs none of this: it
  * has TFLM's own headers and AddCustom.
  *
- * The ops take no arena memory but their outputs: user_data points to the options inside the model. */
+ * The ops take 16 bytes of arena memory each, and where a kernel needs it a row of inputs, shared by all. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <stdio.h>
@@ -48,6 +48,15 @@ typedef struct {
 enum { CUSTOM = 32, OK = 0, ERROR = 1, VTABLE_HEAD = 2, VTABLE_SLOTS = 8, FIND_BY_NAME = 1 };
 
 static EvalTensor* (*get_eval_tensor)(const Context*, int);
+static void* (*allocate)(Context*, size_t);
+static int (*request_scratch)(Context*, size_t, int*);
+static void* (*get_scratch)(Context*, int);
+
+/* What an op keeps: its options inside the model, and the handle of its scratch memory. */
+typedef struct {
+  const uint8_t* options;
+  int32_t scratch_bytes, scratch;
+} OpData;
 
 static int refuse(int kind, const kws_error* error) {
   const char* name = kws_op_name(kind);
@@ -69,7 +78,8 @@ static bool view(kws_tensor* to, const Context* context, const IntArray* indices
 }
 
 static bool make_call(kws_call* call, const Context* context, const Node* node, kws_error* error) {
-  const uint8_t* options = node->user_data;
+  const OpData* data = node->user_data;
+  const uint8_t* options = data ? data->options : NULL;
   memset(call, 0, sizeof *call);
   error->message = "options are missing, too short, or those of another op";
   error->found = 0;
@@ -87,9 +97,12 @@ static bool make_call(kws_call* call, const Context* context, const Node* node, 
   return true;
 }
 
-static void* check_header(const char* buffer, size_t length, int kind) {
+static void* keep_options(Context* context, const char* buffer, size_t length, int kind) {
   const uint8_t* options = (const uint8_t*)buffer;
-  return options && length >= 4 && options[3] == length && options[1] == kind ? (void*)(uintptr_t)options : NULL;
+  if (!options || length < 4 || options[3] != length || options[1] != kind) return NULL;
+  OpData* data = allocate(context, sizeof *data);
+  if (data) *data = (OpData){options, 0, -1};
+  return data;
 }
 
 static int prepare(Context* context, Node* node) {
@@ -102,6 +115,12 @@ static int prepare(Context* context, Node* node) {
   error.message = "the output is not int8 or has the wrong size";
   if (!view(&output, context, node->outputs, 0) || output.type != KWS_INT8 || output.bytes != op.output_bytes)
     return refuse(call.kind, &error);
+  OpData* data = node->user_data;
+  const size_t scratch = kws_scratch_bytes(kws_choose(&op), &op);
+  error.message = "no memory for a row of inputs";
+  if (scratch > INT32_MAX || (scratch && request_scratch(context, scratch, &data->scratch) != OK))
+    return refuse(call.kind, &error);
+  data->scratch_bytes = (int32_t)scratch;
   return OK;
 }
 
@@ -109,18 +128,19 @@ static int invoke(Context* context, Node* node) {
   kws_call call;
   kws_tensor output;
   kws_error error;
-  if (!make_call(&call, context, node, &error) || !view(&output, context, node->outputs, 0) ||
-      !kws_invoke(&call, &output, &error))
+  if (!make_call(&call, context, node, &error) || !view(&output, context, node->outputs, 0))
     return refuse(call.kind, &error);
-  return OK;
+  const OpData* data = node->user_data;
+  call.scratch_bytes = (size_t)data->scratch_bytes;
+  if (call.scratch_bytes) call.scratch = get_scratch(context, data->scratch);
+  return kws_invoke(&call, &output, &error) ? OK : refuse(call.kind, &error);
 }
 
 /* One init for each kind: it is the only function that is told the length of the options. */
 #define OPS(X) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8)
 #define DEFINE_INIT(kind)                                                    \
   static void* init_##kind(Context* context, const char* buffer, size_t n) { \
-    (void)context;                                                           \
-    return check_header(buffer, n, kind);                                    \
+    return keep_options(context, buffer, n, kind);                           \
   }
 OPS(DEFINE_INIT)
 #define INIT(kind) [kind] = init_##kind,
@@ -135,31 +155,43 @@ static const void* find_by_name(const void* resolver, const char* name) {
   return kind ? &registrations[kind] : find_original(resolver, name);
 }
 
-/* The accessor's mangled name has had three forms as TFLM moved its C types into a namespace in October 2026. */
-static bool find_accessor(void* anything_in_the_library) {
-  static const char* const names[] = {
-      "_ZN6tflite5micro25MicroContextGetEvalTensorEPKNS0_13TfLiteContextEi",
-      "_ZN6tflite25MicroContextGetEvalTensorEPKNS_5micro13TfLiteContextEi",
-      "_ZN6tflite5micro25MicroContextGetEvalTensorEPK13TfLiteContexti",
-      "_ZN6tflite25MicroContextGetEvalTensorEPK13TfLiteContexti",
+/* Mangled names have had three forms as TFLM moved its C types into a namespace in October 2026: the function and the
+ * context both in tflite::micro, the context alone, and neither. `before` and `after` surround the context's type. */
+static void find(void* library, const char* function, const char* before, const char* after, void* pointer) {
+  static const char* const forms[] = {
+      "_ZN6tflite5micro%zu%sE%sNS0_13TfLiteContextE%s",
+      "_ZN6tflite%zu%sE%sNS_5micro13TfLiteContextE%s",
+      "_ZN6tflite5micro%zu%sE%s13TfLiteContext%s",
+      "_ZN6tflite%zu%sE%s13TfLiteContext%s",
   };
+  void* symbol = NULL;
+  for (size_t i = 0; i < sizeof forms / sizeof forms[0] && !symbol; ++i) {
+    char name[160];
+    snprintf(name, sizeof name, forms[i], strlen(function), function, before, after);
+    symbol = dlsym(library, name);
+  }
+  memcpy(pointer, &symbol, sizeof symbol);
+}
+
+static bool find_accessors(void* anything_in_the_library) {
   Dl_info info;
   if (!dladdr(anything_in_the_library, &info) || !info.dli_fname) return false;
   void* library = dlopen(info.dli_fname, RTLD_NOLOAD | RTLD_LAZY);
   if (!library) return false;
-  void* symbol = NULL;
-  for (size_t i = 0; i < sizeof names / sizeof names[0] && !symbol; ++i) symbol = dlsym(library, names[i]);
-  memcpy(&get_eval_tensor, &symbol, sizeof symbol);
+  find(library, "MicroContextGetEvalTensor", "PK", "i", &get_eval_tensor);
+  find(library, "MicroContextAllocatePersistentBuffer", "P", "m", &allocate);
+  find(library, "MicroContextRequestScratchBufferInArena", "P", "mPi", &request_scratch);
+  find(library, "MicroContextGetScratchBuffer", "P", "i", &get_scratch);
   dlclose(library);
-  return symbol != NULL;
+  return get_eval_tensor && allocate && request_scratch && get_scratch;
 }
 
 EXPORT bool TfmotKwsRegisterTflm(void* resolver) {
   void*** object = resolver;
   void** original = *object;
   if (original == vtable + VTABLE_HEAD) return true;
-  if (!find_accessor(original[FIND_BY_NAME])) {
-    fprintf(stderr, "tflite_export: this tflite-micro has no MicroContextGetEvalTensor that we know\n");
+  if (!find_accessors(original[FIND_BY_NAME])) {
+    fprintf(stderr, "tflite_export: this tflite-micro lacks an accessor of MicroContext that we know\n");
     return false;
   }
   for (int kind = 1; kind < KWS_KIND_END; ++kind) {
