@@ -165,9 +165,11 @@ def lies(graph: ir.Graph) -> dict[str, bytes]:
         "wider biases": options(bias_bytes=3 - o.bias_bytes),
         "no gain": options(gain_bytes=0),
         "shift": options(shift=63),
+        "no sums": options(sum_bytes=0),
+        "sums of three bytes": options(sum_bytes=3),
         "window": options(window=ir.Window((2, 2))),
         "huge window": options(window=ir.Window((65535, 65535), padding=(65535,) * 4)),
-        "version": data.replace(op.custom_options, b"\x02" + op.custom_options[1:]),
+        "version": data.replace(op.custom_options, b"\x01" + op.custom_options[1:]),
         "mode": data.replace(op.custom_options, op.custom_options[:2] + b"\x01" + op.custom_options[3:]),
         "other op": data.replace(b"TfmotKwsPackedDense", b"TfmotKwsDepthwise\0\0"),
     }
@@ -218,7 +220,7 @@ def test_constants_must_have_their_bytes(rng: np.random.Generator) -> None:
     weights = flatbuffer_reader.parse(data).tensors[2]
     out = bytearray(data)
     struct.pack_into("<I", out, weights.data_offset - 4, len(weights.data) - 1)
-    with pytest.raises(FormatError, match="its buffer has 17"):
+    with pytest.raises(FormatError, match="its buffer has 63"):
         interpreter.Interpreter(bytes(out), "tflm")
 
 

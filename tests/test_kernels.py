@@ -66,7 +66,14 @@ def test_packed_size_is_the_packers(outputs: int, inputs: int, bits: int, layout
 def test_packed_size_of_impossible_sizes_is_zero() -> None:
     library = native.load()
     library.kws_packed_size.restype = ctypes.c_size_t
-    for outputs, inputs, bits, layout in [(0, 1, 4, 0), (1, 0, 4, 0), (1, 1, 0, 0), (1, 1, 9, 0), (1, 1, -8, 0), (1, 1, 4, 9)]:
+    for outputs, inputs, bits, layout in [
+        (0, 1, 4, 0),
+        (1, 0, 4, 0),
+        (1, 1, 0, 0),
+        (1, 1, 9, 0),
+        (1, 1, -8, 0),
+        (1, 1, 4, 9),
+    ]:
         assert library.kws_packed_size(outputs, inputs, bits, layout) == 0
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tflite_export import ir, op_options
+from tflite_export import ir, op_options, packing
 from tflite_export.op_options import Kind, Options, OptionsError, decode, encode
 
 INT8, U8, U16, U32 = (
@@ -40,6 +40,8 @@ OPTIONS = st.builds(
     outputs=U32,
     inputs=U32,
     window=st.none() | WINDOWS,
+    layout=st.sampled_from([int(layout) for layout in packing.Layout]),
+    sum_bytes=U8,
 )
 
 DENSE = Options(
@@ -56,9 +58,12 @@ DENSE = Options(
     multipliers=(65536, 0),
     outputs=128,
     inputs=256,
+    sum_bytes=2,
 )
 DENSE_BYTES = bytes.fromhex(
-    "01 01 00 34  80 7F FD 00 80  04 00 01 02 0C 20 00  00 00 01 00 00 00 00 00  80 00 00 00 00 01 00 00" + "00" * 20
+    "02 01 00 38  80 7F FD 00 80  04 00 01 02 0C 20 00  00 00 01 00 00 00 00 00  80 00 00 00 00 01 00 00"
+    + "00" * 20
+    + "00 02 00 00"
 )
 """The example of kernels/options.h."""
 
@@ -72,14 +77,14 @@ def test_golden_window() -> None:
     window = ir.Window((10, 4), (2, 1), (1, 3), (300, 5, 6, 7))
     data = encode(Options(Kind.AVERAGE_POOL, shift=3, multipliers=(0x01020304, 0), window=window))
     assert data == bytes.fromhex(
-        "01 07 00 34  00 00 00 00 00  00 00 00 00 00 03 01  04 03 02 01 00 00 00 00  00 00 00 00 00 00 00 00"
-        "0A 00 04 00  02 00 01 00  01 00 03 00  2C 01 05 00 06 00 07 00"
+        "02 07 00 38  00 00 00 00 00  00 00 00 00 00 03 01  04 03 02 01 00 00 00 00  00 00 00 00 00 00 00 00"
+        "0A 00 04 00  02 00 01 00  01 00 03 00  2C 01 05 00 06 00 07 00  00 00 00 00"
     )
 
 
 def test_golden_add() -> None:
     data = encode(Options(Kind.ADD, -5, 6, (-128, 127), 1, shift=46, multipliers=(1, 2**31 - 1)))
-    assert data == bytes.fromhex("01 05 00 34 FB 06 80 7F 01 00 00 00 00 00 2E 00 01 00 00 00 FF FF FF 7F" + "00" * 28)
+    assert data == bytes.fromhex("02 05 00 38 FB 06 80 7F 01 00 00 00 00 00 2E 00 01 00 00 00 FF FF FF 7F" + "00" * 32)
 
 
 @given(OPTIONS)
@@ -101,15 +106,17 @@ def test_random_bytes_are_refused_or_read(data: bytes) -> None:
 @pytest.mark.parametrize(
     ("place", "value", "says"),
     [
-        (0, 2, "version 2"),
+        (0, 1, "version 1"),
         (1, 0, "kind of op 0"),
         (1, 9, "kind of op 9"),
         (2, 1, "mode 1"),
-        (3, 51, "51 bytes"),
+        (3, 55, "55 bytes"),
         (10, 2, "grid 2"),
         (15, 2, "flag 2"),
         (15, 1, "out of 1..65535"),
         (40, 1, "flag 0"),
+        (52, 9, "layout of weights 9"),
+        (54, 1, "damaged"),
     ],
 )
 def test_refuses(place: int, value: int, says: str) -> None:
@@ -119,7 +126,7 @@ def test_refuses(place: int, value: int, says: str) -> None:
         decode(bytes(data))
 
 
-@pytest.mark.parametrize("size", [0, 3, 4, 51, 53])
+@pytest.mark.parametrize("size", [0, 3, 4, 52, 55, 57])
 def test_refuses_other_lengths(size: int) -> None:
     with pytest.raises(OptionsError, match="bytes"):
         decode((DENSE_BYTES + b"\0")[:size])
@@ -147,7 +154,7 @@ def call(rng: np.random.Generator) -> eg.Call:
 @pytest.mark.parametrize(
     ("place", "value", "says"),
     [
-        (0, 2, "unknown version"),
+        (0, 1, "unknown version"),
         (1, 77, "unknown kind"),
         (1, 2, "unused field"),
         (2, 1, "unknown mode"),
@@ -170,6 +177,9 @@ def call(rng: np.random.Generator) -> eg.Call:
         (27, 255, "outputs out of range"),
         (28, 7, "inputs do not suit"),
         (32, 1, "without a window"),
+        (52, 9, "unknown layout"),
+        (53, 3, "sum of weights"),
+        (55, 1, "unused field"),
     ],
 )
 def test_kernels_refuse_options(call: eg.Call, place: int, value: int, says: str) -> None:

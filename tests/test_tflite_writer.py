@@ -101,16 +101,19 @@ def test_size_of_a_250k_model(bits: int, share: float, rng: np.random.Generator)
     data = tflite_writer.write(graph)
     assert len(data) <= share * 4 * weights
     packed = sum(packing.packed_size(*op.weights.codes.shape, bits) for op in dense)
-    channels = sum(tflite_writer.channel_parameters(op.requantization)[0].size for op in dense)
-    assert len(data) - packed - channels < 4500
+    channels = sum(len(op.requantization.gain) for op in dense)
+    assert len(data) - packed - 4 * channels < 6000
 
 
 def test_channel_parameters_take_one_byte_where_they_fit() -> None:
     rq = ir.Requantization(np.array([1, -2], np.int16), np.array([300, -1], np.int16), 1, 0, 1)
-    data, gain_bytes, bias_bytes = tflite_writer.channel_parameters(rq)
-    assert (data.tobytes(), gain_bytes, bias_bytes) == (bytes.fromhex("01 FE 2C 01 FF FF"), 1, 2)
+    data, *widths = tflite_writer.channel_parameters(rq)
+    assert (data.tobytes(), widths) == (bytes.fromhex("01 FE 2C 01 FF FF"), [1, 2, 0])
+    data, *widths = tflite_writer.channel_parameters(rq, np.array([-3, 7]))  # the example of packed_kernels.h
+    assert (data.tobytes(), widths) == (bytes.fromhex("01 FE 2C 01 FF FF FD FF 07 00"), [1, 2, 2])
+    assert tflite_writer.channel_parameters(rq, np.array([-32769, 7]))[3] == 4
     edge = np.array([-128, 127], np.int16)
-    assert tflite_writer.channel_parameters(ir.Requantization(edge, edge + 1, 1, 0, 1))[1:] == (1, 2)
+    assert tflite_writer.channel_parameters(ir.Requantization(edge, edge + 1, 1, 0, 1))[1:] == (1, 2, 0)
 
 
 @pytest.mark.parametrize(

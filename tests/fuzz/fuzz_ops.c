@@ -57,6 +57,9 @@ static void repair(uint8_t* o, int kind, const kws_tensor* x) {
   o[3] = KWS_OPTIONS_BYTES;
   o[15] = (uint8_t)(pool || (weighted && x->rank >= 3 && o[15] & 1));
   if (!o[15]) memset(o + 32, 0, 20);
+  o[52] = kind == KWS_PACKED_DENSE ? o[52] % KWS_LAYOUT_END : 0;
+  o[53] = kind != KWS_PACKED_DENSE || !o[6] ? 0 : o[53] & 1 ? 4 : 2;
+  o[54] = o[55] = 0;
   for (int i = 0; o[15] && i < 10; ++i) {
     const bool across = x->rank == 3 && (i == 1 || i == 8 || i == 9);
     o[32 + 2 * i] = (uint8_t)(i < 6 ? (across ? 1 : 1 + o[32 + 2 * i] % 4) : across ? 0 : o[32 + 2 * i] % 4);
@@ -112,8 +115,8 @@ int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       const uint32_t outputs = options[24] | (uint32_t)options[25] << 8;
       const uint32_t inputs = options[28] | (uint32_t)options[29] << 8;
       const bool dense = call.kind == KWS_PACKED_DENSE;
-      sizes[1] = dense ? kws_packed_size(outputs, inputs, options[9]) : (size_t)outputs * inputs;
-      sizes[2] = kws_channels_size(outputs, options[11], options[12]);
+      sizes[1] = dense ? kws_packed_size(outputs, inputs, options[9], options[52]) : (size_t)outputs * inputs;
+      sizes[2] = kws_channels_size(outputs, options[11], options[12], options[53]);
       call.inputs[1].type = dense ? KWS_UINT8 : KWS_INT8;
       call.inputs[2].type = KWS_UINT8;
     } else if (call.kind == KWS_LOOKUP || call.kind == KWS_SOFTMAX) {
@@ -139,7 +142,13 @@ int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       const bool wrong = wild && flags & 2;
       kws_tensor output = {KWS_INT8, op.rank, op.dims, op.output_bytes + (wrong ? 1 : 0), NULL};
       output.data = block(&s, output.bytes);
-      if (kws_invoke(&call, &output, &error) == wrong) abort();
+      for (size_t i = 0; i < kws_kernel_count; ++i) {
+        if (!kws_kernel_suits(&kws_kernels[i], &op)) continue;
+        call.scratch_bytes = kws_scratch_bytes(&kws_kernels[i], &op);
+        call.scratch = malloc(call.scratch_bytes ? call.scratch_bytes : 1);
+        if (kws_invoke_kernel(&kws_kernels[i], &call, &output, &error) == wrong) abort();
+        free(call.scratch);
+      }
       free(output.data);
     }
   } else if (!error.message) {
