@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Builds the kernels for Arm cores and runs programs on them, emulated by QEMU, or on this machine with sanitizers.
+
+Tests and benchmarks share this. ``scripts/debian_tools.txt`` lists the Debian packages with the compilers and QEMU.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+import shutil
+import subprocess
+from collections.abc import Sequence
+
+from tflite_export.kernels import build_list
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+BOARDS = ROOT / "examples" / "firmware" / "boards"
+KERNELS = build_list.PACKAGE / "kernels"
+WARNINGS = ("-Wall", "-Wextra", "-Werror")
+SANITIZE = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g")
+
+
+class EmulationError(RuntimeError):
+    """A build or a program failed; the message has what it printed."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Core:
+    """One processor.
+
+    Attributes:
+        name: for people and test names.
+        compiler: program and flags that make code for it.
+        emulator: program and flags that run such code; empty where this machine does.
+        board: linker script of a bare-metal image; empty for a program under Linux.
+    """
+
+    name: str
+    compiler: tuple[str, ...]
+    emulator: tuple[str, ...] = ()
+    board: str = ""
+
+    def missing_tools(self) -> list[str]:
+        """Programs that are not installed."""
+        return [tool for tool in (self.compiler[0], *self.emulator[:1]) if not shutil.which(tool)]
+
+
+_M = ("arm-none-eabi-gcc", "-mthumb")
+_M4 = (*_M, "-mcpu=cortex-m4", "-mfloat-abi=hard", "-mfpu=fpv4-sp-d16")
+_M7 = (*_M, "-mcpu=cortex-m7", "-mfloat-abi=hard", "-mfpu=fpv5-d16")
+_M55 = (*_M, "-mcpu=cortex-m55", "-mfloat-abi=hard")
+_A64 = ("aarch64-linux-gnu-gcc", "-march=armv8-a")
+_A32 = ("arm-linux-gnueabihf-gcc", "-march=armv7-a", "-mfpu=neon-vfpv4", "-mfloat-abi=hard")
+
+
+def _board(machine: str) -> tuple[str, ...]:
+    quiet = ("-nographic", "-monitor", "none", "-serial", "none")
+    return ("qemu-system-arm", "-M", machine, *quiet, "-semihosting-config", "enable=on,target=native", "-kernel")
+
+
+CORES: dict[str, Core] = {
+    core.name: core
+    for core in (
+        Core("host", ("gcc",)),
+        Core("cortex-a53", _A64, ("qemu-aarch64", "-cpu", "cortex-a53")),
+        Core("cortex-a76", _A64, ("qemu-aarch64", "-cpu", "cortex-a76")),
+        Core("armv8-i8mm", _A64, ("qemu-aarch64", "-cpu", "max,sve=off,sme=off")),
+        Core("cortex-a7", _A32, ("qemu-arm", "-cpu", "cortex-a7")),
+        Core("cortex-m0plus", (*_M, "-mcpu=cortex-m0plus"), _board("mps2-an385"), "mps2.ld"),
+        Core("cortex-m3", (*_M, "-mcpu=cortex-m3"), _board("mps2-an385"), "mps2.ld"),
+        Core("cortex-m4", _M4, _board("mps2-an386"), "mps2.ld"),
+        Core("cortex-m7", _M7, _board("mps2-an500"), "mps2.ld"),
+        Core("cortex-m55", _M55, _board("mps3-an547"), "mps3_an547.ld"),
+    )
+}
+"""Cortex-M0+ code runs on an M3 here: QEMU has no M0+, whose instructions are a subset."""
+
+
+def _run(command: Sequence[str], folder: pathlib.Path, timeout: float) -> str:
+    try:
+        done = subprocess.run(
+            command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout
+        )
+    except subprocess.TimeoutExpired:
+        raise EmulationError(f"{command[0]} took more than {timeout:.0f} s: {' '.join(command)}") from None
+    if done.returncode:
+        said = (done.stdout + done.stderr)[-4000:]
+        raise EmulationError(f"{command[0]} ended with {done.returncode}: {' '.join(command)}\n{said}")
+    return done.stdout
+
+
+def build(
+    core: Core,
+    sources: Sequence[pathlib.Path],
+    folder: pathlib.Path,
+    flags: Sequence[str] = ("-O2",),
+    kernels: pathlib.Path = KERNELS,
+    compiler: Sequence[str] | None = None,
+) -> pathlib.Path:
+    """Compiles ``sources`` with all kernels for a core and returns the program, ``folder``/NAME.elf.
+
+    Args:
+        kernels: where the kernels' sources lie.
+        compiler: another program and flags than the core's own.
+
+    Raises:
+        EmulationError: with what the compiler said.
+    """
+    program = folder / f"{core.name}.elf"
+    own = [kernels / pathlib.Path(name).name for name in build_list.KERNEL_SOURCES]
+    command = [*(compiler or core.compiler), "-std=gnu99", *WARNINGS, *flags, f"-I{kernels}", "-o", str(program)]
+    command += [str(path) for path in (*sources, *own)]
+    if core.board:
+        command += [str(BOARDS / "start.c"), f"-L{BOARDS}", "-T", core.board, "-nostartfiles", "--specs=rdimon.specs"]
+        command += ["-Wl,--no-warn-rwx-segments"]
+    elif core.emulator:
+        command += ["-static"]
+    _run(command, folder, 300)
+    return program
+
+
+def run(core: Core, program: pathlib.Path, arguments: Sequence[str] = (), timeout: float = 600) -> str:
+    """What a program prints; runs in the program's folder. Bare-metal images get no arguments.
+
+    Raises:
+        EmulationError: it failed or took longer than ``timeout`` seconds.
+    """
+    return _run([*core.emulator, str(program), *arguments], program.parent, timeout)

@@ -1,0 +1,95 @@
+/* Runs every kernel of this build on cases from a file and compares each output with the reference's.
+ *
+ * usage: run_cases [FILE]     FILE is cases.bin where there is no command line (bare metal)
+ *
+ * The file: int32 count, then for each case int32 kind, sizes of options, x, weights, channel parameters and y in
+ * bytes, misalignment of x and of the weights, rank of x and six dims; then the bytes themselves. Every tensor gets a
+ * block of exactly its size, so that a sanitizer sees one byte too far. Prints, for each kernel, its name, the cases
+ * that it ran and the cases that came out wrong. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "packed_kernels.h"
+
+enum { MAX_KERNELS = 64, SHOWN = 3 };
+
+typedef struct {
+  int32_t kind, sizes[5], misaligned[2], rank, dims[KWS_MAX_RANK];
+} header;
+
+/* A block of exactly `size` bytes that starts `shift` bytes past an aligned address. */
+static uint8_t* block(size_t size, int32_t shift, void** owner) {
+  *owner = malloc(size + (size_t)shift + !size);
+  if (!*owner) exit(3);
+  return (uint8_t*)*owner + shift;
+}
+
+static void read_exactly(void* to, size_t size, FILE* file) {
+  if (size && fread(to, 1, size, file) != size) {
+    printf("the file of cases ends early\n");
+    exit(3);
+  }
+}
+
+int main(int argc, char** argv) {
+  static int ran[MAX_KERNELS], wrong[MAX_KERNELS];
+  FILE* file = fopen(argc > 1 ? argv[1] : "cases.bin", "rb");
+  int32_t count = 0, failures = 0;
+  if (!file || kws_kernel_count > MAX_KERNELS) return 3;
+  setvbuf(file, NULL, _IOFBF, 1 << 16);
+  read_exactly(&count, sizeof count, file);
+  for (int32_t i = 0; i < count; ++i) {
+    header h;
+    void* owners[5];
+    uint8_t* data[5];
+    read_exactly(&h, sizeof h, file);
+    for (int k = 0; k < 5; ++k) {
+      data[k] = block((size_t)h.sizes[k], k == 1 ? h.misaligned[0] : k == 2 ? h.misaligned[1] : 0, &owners[k]);
+      read_exactly(data[k], (size_t)h.sizes[k], file);
+    }
+    const int32_t bytes[2] = {h.sizes[2], h.sizes[3]};
+    kws_call call = {.kind = (kws_kind)h.kind, .options = data[0], .options_bytes = (size_t)h.sizes[0], .input_count = 3};
+    call.inputs[0] = (kws_tensor){KWS_INT8, h.rank, h.dims, (size_t)h.sizes[1], data[1]};
+    for (int k = 0; k < 2; ++k)
+      call.inputs[1 + k] = (kws_tensor){h.kind == KWS_DEPTHWISE && !k ? KWS_INT8 : KWS_UINT8, 1, &bytes[k],
+                                        (size_t)bytes[k], data[2 + k]};
+    kws_op op;
+    kws_error error = {0, 0, 0};
+    if (!kws_prepare(&op, &call, &error)) {
+      printf("case %ld was refused: %s (%ld, %ld)\n", (long)i, error.message, error.found, error.wanted);
+      return 2;
+    }
+    for (size_t k = 0; k < kws_kernel_count; ++k) {
+      const kws_kernel* kernel = &kws_kernels[k];
+      if (!kws_kernel_suits(kernel, &op)) continue;
+      void *output_owner, *scratch_owner;
+      call.scratch_bytes = kws_scratch_bytes(kernel, &op);
+      call.scratch = block(call.scratch_bytes, 0, &scratch_owner);
+      uint8_t* y = block((size_t)h.sizes[4], 0, &output_owner);
+      memset(y, 0x55, (size_t)h.sizes[4]);
+      const kws_tensor output = {KWS_INT8, op.rank, op.dims, (size_t)h.sizes[4], y};
+      const bool good = kws_invoke_kernel(kernel, &call, &output, &error);
+      ++ran[k];
+      if (!good || memcmp(y, data[4], (size_t)h.sizes[4])) {
+        ++wrong[k];
+        if (++failures <= SHOWN) {
+          size_t at = 0;
+          while (at + 1 < (size_t)h.sizes[4] && y[at] == data[4][at]) ++at;
+          printf("# %s, case %ld: %d bits, grid %d, layout %d, %lu -> %lu, output %lu is %d, should be %d%s\n",
+                 kernel->name, (long)i, op.options.bits, op.options.grid, op.options.layout,
+                 (unsigned long)op.options.inputs, (unsigned long)op.options.outputs, (unsigned long)at, (int8_t)y[at],
+                 (int8_t)data[4][at], good ? "" : ", refused");
+        }
+      }
+      free(output_owner);
+      free(scratch_owner);
+    }
+    for (int k = 0; k < 5; ++k) free(owners[k]);
+  }
+  fclose(file);
+  for (size_t k = 0; k < kws_kernel_count; ++k)
+    if (ran[k]) printf("%s %d %d\n", kws_kernels[k].name, ran[k], wrong[k]);
+  printf("done %ld\n", (long)count);
+  return failures ? 1 : 0;
+}
