@@ -97,33 +97,56 @@ def build(
     flags: Sequence[str] = ("-O2",),
     kernels: pathlib.Path = KERNELS,
     compiler: Sequence[str] | None = None,
+    objects: Sequence[pathlib.Path] = (),
 ) -> pathlib.Path:
     """Compiles ``sources`` with all kernels for a core and returns the program, ``folder``/NAME.elf.
 
     Args:
         kernels: where the kernels' sources lie.
-        compiler: another program and flags than the core's own.
+        compiler: makes the objects, instead of the core's own, which always links.
+        objects: more of them.
 
     Raises:
         EmulationError: with what the compiler said.
     """
     program = folder / f"{core.name}.elf"
     own = [kernels / pathlib.Path(name).name for name in build_list.KERNEL_SOURCES]
-    command = [*(compiler or core.compiler), "-std=gnu99", *WARNINGS, *flags, f"-I{kernels}", "-o", str(program)]
-    command += [str(path) for path in (*sources, *own)]
+    paths = [str(path) for path in (*sources, *own)]
+    _run([*(compiler or core.compiler), "-std=gnu99", *WARNINGS, *flags, f"-I{kernels}", "-c", *paths], folder, 300)
+    made = [pathlib.Path(path).with_suffix(".o").name for path in paths]
+    link = [
+        *core.compiler,
+        *(flag for flag in flags if flag.startswith("-fsanitize")),
+        "-o",
+        str(program),
+        *made,
+        *(str(path) for path in objects),
+    ]
     if core.board:
-        command += [str(BOARDS / "start.c"), f"-L{BOARDS}", "-T", core.board, "-nostartfiles", "--specs=rdimon.specs"]
-        command += ["-Wl,--no-warn-rwx-segments"]
+        link += [str(BOARDS / "start.c"), f"-L{BOARDS}", "-T", core.board, "-nostartfiles", "--specs=rdimon.specs"]
+        link += ["-O2", "-Wl,--no-warn-rwx-segments"]
     elif core.emulator:
-        command += ["-static"]
-    _run(command, folder, 300)
+        link += ["-static"]
+    _run(link, folder, 300)
     return program
 
 
-def run(core: Core, program: pathlib.Path, arguments: Sequence[str] = (), timeout: float = 600) -> str:
-    """What a program prints; runs in the program's folder. Bare-metal images get no arguments.
+def counter(folder: pathlib.Path) -> pathlib.Path:
+    """Builds the QEMU plugin that counts instructions between two markers; raises EmulationError."""
+    library = folder / "count.so"
+    source = ROOT / "benchmarks" / "arm" / "count.c"
+    _run(["gcc", "-std=gnu11", "-O2", *WARNINGS, "-shared", "-fPIC", "-o", str(library), str(source)], folder, 60)
+    return library
+
+
+def run(core: Core, program: pathlib.Path, plugin: str = "", timeout: float = 600) -> str:
+    """What a program prints; runs in the program's folder.
+
+    Args:
+        plugin: a QEMU plugin and its arguments, "PATH,NAME=VALUE".
 
     Raises:
         EmulationError: it failed or took longer than ``timeout`` seconds.
     """
-    return _run([*core.emulator, str(program), *arguments], program.parent, timeout)
+    emulator = [core.emulator[0], "-plugin", plugin, *core.emulator[1:]] if plugin else core.emulator
+    return _run([*emulator, str(program)], program.parent, timeout)

@@ -49,7 +49,8 @@ int main(int argc, char** argv) {
       read_exactly(data[k], (size_t)h.sizes[k], file);
     }
     const int32_t bytes[2] = {h.sizes[2], h.sizes[3]};
-    kws_call call = {.kind = (kws_kind)h.kind, .options = data[0], .options_bytes = (size_t)h.sizes[0], .input_count = 3};
+    kws_call call = {
+        .kind = (kws_kind)h.kind, .options = data[0], .options_bytes = (size_t)h.sizes[0], .input_count = 3};
     call.inputs[0] = (kws_tensor){KWS_INT8, h.rank, h.dims, (size_t)h.sizes[1], data[1]};
     for (int k = 0; k < 2; ++k)
       call.inputs[1 + k] = (kws_tensor){h.kind == KWS_DEPTHWISE && !k ? KWS_INT8 : KWS_UINT8, 1, &bytes[k],

@@ -12,7 +12,8 @@ static uint32_t accumulate(const kws_op* op, const int8_t* x, const kws_runs* ru
       const int8_t* run = x + (size_t)i * runs->x_outer + (size_t)j * runs->x_inner;
       const size_t first = runs->w_start + (size_t)i * runs->w_outer + (size_t)j * runs->w_inner;
       for (size_t k = 0; k < runs->length; ++k)
-        acc += (a * kws_code(o, op->weights, row, (uint32_t)(first + k)) - b) * (uint32_t)(run[k] - o->input_zero_point[0]);
+        acc += (a * kws_code(o, op->weights, row, (uint32_t)(first + k)) - b) *
+               (uint32_t)(run[k] - o->input_zero_point[0]);
     }
   }
   return acc;

@@ -107,8 +107,7 @@ bool kws_parse_options(kws_options* o, const uint8_t* p, size_t size, kws_error*
   o->sum_bytes = p[53];
   CHECK(p[15] <= 1, "options: window flag is neither 0 nor 1", p[15], 1);
   CHECK(!p[54] && !p[55], "options: unused field is not zero", p[54], 0);
-  for (int i = 32; i < 52 && !o->has_window; ++i)
-    CHECK(!p[i], "options: window fields without a window", p[i], 0);
+  for (int i = 32; i < 52 && !o->has_window; ++i) CHECK(!p[i], "options: window fields without a window", p[i], 0);
   CHECK(o->has_window ? uses & MAY_WINDOW : !(uses & NEEDS_WINDOW), "options: window flag does not suit the op",
         o->has_window, !o->has_window);
   if (o->has_window && !parse_window(&o->window, p + 32, error)) return false;
@@ -216,7 +215,8 @@ static bool prepare_weighted(kws_op* op, const kws_call* call, kws_error* error)
                         "depthwise levels are not int8 or have the wrong size in bytes", error))
       return false;
   }
-  if (!check_constant(&call->inputs[2], KWS_UINT8, kws_channels_size(o->outputs, o->gain_bytes, o->bias_bytes, o->sum_bytes),
+  if (!check_constant(&call->inputs[2], KWS_UINT8,
+                      kws_channels_size(o->outputs, o->gain_bytes, o->bias_bytes, o->sum_bytes),
                       "channel parameters are not uint8 or have the wrong size in bytes", error))
     return false;
   op->weights = w->data;

@@ -67,10 +67,10 @@ static inline uint32_t kws_zero_point_term(const kws_op* op, uint32_t c) {
  */
 typedef struct {
   const int8_t *gain, *bias;
-  const uint8_t* sums;    /* int16, at any address; NULL where the zero point is 0 */
-  int32_t factor, zero;   /* a; the input's zero point */
-  int32_t multiplier;     /* gain * multiplier fits 32 bits */
-  int bias_shift, shift;  /* 16..46, 32..54 */
+  const uint8_t* sums;   /* int16, at any address; NULL where the zero point is 0 */
+  int32_t factor, zero;  /* a; the input's zero point */
+  int32_t multiplier;    /* gain * multiplier fits 32 bits */
+  int bias_shift, shift; /* 16..46, 32..54 */
   int64_t add;
   int low, high;
 } kws_scale;

@@ -141,7 +141,8 @@ static inline size_t kws_blocks_across(const kws_options* o) {
 /* The code of one weight. Slow: for the reference and for tests. */
 static inline unsigned kws_code(const kws_options* o, const uint8_t* weights, uint32_t row, uint32_t input) {
   const unsigned per_code = kws_rows_per_code(o->layout), columns = kws_block_inputs(o->layout);
-  const unsigned tile_row = row % kws_block_rows(o->layout) / per_code, lane = row % per_code * columns + input % columns;
+  const unsigned tile_row = row % kws_block_rows(o->layout) / per_code,
+                 lane = row % per_code * columns + input % columns;
   const size_t block = (size_t)(row / kws_block_rows(o->layout)) * kws_blocks_across(o) + input / columns;
   const uint8_t* bytes = weights + block * KWS_VECTOR * (unsigned)o->bits + lane;
   unsigned code = 0;

@@ -43,6 +43,6 @@ static _Noreturn void fault(void) {
 }
 
 __attribute__((section(".vectors"), used)) static const void* const vectors[16] = {
-    board_stack_top, (const void*)start, (const void*)fault, (const void*)fault,
+    board_stack_top,    (const void*)start, (const void*)fault, (const void*)fault,
     (const void*)fault, (const void*)fault, (const void*)fault,
 };

@@ -1,0 +1,135 @@
+/* Runs every dense kernel of this build, a float32 loop and an int8 loop once each, between markers that
+ * benchmarks/arm/count.c counts. Prints one line for each region, in order:
+ *
+ *     KERNEL LAYOUT BITS INPUTS OUTPUTS BATCH
+ *
+ * Weights are random bytes: every byte is a valid packed code. Outputs must equal those of the reference kernel. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "loops.h"
+#include "marks.h"
+#include "options.h"
+#include "requantize.h"
+#include "weight_layout.h"
+
+enum { MOST_INPUTS = 640, MOST_OUTPUTS = 256, MOST_WEIGHTS = 640 * 128, MOST_BATCH = 4 };
+
+static uint8_t weights[2 * MOST_WEIGHTS] __attribute__((aligned(16)));
+static uint8_t channels[4 * MOST_OUTPUTS];
+static int8_t x[MOST_BATCH * MOST_INPUTS] __attribute__((aligned(16)));
+static int8_t y[MOST_BATCH * MOST_OUTPUTS], expected[MOST_BATCH * MOST_OUTPUTS];
+static uint8_t scratch[16 * MOST_INPUTS] __attribute__((aligned(16)));
+static float float_weights[MOST_WEIGHTS] __attribute__((aligned(16)));
+static float float_x[MOST_INPUTS] __attribute__((aligned(16))), float_y[MOST_OUTPUTS], float_bias[MOST_OUTPUTS];
+
+static uint32_t state = 1;
+static uint8_t draw(void) {
+  state = state * 1664525u + 1013904223u;
+  return (uint8_t)(state >> 24);
+}
+
+static void put_u32(uint8_t* to, uint32_t v) {
+  for (int i = 0; i < 4; ++i) to[i] = (uint8_t)(v >> 8 * i);
+}
+
+/* A layer as the exporter makes them: an input that ReLU made (zero point -128), gains and biases of one byte. */
+static kws_op layer(int bits, int layout, uint32_t inputs, uint32_t outputs, int batch) {
+  static uint8_t options[KWS_OPTIONS_BYTES];
+  static int32_t dims[2], sizes[2];
+  memset(options, 0, sizeof options);
+  options[0] = KWS_OPTIONS_VERSION;
+  options[1] = KWS_PACKED_DENSE;
+  options[3] = KWS_OPTIONS_BYTES;
+  options[4] = 0x80;
+  options[5] = 0x7F;
+  options[6] = options[8] = 0x80;
+  options[9] = (uint8_t)bits;
+  options[10] = bits == 8 ? KWS_MID_TREAD : KWS_MID_RISE;
+  options[11] = options[12] = 1;
+  options[13] = (uint8_t)(24 + bits / 2);
+  options[14] = (uint8_t)(26 + bits);
+  options[52] = (uint8_t)layout;
+  options[53] = 2;
+  put_u32(options + 16, 40000);
+  put_u32(options + 24, outputs);
+  put_u32(options + 28, inputs);
+  dims[0] = batch;
+  dims[1] = (int32_t)inputs;
+  sizes[0] = (int32_t)kws_packed_size(outputs, inputs, bits, layout);
+  sizes[1] = (int32_t)(4 * outputs);
+  kws_call call = {.kind = KWS_PACKED_DENSE, .options = options, .options_bytes = sizeof options, .input_count = 3};
+  call.inputs[0] = (kws_tensor){KWS_INT8, 2, dims, (size_t)batch * inputs, x};
+  call.inputs[1] = (kws_tensor){KWS_UINT8, 1, &sizes[0], (size_t)sizes[0], weights};
+  call.inputs[2] = (kws_tensor){KWS_UINT8, 1, &sizes[1], (size_t)sizes[1], channels};
+  kws_op op;
+  kws_error error;
+  if (!kws_prepare(&op, &call, &error)) {
+    printf("refused: %s (%ld, %ld)\n", error.message, error.found, error.wanted);
+    exit(2);
+  }
+  op.scratch = scratch;
+  return op;
+}
+
+/* The sums of weights that belong to the random bytes, as the reference reads them from codes. */
+static void make_sums(const kws_op* op) {
+  const kws_options* o = &op->options;
+  for (uint32_t row = 0; row < o->outputs; ++row) {
+    uint32_t sum = 0;
+    for (uint32_t i = 0; i < o->inputs; ++i)
+      sum += kws_level_factor(o) * kws_code(o, op->weights, row, i) - kws_level_offset(o);
+    channels[2 * o->outputs + 2 * row] = (uint8_t)sum;
+    channels[2 * o->outputs + 2 * row + 1] = (uint8_t)(sum >> 8);
+  }
+}
+
+static void packed(int bits, int layout, uint32_t inputs, uint32_t outputs, int batch) {
+  kws_op op = layer(bits, layout, inputs, outputs, batch);
+  const kws_kernel* best = kws_choose(&op);
+  if (best == &kws_kernels[0]) return; /* nothing but the reference reads this layout here */
+  make_sums(&op);
+  op.y = expected;
+  kws_kernels[0].run(&op);
+  op.y = y;
+  for (size_t i = 1; i < kws_kernel_count; ++i) {
+    if (!kws_kernel_suits(&kws_kernels[i], &op)) continue;
+    memset(y, 0, sizeof y);
+    MARK_BEGIN();
+    kws_kernels[i].run(&op);
+    MARK_END();
+    printf("%s %d %d %lu %lu %d\n", kws_kernels[i].name, layout, bits, (unsigned long)inputs, (unsigned long)outputs,
+           batch);
+    if (memcmp(y, expected, (size_t)batch * outputs)) {
+      printf("wrong outputs\n");
+      exit(1);
+    }
+  }
+}
+
+int main(void) {
+  static const uint32_t sizes[][2] = {{640, 128}, {256, 256}, {512, 128}, {128, 128}};
+  for (size_t i = 0; i < sizeof weights; ++i) weights[i] = draw();
+  for (size_t i = 0; i < sizeof channels; ++i) channels[i] = draw();
+  for (size_t i = 0; i < sizeof x; ++i) x[i] = (int8_t)draw();
+  for (size_t i = 0; i < MOST_WEIGHTS; ++i) float_weights[i] = (float)(int8_t)draw();
+  for (size_t i = 0; i < MOST_INPUTS; ++i) float_x[i] = (float)(int8_t)draw();
+  for (size_t s = 0; s < sizeof sizes / sizeof sizes[0]; ++s) {
+    const uint32_t inputs = sizes[s][0], outputs = sizes[s][1];
+    for (int batch = 1; batch <= MOST_BATCH; batch += 3)
+      for (int layout = 0; layout < KWS_LAYOUT_END; ++layout)
+        for (int bits = 1; bits <= 8; ++bits) packed(bits, layout, inputs, outputs, batch);
+    kws_op op = layer(8, KWS_LAYOUT_ROWS, inputs, outputs, 1);
+    MARK_BEGIN();
+    float_dense(float_weights, float_bias, float_x, inputs, outputs, float_y);
+    MARK_END();
+    printf("float32 0 32 %lu %lu 1\n", (unsigned long)inputs, (unsigned long)outputs);
+    MARK_BEGIN();
+    int8_dense(&op, (const int8_t*)weights, x, inputs, outputs, y);
+    MARK_END();
+    printf("int8 0 8 %lu %lu 1\n", (unsigned long)inputs, (unsigned long)outputs);
+  }
+  printf("int8 loop: %s\n", int8_dense_kind);
+  return float_y[0] > 1e30f;
+}
