@@ -18,6 +18,7 @@ KERNEL_SOURCES = (
     "kernels/cpu.c",
     "kernels/dense_ref.c",
     "kernels/dense_c.c",
+    "kernels/dense_mve.c",
     "kernels/depthwise_ref.c",
     "kernels/elementwise_ref.c",
     "kernels/pool_ref.c",

@@ -8,6 +8,12 @@
 #include "weight_layout.h"
 #include "window.h"
 
+#if defined(__GNUC__)
+#define KWS_NOINLINE __attribute__((noinline))
+#else
+#define KWS_NOINLINE
+#endif
+
 /* Places (rows of a matrix, or windows) of a dense op. */
 static inline size_t kws_places(const kws_op* op) {
   return op->options.has_window ? (size_t)op->batch * (size_t)op->out_height * (size_t)op->out_width : op->rows;
