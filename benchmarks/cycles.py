@@ -23,7 +23,8 @@ _MODELS = {
 }
 """Core -> triple, llvm-mca's model, attributes. Neoverse N1 is the server twin of the A76; the i8mm core is a V2."""
 
-_BRANCH = re.compile(r"^(b|bl|blx|bx|ret|cbn?z|tbn?z|le|letp|wls|dls|b\.?(eq|ne|cs|hs|cc|lo|mi|pl|vs|vc|hi|ls|ge|lt|gt|le))"
+_BRANCH = re.compile(r"^(b|bl|blx|bx|ret|cbn?z|tbn?z|le|letp|wls|dls"
+                     r"|b\.?(eq|ne|cs|hs|cc|lo|mi|pl|vs|vc|hi|ls|ge|lt|gt|le))"
                      r"(\.[wn])?\b")  # fmt: skip
 _SMALL = 0.002
 """Blocks with a smaller share of all instructions count one cycle an instruction."""

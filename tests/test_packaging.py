@@ -19,6 +19,8 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from test_architecture import imports, modules
 
+from benchmarks import emulation
+
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 CONSTRAINTS = ("constraints.txt", "constraints-tf221.txt")
 TEST_FOLDERS = ("tests", "benchmarks")
@@ -150,7 +152,7 @@ def test_wheel_serves_every_python_and_carries_library_and_sources(tmp_path: pat
     for package in ("tfmot_kws", "tflite_export"):
         expected = {str(p.relative_to(ROOT)) for p in (ROOT / package).rglob("*.py")} | {f"{package}/py.typed"}
         assert expected <= names
-    c_sources = [p for folder in ("kernels", "shims") for p in (ROOT / "tflite_export" / folder).rglob("*.[ch]")]
+    c_sources = [p for folder in ("kernels", "shims") for p in (ROOT / "tflite_export" / folder).rglob("*.[chiS]*")]
     assert c_sources and {str(p.relative_to(ROOT)) for p in c_sources} <= names
     assert not [name for name in names if name.startswith(("tests/", "benchmarks/", "scripts/"))]
 
@@ -160,7 +162,10 @@ def test_every_tool_of_a_test_can_be_installed() -> None:
     for path in (ROOT / "tests").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "require_tool":
-                used.add(ast.literal_eval(node.args[0]))
+                if isinstance(node.args[0], ast.Constant):
+                    used.add(node.args[0].value)
+    for core in emulation.CORES.values():
+        used |= {core.compiler[0], *core.emulator[:1]}
     assert used <= set(debian_packages()), "list these in scripts/debian_tools.txt, so that CI installs them"
 
 

@@ -69,10 +69,10 @@ def write_c(flatbuffer: bytes, out_dir: str | os.PathLike[str], name: str = "mod
     )
     folder = pathlib.Path(out_dir)
     folder.mkdir(parents=True, exist_ok=True)
-    return tuple(_write(folder / f"{name}{suffix}", text) for suffix, text in ((".h", header), (".cc", source)))
+    return tuple(write_text(folder / f"{name}{suffix}", text) for suffix, text in ((".h", header), (".cc", source)))
 
 
-def _write(path: pathlib.Path, text: str) -> pathlib.Path:
+def write_text(path: pathlib.Path, text: str) -> pathlib.Path:
     """Writes a file so that it is either complete or as it was before."""
     handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=path.name)
     try:

@@ -72,6 +72,11 @@ def pool_padding(window: ir.Window, shape: tuple[int, ...]) -> str | None:
     return "SAME"
 
 
+def max_pool_options(op: ir.MaxPool) -> Options:
+    """Options of our own maximum pool."""
+    return Options(Kind.MAX_POOL, window=op.window)
+
+
 class _Writer:
     def __init__(self, graph: ir.Graph, description: str, target: str) -> None:
         self.graph, self.target = graph, target
@@ -191,7 +196,7 @@ class _Writer:
         if isinstance(op, ir.MaxPool):
             padding = pool_padding(op.window, shape)
             if padding is None:
-                self.add_custom(op, Options(Kind.MAX_POOL, window=op.window))
+                self.add_custom(op, max_pool_options(op))
                 return
             options = s.Pool2DOptionsT()
             options.padding = getattr(s.Padding, padding)

@@ -16,6 +16,7 @@ KERNEL_SOURCES = (
     "kernels/options.c",
     "kernels/dispatch.c",
     "kernels/cpu.c",
+    "kernels/layers.c",
     "kernels/dense_ref.c",
     "kernels/dense_c.c",
     "kernels/dense_mve.c",
@@ -36,6 +37,7 @@ HEADERS = (
     "kernels/weight_layout.h",
     "kernels/dense_row.h",
     "kernels/kernels.inc",
+    "kernels/layers.h",
     "kernels/dense_body.inc",
     "shims/tflite/tflite_abi.h",
 )

@@ -1,0 +1,35 @@
+/* Runs generated inference on every example of inputs.bin and writes outputs.bin; prints the sizes. */
+#include <stdio.h>
+#include <string.h>
+
+#include "kws_inference.h"
+
+static uint8_t arena[KWS_INFERENCE_ARENA_BYTES] __attribute__((aligned(16)));
+
+int main(void) {
+  FILE* in = fopen("inputs.bin", "rb");
+  FILE* out = fopen("outputs.bin", "wb");
+  long examples = 0;
+  if (!in || !out) return 3;
+  for (;; ++examples) {
+    memset(arena, 0x55, sizeof arena);
+    if (fread(arena + KWS_INFERENCE_INPUT_0_OFFSET, 1, KWS_INFERENCE_INPUT_0_BYTES, in) != KWS_INFERENCE_INPUT_0_BYTES)
+      break;
+#ifdef KWS_INFERENCE_INPUT_1_BYTES
+    if (fread(arena + KWS_INFERENCE_INPUT_1_OFFSET, 1, KWS_INFERENCE_INPUT_1_BYTES, in) != KWS_INFERENCE_INPUT_1_BYTES)
+      return 3;
+#endif
+    if (!kws_inference_run(arena)) {
+      printf("a layer was refused\n");
+      return 2;
+    }
+    fwrite(arena + KWS_INFERENCE_OUTPUT_0_OFFSET, 1, KWS_INFERENCE_OUTPUT_0_BYTES, out);
+#ifdef KWS_INFERENCE_OUTPUT_1_BYTES
+    fwrite(arena + KWS_INFERENCE_OUTPUT_1_OFFSET, 1, KWS_INFERENCE_OUTPUT_1_BYTES, out);
+#endif
+  }
+  fclose(in);
+  fclose(out);
+  printf("examples %ld arena %lu\n", examples, (unsigned long)sizeof arena);
+  return 0;
+}

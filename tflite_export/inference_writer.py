@@ -1,0 +1,254 @@
+"""Writes a packed .tflite model as C: a table of layers, its constants, and a function that runs them.
+
+For firmware without an interpreter: ``kernels/layers.c`` runs the table on the very kernels that an interpreter would
+call. Nothing is allocated; all activations lie in one array that the caller gives.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+import re
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from tflite_export import (
+    c_writer,
+    flatbuffer_reader,
+    ir,
+    memory_plan,
+    op_options,
+    packing,
+    tflite_reader,
+    tflite_writer,
+)
+from tflite_export.flatbuffer_reader import Operator
+
+_RANK = 6
+_BYTES_A_LINE = 24
+_OPERANDS = 3
+
+
+def write_inference(
+    flatbuffer: bytes, out_dir: str | os.PathLike[str], name: str = "kws_inference"
+) -> tuple[pathlib.Path, pathlib.Path]:
+    """Writes ``name.h`` and ``name.c`` into ``out_dir`` and returns their paths; each is complete or as it was before.
+
+    The header has the size of the arena, functions that say where inputs and outputs lie in it, their scales and zero
+    points, and ``bool name_run(uint8_t* arena)``.
+
+    Raises:
+        ValueError: a name that is no C identifier, or a file that is no packed model of ours.
+    """
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
+        raise ValueError(f"name must be a C identifier, found {name!r}")
+    model = flatbuffer_reader.parse(bytes(flatbuffer))
+    writer = _Writer(tflite_reader.graph_of(model), model, name)
+    source, header = writer.source(), writer.header()
+    folder = pathlib.Path(out_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    return c_writer.write_text(folder / f"{name}.h", header), c_writer.write_text(folder / f"{name}.c", source)
+
+
+def row_bytes(graph: ir.Graph) -> tuple[int, int]:
+    """Scratch bytes of kernels that need a row of inputs only where it cannot be read in place, and that always do.
+
+    The second is the longest row at two bytes an input, for kernels that widen it.
+    """
+    narrow = wide = 0
+    for op in graph.ops:
+        if isinstance(op, ir.PackedDense):
+            padded = -(-op.weights.codes.shape[1] // packing.VECTOR) * packing.VECTOR
+            wide = max(wide, 2 * padded)
+            if op.window or op.weights.codes.shape[1] % packing.VECTOR:
+                narrow = max(narrow, padded)
+    return narrow, wide
+
+
+class _Writer:
+    def __init__(self, graph: ir.Graph, model: flatbuffer_reader.Model, name: str) -> None:
+        self.graph, self.model, self.name = graph, model, name
+        self.plan = memory_plan.plan(graph)
+        self.narrow, self.wide = row_bytes(graph)
+        self.constants: list[str] = []
+        self.layers: list[str] = []
+        for number, (op, operator) in enumerate(zip(graph.ops, model.operators)):
+            self.add(op, operator, number)
+
+    def add(self, op: ir.Op, operator: Operator, number: int) -> None:
+        if isinstance(op, ir.Reshape):
+            return  # the same bytes at the same place
+        if operator.custom:
+            self.add_kernel(op, operator, number, operator.custom_options)
+        elif isinstance(op, ir.MaxPool):
+            self.add_kernel(op, operator, number, op_options.encode(tflite_writer.max_pool_options(op)))
+        else:
+            self.add_moves(op, number)
+
+    def array(self, label: str, data: bytes) -> str:
+        lines = [
+            "    " + " ".join(f"{b}," for b in data[i : i + _BYTES_A_LINE]) for i in range(0, len(data), _BYTES_A_LINE)
+        ]
+        declaration = f"static const uint8_t {label}[{len(data)}] __attribute__((aligned(16))) = {{"
+        self.constants.append("\n".join([declaration, *lines, "};"]))
+        return label
+
+    def add_kernel(self, op: ir.Op, operator: Operator, number: int, options: bytes) -> None:
+        inputs = []
+        for index in operator.inputs:
+            tensor = self.model.tensors[index]
+            if tensor.data is None:
+                inputs.append(self.operand(tensor.name))
+            else:
+                label = self.array(f"constant_{number}_{len(inputs)}", tensor.data)
+                shape = ", ".join(map(str, tensor.shape))
+                inputs.append(f"{{{label}, 0, {len(tensor.data)}, {tensor.type}, {len(tensor.shape)}, {{{shape}}}}}")
+        options_label = self.array(f"options_{number}", options)
+        self.layers.append(
+            f"    {{{options_label}, {options[1]}, {len(inputs)}, 0, 0, {{{', '.join(inputs)}}}, "
+            f"{self.operand(op.output)}, 0}}, /* {type(op).__name__} -> {op.output} */"
+        )
+
+    def operand(self, name: str) -> str:
+        tensor = self.graph.tensors[name]
+        shape = ", ".join(map(str, (1, *tensor.shape)))
+        place = self.plan.offsets[name]
+        return f"{{0, {place}, {tensor.size}, KWS_INT8, {len(tensor.shape) + 1}, {{{shape}}}}}"
+
+    def add_moves(self, op: ir.Op, number: int) -> None:
+        y = self.graph.tensors[op.output]
+        moves = [self.move(copy, self.plan.offsets[op.output]) for copy in _copies(op, self.graph)]
+        self.constants.append(f"static const kws_move moves_{number}[] = {{\n" + "\n".join(moves) + "\n};")
+        self.layers.append(
+            f"    {{0, 0, 0, {len(moves)}, {y.quantization.zero_point}, {{{{0}}}}, {self.operand(op.output)}, "
+            f"moves_{number}}}, /* {type(op).__name__} -> {op.output} */"
+        )
+
+    def move(self, copy: _Copy, output: int) -> str:
+        pad = _RANK - len(copy.dims)
+        columns = [[*[1] * pad, *copy.dims], [*[0] * pad, *copy.from_steps], [*[0] * pad, *copy.to_steps]]
+        text = ", ".join("{" + ", ".join(map(str, column)) + "}" for column in columns)
+        return f"    {{{self.plan.offsets[copy.input] + copy.begin}, {output + copy.to}, {text}}},"
+
+    def ends(self, kind: str, names: tuple[str, ...]) -> list[str]:
+        lines = []
+        for i, tensor_name in enumerate(names):
+            tensor = self.graph.tensors[tensor_name]
+            q, prefix = tensor.quantization, f"{self.name.upper()}_{kind}_{i}"
+            lines += [
+                f"/* {tensor_name}: int8 [{', '.join(map(str, tensor.shape))}], real = scale * (value - zero point) */",
+                f"#define {prefix}_OFFSET {self.plan.offsets[tensor_name]}",
+                f"#define {prefix}_BYTES {tensor.size}",
+                f"#define {prefix}_SCALE {np.float32(q.scale)!r}f".replace("np.float32(", "").replace(")f", "f"),
+                f"#define {prefix}_ZERO_POINT ({q.zero_point})",
+            ]
+        return lines
+
+    def header(self) -> str:
+        upper = self.name.upper()
+        return "\n".join(
+            [
+                "/* Made by tflite_export: do not edit. */",
+                f"#ifndef {upper}_H_",
+                f"#define {upper}_H_",
+                "",
+                "#include <stdbool.h>",
+                "#include <stdint.h>",
+                "",
+                "#ifdef __cplusplus",
+                'extern "C" {',
+                "#endif",
+                "",
+                *self.ends("INPUT", self.graph.inputs),
+                *self.ends("OUTPUT", self.graph.outputs),
+                "",
+                "/* A row of inputs: widened by the kernels for Cortex-M's DSP extension, gathered by the others where",
+                " * it does not lie side by side. */",
+                "#if defined(__ARM_FEATURE_DSP) && !defined(__ARM_FEATURE_MVE) && !defined(__ARM_NEON)",
+                f"#define {upper}_SCRATCH_BYTES {self.wide}",
+                "#else",
+                f"#define {upper}_SCRATCH_BYTES {self.narrow}",
+                "#endif",
+                f"#define {upper}_ARENA_BYTES ({self.plan.size} + {upper}_SCRATCH_BYTES)",
+                "",
+                "/* Runs the model once. The arena, aligned to 16 bytes, has the inputs at their offsets and gets the",
+                " * outputs at theirs; inputs may be overwritten. False where this build has no kernel for a layer. */",
+                f"bool {self.name}_run(uint8_t* arena);",
+                "",
+                "#ifdef __cplusplus",
+                "}",
+                "#endif",
+                f"#endif /* {upper}_H_ */",
+                "",
+            ]
+        )
+
+    def source(self) -> str:
+        upper = self.name.upper()
+        return "\n".join(
+            [
+                "/* Made by tflite_export: do not edit. */",
+                f'#include "{self.name}.h"',
+                "",
+                '#include "layers.h"',
+                "",
+                "/* clang-format off */",
+                *self.constants,
+                "",
+                "static const kws_layer layers[] = {",
+                *self.layers,
+                "};",
+                "/* clang-format on */",
+                "",
+                f"bool {self.name}_run(uint8_t* arena) {{",
+                "  kws_error error;",
+                "  size_t failed;",
+                f"  return kws_run_layers(layers, sizeof layers / sizeof layers[0], arena, {self.plan.size},",
+                f"                        {upper}_SCRATCH_BYTES, &failed, &error);",
+                "}",
+                "",
+            ]
+        )
+
+
+def _steps(shape: tuple[int, ...]) -> list[int]:
+    """Bytes from one element to the next along each axis."""
+    return [int(np.prod(shape[i + 1 :], dtype=np.int64)) for i in range(len(shape))]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Copy:
+    """A copy that an op consists of: where it begins in both tensors, and the bytes from one place to the next."""
+
+    input: str
+    dims: Sequence[int]
+    begin: int
+    from_steps: Sequence[int]
+    to: int
+    to_steps: Sequence[int]
+
+
+def _copies(op: ir.Op, graph: ir.Graph) -> Iterator[_Copy]:
+    out = graph.tensors[op.output].shape
+    to = _steps(out)
+    if isinstance(op, ir.Concatenate):
+        start = 0
+        for name in op.inputs:
+            shape = graph.tensors[name].shape
+            yield _Copy(name, shape, 0, _steps(shape), start * to[op.axis], to)
+            start += shape[op.axis]
+        return
+    shape = graph.tensors[op.input].shape
+    steps = _steps(shape)
+    if isinstance(op, ir.Transpose):
+        yield _Copy(op.input, out, 0, [steps[p] for p in op.permutation], 0, to)
+    elif isinstance(op, ir.Pad):
+        before = sum(left * step for (left, _), step in zip(op.padding, to))
+        yield _Copy(op.input, shape, 0, steps, before, to)
+    elif isinstance(op, ir.Slice):
+        places = range(shape[0])[op.begin : op.end : op.stride]
+        yield _Copy(op.input, out, places.start * steps[0], [places.step * steps[0], *steps[1:]], 0, to)
+    else:
+        raise ValueError(f"{op.output}: {type(op).__name__} has no C form")

@@ -1,0 +1,34 @@
+// Our custom ops for firmware with TensorFlow Lite Micro: for use with AddCustom.
+//
+//     tflite::MicroMutableOpResolver<2> resolver;
+//     resolver.AddCustom("TfmotKwsPackedDense", tfmot_kws::Register_TfmotKwsPackedDense());
+//
+// `tfmot-kws export --c-array` prints these lines for a model. Compile micro_ops.cc and the C files of kernels/ with
+// your own TFLM tree on the include path; nothing else of it is needed.
+#ifndef TFMOT_KWS_MICRO_OPS_H_
+#define TFMOT_KWS_MICRO_OPS_H_
+
+#include "tensorflow/lite/micro/micro_common.h"
+
+namespace tflite {
+namespace micro {}
+}  // namespace tflite
+
+namespace tfmot_kws {
+
+// TFLM moved its C types from the global namespace to tflite::micro in October 2026: both are found.
+using namespace tflite;         // NOLINT
+using namespace tflite::micro;  // NOLINT
+
+const TFLMRegistration* Register_TfmotKwsPackedDense();
+const TFLMRegistration* Register_TfmotKwsDepthwise();
+const TFLMRegistration* Register_TfmotKwsLookup();
+const TFLMRegistration* Register_TfmotKwsSoftmax();
+const TFLMRegistration* Register_TfmotKwsAdd();
+const TFLMRegistration* Register_TfmotKwsMultiply();
+const TFLMRegistration* Register_TfmotKwsAveragePool();
+const TFLMRegistration* Register_TfmotKwsMaxPool();
+
+}  // namespace tfmot_kws
+
+#endif  // TFMOT_KWS_MICRO_OPS_H_
