@@ -7,7 +7,7 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-from tflite_export import c_writer, inspect_model
+from tflite_export import c_writer, inference_writer, inspect_model
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -20,15 +20,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     to_c.add_argument("model", type=pathlib.Path)
     to_c.add_argument("out", type=pathlib.Path, help="folder")
     to_c.add_argument("--name", default="model_data", help="name of the array and of the files (default: %(default)s)")
+    to_c.add_argument("--resolver", type=pathlib.Path, metavar="FILE", help="write the ops to a file instead")
+    infer = commands.add_parser("inference", help="write the model as C that runs without an interpreter")
+    infer.add_argument("model", type=pathlib.Path)
+    infer.add_argument("out", type=pathlib.Path, help="folder")
+    infer.add_argument("--name", default="kws_inference", help="name of files and functions (default: %(default)s)")
     options = parser.parse_args(arguments)
     try:
         data = options.model.read_bytes()
         if options.command == "inspect":
             inspect_model.print_summary(inspect_model.inspect(data))
+        elif options.command == "inference":
+            for path in inference_writer.write_inference(data, options.out, options.name):
+                print(path)
         else:
+            lines = "\n".join(c_writer.op_resolver_lines(data))
             for path in c_writer.write_c(data, options.out, options.name):
                 print(path)
-            print("\n".join(c_writer.op_resolver_lines(data)))
+            print(c_writer.write_text(options.resolver, lines + "\n") if options.resolver else lines)
     except (OSError, ValueError) as error:
         print(f"{options.model}: {error}", file=sys.stderr)
         return 1

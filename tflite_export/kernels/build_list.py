@@ -29,6 +29,9 @@ KERNEL_SOURCES = (
 SOURCES = (*KERNEL_SOURCES, "shims/tflite/delegate.c", "shims/tflm/registerer.c")
 """Everything in the host library."""
 
+FIRMWARE = ("shims/tflm/micro_ops.h", "shims/tflm/micro_ops.cc")
+"""For firmware that is built with TensorFlow Lite Micro's own headers; not in the host library."""
+
 HEADERS = (
     "kernels/packed_kernels.h",
     "kernels/options.h",

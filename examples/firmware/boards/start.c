@@ -17,7 +17,9 @@ void* __dso_handle;
 void _init(void) {}
 void _fini(void) {}
 
-static _Noreturn void start(void) {
+_Noreturn void board_start(void);
+
+_Noreturn void board_start(void) {
 #if defined(__ARM_FP) || defined(__ARM_FEATURE_MVE)
   *(volatile uint32_t*)0xE000ED88u |= 0xFu << 20; /* CPACR: full access to the FPU and to vectors */
   __asm volatile("dsb\n isb");
@@ -43,6 +45,6 @@ static _Noreturn void fault(void) {
 }
 
 __attribute__((section(".vectors"), used)) static const void* const vectors[16] = {
-    board_stack_top,    (const void*)start, (const void*)fault, (const void*)fault,
-    (const void*)fault, (const void*)fault, (const void*)fault,
+    board_stack_top,    (const void*)board_start, (const void*)fault, (const void*)fault,
+    (const void*)fault, (const void*)fault,       (const void*)fault,
 };
