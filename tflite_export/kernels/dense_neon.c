@@ -1,0 +1,178 @@
+/* Dense kernel for Arm processors with NEON: any Cortex-A. The faster ones have instructions for dot products, and
+ * kernels of their own. */
+#if defined(__ARM_NEON)
+
+#include "dense_arm.h"
+
+/* Blocks in a row of code. */
+enum { UNROLL = 8 };
+
+static uint32_t sum_row(const int8_t* x, size_t n) {
+  int32x4_t sums = vdupq_n_s32(0);
+  for (const int8_t* const end = x + n; x != end; x += KWS_VECTOR) sums = vpadalq_s16(sums, vpaddlq_s8(vld1q_s8(x)));
+  const int64x2_t pairs = vpaddlq_s32(sums);
+  return (uint32_t)(vgetq_lane_s64(pairs, 0) + vgetq_lane_s64(pairs, 1));
+}
+
+/* Blocks whose two products in each lane, of codes of a row, add up to 16 bits: 2 blocks * 128 * (2^bits - 1) <= 2^15.
+ * Two products of eight-bit codes fit if no code is -128. */
+KWS_INLINE size_t chunk_blocks(const int bits) {
+  static const uint8_t blocks[9] = {0, 128, 40, 16, 8, 4, 2, 1, 1};
+  return blocks[bits];
+}
+
+/* Up to four bits: bytes are multiplied as they are and shifted, in lanes of 16 bits that wrap. */
+KWS_INLINE void multiply_slots(const int bits, const int8x16_t* bytes, int8x16_t inputs, int16x8_t* parts) {
+#define MULTIPLY(i)                                                                       \
+  if (i < kws_slot_counts[bits]) {                                                        \
+    const int8x16_t shifted = bytes[kws_slots[bits][i].byte] >> kws_slots[bits][i].shift; \
+    parts[i] = vmlal_s8(parts[i], vget_low_s8(shifted), vget_low_s8(inputs));             \
+    parts[i] = kws_mlal_high(parts[i], shifted, inputs);                                  \
+  }
+  KWS_REPEAT_14(MULTIPLY)
+#undef MULTIPLY
+}
+
+/* A vector of powers of two. */
+KWS_INLINE int16x8_t power(const int exponent) {
+  int16x8_t v = vdupq_n_s16((int16_t)(1 << exponent));
+  KWS_HIDE_VECTOR(v);
+  return v;
+}
+
+/* Adds `blocks` blocks, at most a chunk of them, to the sums of rows: those of 16 bits fit once the slots of a byte are
+ * separated. */
+KWS_INLINE void add_chunk(const int bits, size_t blocks, const int8_t* w, const int8_t* x, int32x4_t* rows) {
+  int16x8_t parts[KWS_MAX_SLOTS + 1], sums[KWS_TILE];
+#define CLEAR(i) \
+  if (i < kws_slot_counts[bits]) parts[i] = vdupq_n_s16(0);
+  KWS_REPEAT_14(CLEAR)
+#undef CLEAR
+  int8x16_t bytes[16], inputs[4];
+  for (; blocks >= UNROLL; blocks -= UNROLL) {
+#define ADD_BLOCK(i)                                                              \
+  if (i % 4 == 0) x = kws_load(x, 4, inputs);                                     \
+  if (bits > 2 || i * bits % 4 == 0) w = kws_load(w, bits > 2 ? bits : 4, bytes); \
+  multiply_slots(bits, bytes + (bits > 2 ? 0 : i * bits % 4), inputs[i % 4], parts);
+    KWS_REPEAT_8(ADD_BLOCK)
+#undef ADD_BLOCK
+  }
+  for (; blocks; --blocks) {
+    x = kws_load(x, 1, inputs);
+    w = kws_load(w, bits, bytes);
+    multiply_slots(bits, bytes, inputs[0], parts);
+  }
+#define SEPARATE(i)                                                                            \
+  if (i < kws_slot_counts[bits]) {                                                             \
+    const kws_slot s = kws_slots[bits][i];                                                     \
+    if (kws_slot_below(bits, i)) parts[i] = vmlsq_s16(parts[i], parts[i + 1], power(s.width)); \
+    sums[s.row] = s.low ? vmlaq_s16(sums[s.row], parts[i], power(s.low)) : parts[i];           \
+  }
+  KWS_REPEAT_14(SEPARATE)
+#undef SEPARATE
+#define ADD(i) rows[i] = vpadalq_s16(rows[i], sums[i]);
+  KWS_REPEAT_8(ADD)
+#undef ADD
+}
+/* More than four bits: the code of row i. */
+KWS_INLINE int8x16_t row_code(const int bits, const int row, const int8x16_t* bytes) {
+  int8x16_t code = bytes[0];
+#define GATHER(i)                                                                          \
+  if (i < kws_slot_counts[bits] && kws_slots[bits][i].row == row) {                        \
+    const int8x16_t part = bytes[kws_slots[bits][i].byte] >> kws_slots[bits][i].shift;     \
+    code = kws_slots[bits][i].low ? kws_insert(code, part, kws_slots[bits][i].low) : part; \
+  }
+  KWS_REPEAT_14(GATHER)
+  return kws_signed_rows(bits) >> row & 1 ? code : vandq_s8(code, vdupq_n_s8((int8_t)((1 << bits) - 1)));
+}
+
+/* More than four bits: block `block` of a chunk of `blocks`. */
+KWS_INLINE void multiply_rows(const int bits, const int block, const int blocks, const bool has_lowest, const int8_t* w,
+                              const int8_t* x, int16x8_t* sums, int32x4_t* rows) {
+  const int8x16_t inputs = vld1q_s8(x + KWS_VECTOR * block);
+  int8x16_t bytes[16];
+  kws_load(w + KWS_VECTOR * bits * block, bits, bytes);
+#define MULTIPLY(i)                                                                            \
+  {                                                                                            \
+    const int8x16_t code = row_code(bits, i, bytes);                                           \
+    if (block)                                                                                 \
+      sums[i] = vmlal_s8(sums[i], vget_low_s8(code), vget_low_s8(inputs));                     \
+    else                                                                                       \
+      sums[i] = vmull_s8(vget_low_s8(code), vget_low_s8(inputs));                              \
+    if (has_lowest) rows[i] = vpadalq_s16(rows[i], sums[i]);                                   \
+    sums[i] = has_lowest ? kws_mull_high(code, inputs) : kws_mlal_high(sums[i], code, inputs); \
+    if (block == blocks - 1) rows[i] = vpadalq_s16(rows[i], sums[i]);                          \
+  }
+  KWS_REPEAT_8(MULTIPLY)
+#undef MULTIPLY
+}
+
+KWS_INLINE void add_rows(const int bits, const int blocks, const bool has_lowest, const int8_t* w, const int8_t* x,
+                         int32x4_t* rows) {
+  int16x8_t sums[KWS_TILE];
+#define ADD(block) \
+  if (block < blocks) multiply_rows(bits, block, blocks, has_lowest, w, x, sums, rows);
+  KWS_REPEAT_4(ADD)
+#undef ADD
+}
+
+/* sum(u * x) of a tile, lane by lane. has_lowest: there may be the 8-bit code -128. */
+KWS_INLINE void add_tile(const int bits, const bool has_lowest, const int8_t* w, const int8_t* x, size_t blocks,
+                         int32x4_t* rows) {
+  const size_t chunk = chunk_blocks(bits);
+#define CLEAR(i) rows[i] = vdupq_n_s32(0);
+  KWS_REPEAT_8(CLEAR)
+#undef CLEAR
+  if (bits <= 4) {
+    for (; blocks; w += KWS_VECTOR * bits * chunk, x += KWS_VECTOR * chunk) {
+      const size_t now = blocks < chunk ? blocks : chunk;
+      add_chunk(bits, now, w, x, rows);
+      blocks -= now;
+    }
+    return;
+  }
+  for (; blocks >= chunk; blocks -= chunk, w += KWS_VECTOR * bits * chunk, x += KWS_VECTOR * chunk)
+    add_rows(bits, (int)chunk, has_lowest, w, x, rows);
+  if (chunk > 1)
+    for (; blocks; --blocks, w += KWS_VECTOR * bits, x += KWS_VECTOR) add_rows(bits, 1, has_lowest, w, x, rows);
+}
+
+KWS_INLINE const uint8_t* run(const int bits, const int places, const kws_blocks* b) {
+  (void)places;
+  const kws_finisher finisher = kws_make_finisher(b->scale);
+  const int8_t *w = (const int8_t*)b->w, *x = b->x;
+  const uint32_t* constants = b->constants;
+  const size_t n = b->n;
+  int8_t* y = b->y;
+  int32_t* dots = b->dots;
+  /* Only the mid-rise grid has the code 0, stored as -128. */
+  const bool has_lowest = bits == 8 && b->grid == KWS_MID_RISE;
+  const uint32_t outputs = b->rows;
+  for (uint32_t first = 0; first < outputs; first += KWS_TILE, w += n * (size_t)bits) {
+    int32x4_t rows[KWS_TILE];
+    if (has_lowest)
+      add_tile(bits, true, w, x, n / KWS_VECTOR, rows);
+    else
+      add_tile(bits, false, w, x, n / KWS_VECTOR, rows);
+    const int32x4_t dots0 = kws_sum_lanes(rows[0], rows[1], rows[2], rows[3]);
+    const int32x4_t dots1 = kws_sum_lanes(rows[4], rows[5], rows[6], rows[7]);
+    if (dots) {
+      vst1q_s32(dots, dots0);
+      vst1q_s32(dots + 4, dots1);
+    } else {
+      const kws_channels channels = kws_load_channels(&finisher, first);
+      kws_finish(&finisher, &channels, dots0, dots1, constants, y + first);
+    }
+  }
+  return (const uint8_t*)w;
+}
+
+KWS_RUN_WIDTHS(1, run)
+
+#define KWS_DENSE_NAME kws_packed_dense_neon
+#define KWS_DENSE_ROWS KWS_TILE
+#define KWS_DENSE_PLACES 1
+#define KWS_DENSE_SUM sum_row
+#include "dense_body.inc"
+
+#endif
