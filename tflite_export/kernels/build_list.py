@@ -21,6 +21,8 @@ KERNEL_SOURCES = (
     "kernels/dense_c.c",
     "kernels/dense_mve.c",
     "kernels/dense_neon.c",
+    "kernels/dense_dotprod.c",
+    "kernels/dense_i8mm.c",
     "kernels/depthwise_ref.c",
     "kernels/elementwise_ref.c",
     "kernels/pool_ref.c",

@@ -87,9 +87,45 @@ KWS_INLINE int8x16_t kws_insert(int8x16_t below, int8x16_t above, const int shif
   }
 }
 
+/* The code of a row whose slots all begin a byte or end one. */
+KWS_INLINE int8x16_t kws_row_code(const int bits, const int row, const int8x16_t* bytes) {
+  int8x16_t code = bytes[0];
+#define GATHER(i)                                                                          \
+  if (i < kws_slot_counts[bits] && kws_slots[bits][i].row == row) {                        \
+    const int8x16_t part = bytes[kws_slots[bits][i].byte] >> kws_slots[bits][i].shift;     \
+    code = kws_slots[bits][i].low ? kws_insert(code, part, kws_slots[bits][i].low) : part; \
+  }
+  KWS_REPEAT_14(GATHER)
+  return kws_signed_rows(bits) >> row & 1 ? code : vandq_s8(code, vdupq_n_s8((int8_t)((1 << bits) - 1)));
+}
+
 /* Sums of the lanes of four vectors. */
 KWS_INLINE int32x4_t kws_sum_lanes(int32x4_t a, int32x4_t b, int32x4_t c, int32x4_t d) {
   return kws_add_pairs(kws_add_pairs(a, b), kws_add_pairs(c, d));
+}
+
+/* Vectors of powers of two. */
+KWS_INLINE int16x8_t kws_power_16(const int exponent) {
+  int16x8_t v = vdupq_n_s16((int16_t)(1 << exponent));
+  KWS_HIDE_VECTOR(v);
+  return v;
+}
+KWS_INLINE int32x4_t kws_power_32(const int exponent) {
+  int32x4_t v = vdupq_n_s32(1 << exponent);
+  KWS_HIDE_VECTOR(v);
+  return v;
+}
+
+/* The slots of a byte, separated, and the parts of a row, added up. */
+KWS_INLINE void kws_separate(const int bits, int32x4_t* parts, int32x4_t* rows) {
+#define SEPARATE(i)                                                                                   \
+  if (i < kws_slot_counts[bits]) {                                                                    \
+    const kws_slot s = kws_slots[bits][i];                                                            \
+    if (kws_slot_below(bits, i)) parts[i] = vmlsq_s32(parts[i], parts[i + 1], kws_power_32(s.width)); \
+    rows[s.row] = s.low ? vmlaq_s32(rows[s.row], parts[i], kws_power_32(s.low)) : parts[i];           \
+  }
+  KWS_REPEAT_14(SEPARATE)
+#undef SEPARATE
 }
 
 /* Constants of requantization in vectors. */

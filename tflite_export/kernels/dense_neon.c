@@ -33,13 +33,6 @@ KWS_INLINE void multiply_slots(const int bits, const int8x16_t* bytes, int8x16_t
 #undef MULTIPLY
 }
 
-/* A vector of powers of two. */
-KWS_INLINE int16x8_t power(const int exponent) {
-  int16x8_t v = vdupq_n_s16((int16_t)(1 << exponent));
-  KWS_HIDE_VECTOR(v);
-  return v;
-}
-
 /* Adds `blocks` blocks, at most a chunk of them, to the sums of rows: those of 16 bits fit once the slots of a byte are
  * separated. */
 KWS_INLINE void add_chunk(const int bits, size_t blocks, const int8_t* w, const int8_t* x, int32x4_t* rows) {
@@ -62,11 +55,11 @@ KWS_INLINE void add_chunk(const int bits, size_t blocks, const int8_t* w, const 
     w = kws_load(w, bits, bytes);
     multiply_slots(bits, bytes, inputs[0], parts);
   }
-#define SEPARATE(i)                                                                            \
-  if (i < kws_slot_counts[bits]) {                                                             \
-    const kws_slot s = kws_slots[bits][i];                                                     \
-    if (kws_slot_below(bits, i)) parts[i] = vmlsq_s16(parts[i], parts[i + 1], power(s.width)); \
-    sums[s.row] = s.low ? vmlaq_s16(sums[s.row], parts[i], power(s.low)) : parts[i];           \
+#define SEPARATE(i)                                                                                   \
+  if (i < kws_slot_counts[bits]) {                                                                    \
+    const kws_slot s = kws_slots[bits][i];                                                            \
+    if (kws_slot_below(bits, i)) parts[i] = vmlsq_s16(parts[i], parts[i + 1], kws_power_16(s.width)); \
+    sums[s.row] = s.low ? vmlaq_s16(sums[s.row], parts[i], kws_power_16(s.low)) : parts[i];           \
   }
   KWS_REPEAT_14(SEPARATE)
 #undef SEPARATE
@@ -74,18 +67,6 @@ KWS_INLINE void add_chunk(const int bits, size_t blocks, const int8_t* w, const 
   KWS_REPEAT_8(ADD)
 #undef ADD
 }
-/* More than four bits: the code of row i. */
-KWS_INLINE int8x16_t row_code(const int bits, const int row, const int8x16_t* bytes) {
-  int8x16_t code = bytes[0];
-#define GATHER(i)                                                                          \
-  if (i < kws_slot_counts[bits] && kws_slots[bits][i].row == row) {                        \
-    const int8x16_t part = bytes[kws_slots[bits][i].byte] >> kws_slots[bits][i].shift;     \
-    code = kws_slots[bits][i].low ? kws_insert(code, part, kws_slots[bits][i].low) : part; \
-  }
-  KWS_REPEAT_14(GATHER)
-  return kws_signed_rows(bits) >> row & 1 ? code : vandq_s8(code, vdupq_n_s8((int8_t)((1 << bits) - 1)));
-}
-
 /* More than four bits: block `block` of a chunk of `blocks`. */
 KWS_INLINE void multiply_rows(const int bits, const int block, const int blocks, const bool has_lowest, const int8_t* w,
                               const int8_t* x, int16x8_t* sums, int32x4_t* rows) {
@@ -94,7 +75,7 @@ KWS_INLINE void multiply_rows(const int bits, const int block, const int blocks,
   kws_load(w + KWS_VECTOR * bits * block, bits, bytes);
 #define MULTIPLY(i)                                                                            \
   {                                                                                            \
-    const int8x16_t code = row_code(bits, i, bytes);                                           \
+    const int8x16_t code = kws_row_code(bits, i, bytes);                                       \
     if (block)                                                                                 \
       sums[i] = vmlal_s8(sums[i], vget_low_s8(code), vget_low_s8(inputs));                     \
     else                                                                                       \
