@@ -23,6 +23,7 @@ KERNEL_SOURCES = (
     "kernels/dense_neon.c",
     "kernels/dense_dotprod.c",
     "kernels/dense_i8mm.c",
+    "kernels/dense_avx2.c",
     "kernels/depthwise_ref.c",
     "kernels/elementwise_ref.c",
     "kernels/pool_ref.c",
