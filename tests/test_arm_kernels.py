@@ -123,9 +123,9 @@ EXPECTED = {
     "cortex-a7": {"kws_packed_dense_c"},
     "cortex-m0plus": {"kws_packed_dense_c"},
     "cortex-m3": {"kws_packed_dense_c"},
-    "cortex-m4": {"kws_packed_dense_c"},
-    "cortex-m7": {"kws_packed_dense_c"},
-    "cortex-m55": {"kws_packed_dense_c"},
+    "cortex-m4": {"kws_packed_dense_c", "kws_packed_dense_dsp", "kws_packed_dense_dsp_rows"},
+    "cortex-m7": {"kws_packed_dense_c", "kws_packed_dense_dsp", "kws_packed_dense_dsp_rows"},
+    "cortex-m55": {"kws_packed_dense_c", "kws_packed_dense_mve"},
 }
 """Kernels that a core must have beside the reference: a variant that is left out would not be tested."""
 

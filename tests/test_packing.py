@@ -11,7 +11,7 @@ from tflite_export import ir, packing
 from tflite_export.packing import Layout
 
 WIDTHS = range(1, 9)
-BOTH = list(Layout)
+TILED = [Layout.ROWS, Layout.PAIRS]
 
 
 def pack(codes: list[list[int]] | np.ndarray, bits: int, layout: Layout = Layout.ROWS) -> np.ndarray:
@@ -24,6 +24,47 @@ def test_example_of_the_header() -> None:
     data = pack(codes, 4)
     assert data.size == 64 and data[:2].tobytes() == bytes.fromhex("B1 C2")
     assert (data[2:] == 0x80).all()  # code 0 of a row whose top bit is flipped
+
+
+def test_example_of_lanes() -> None:
+    """The example of the layout DSP in kernels/weight_layout.h."""
+    data = pack([[1, 2, 5], [3, 4, 6]], 4, Layout.DSP)
+    assert data.size == 32 and data[:8].tobytes() == bytes.fromhex("31 80 65 80 42 80 00 80")
+
+
+@pytest.mark.parametrize("bits", WIDTHS)
+def test_lanes_multiply_as_kernels_do(bits: int, rng: np.random.Generator) -> None:
+    """Fields of 16-bit lanes, found by masks and rotations alone, times two inputs."""
+    lanes = packing.LANES[bits]
+    codes = rng.integers(0, 1 << bits, (lanes.rows, 16))
+    x = rng.integers(-128, 128, 16)
+    words = pack(codes, bits, Layout.DSP).view("<u4").astype(np.int64)
+    dots = np.zeros(lanes.rows, int)
+
+    def signed(lane: np.ndarray) -> np.ndarray:
+        return (lane & 0xFFFF ^ 0x8000) - 0x8000
+
+    for pair in range(8):
+        first = pair // 2 * 4 + pair % 2
+        for group in range(lanes.rows // lanes.fields):
+            if lanes.shared:
+                turn = 2 * lanes.stored * (pair % 2 * lanes.rows // 2 + group)
+                word = words[pair // 2] << 32 | words[pair // 2]
+                word = word >> turn & 0xFFFFFFFF
+            else:
+                word = words[pair * (lanes.rows // lanes.fields) + group]
+            for lane, column in ((word & 0xFFFF, first), (word >> 16, first + 2)):
+                row, low = group * lanes.fields, 0
+                for field in range(lanes.fields - 1):
+                    value = lane >> field * lanes.stored & ((1 << lanes.stored) - 1)
+                    dots[row + field] += value * x[column]
+                    low += value << field * lanes.stored
+                at = 16 - lanes.stored if lanes.shared else lanes.stored * (lanes.fields - 1)
+                top = signed(lane & -(1 << at)) if lanes.shared else signed(lane) - low
+                dots[row + lanes.fields - 1] += (top >> at) * x[column]
+    expected = codes @ x
+    expected[lanes.fields - 1 :: lanes.fields] -= (1 << (lanes.stored - 1)) * x.sum()
+    np.testing.assert_array_equal(dots, expected)
 
 
 @pytest.mark.parametrize("bits", WIDTHS)
@@ -47,11 +88,11 @@ def test_signed_rows(bits: int) -> None:
     assert list(packing.signed_rows(bits)) == SIGNED[bits]
 
 
-@pytest.mark.parametrize("layout", BOTH)
+@pytest.mark.parametrize("layout", TILED)
 @pytest.mark.parametrize("bits", WIDTHS)
 def test_one_hot(bits: int, layout: Layout) -> None:
     """One code with all bits set changes the bits of its slots and no others, where the layout says they are."""
-    rows, columns = packing.block_shape(layout)
+    rows, columns = packing.block_shape(bits, layout)
     outputs, inputs = rows + 3, 2 * columns + 1
     nothing = pack(np.zeros((outputs, inputs), int), bits, layout)
     for row in range(outputs):
@@ -79,9 +120,14 @@ def test_unpack_is_the_inverse(seed: int, outputs: int, inputs: int, bits: int, 
     np.testing.assert_array_equal(packing.unpack(data, outputs, inputs, bits, layout), codes)
 
 
-@given(st.sampled_from(WIDTHS), st.integers(1, 50), st.sampled_from(Layout))
+@given(st.sampled_from(WIDTHS), st.integers(1, 50), st.sampled_from(TILED))
 def test_full_blocks_waste_nothing(bits: int, blocks: int, layout: Layout) -> None:
     assert packing.packed_size(64, 16 * blocks, bits, layout) * 8 == 64 * 16 * blocks * bits
+
+
+@pytest.mark.parametrize(("bits", "size"), [(1, 96), (2, 192), (3, 384), (4, 384), (5, 512), (6, 768), (7, 768), (8, 768)])
+def test_lanes_trade_bytes_for_speed(bits: int, size: int) -> None:
+    assert packing.packed_size(24, 32, bits, Layout.DSP) == size
 
 
 def test_refuses_wrong_sizes_and_targets() -> None:

@@ -55,13 +55,13 @@ def write_inference(
 def row_bytes(graph: ir.Graph) -> tuple[int, int]:
     """Scratch bytes of kernels that need a row of inputs only where it cannot be read in place, and that always do.
 
-    The second is the longest row at two bytes an input, for kernels that widen it.
+    The second is the longest row as kws_wide_row_scratch() counts it: two bytes an input, and a few words.
     """
     narrow = wide = 0
     for op in graph.ops:
         if isinstance(op, ir.PackedDense):
             padded = -(-op.weights.codes.shape[1] // packing.VECTOR) * packing.VECTOR
-            wide = max(wide, 2 * padded)
+            wide = max(wide, 2 * padded + 4 * -(-padded // 32) + 8)
             if op.window or op.weights.codes.shape[1] % packing.VECTOR:
                 narrow = max(narrow, padded)
     return narrow, wide

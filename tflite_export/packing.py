@@ -7,6 +7,10 @@ stored as a signed number: with its own top bit flipped.
 
 A vector is one byte of the tile for 16 places. A layout says what the places are: 16 inputs of one row per code
 ("rows", for every chip), or 8 inputs of two rows ("pairs", for matrix instructions of Arm's i8mm).
+
+The layout "dsp" has no tiles: it is for Cortex-M4, M7 and M33, whose SMLAD multiplies the two 16-bit *lanes* of a word
+with two inputs. There, a code takes 1, 2, 4, 5 or 8 bits; widths 3, 6 and 7 are stored in 4 and 8, which trades bytes
+for speed, and six rows of 5 bits take 32.
 """
 
 from __future__ import annotations
@@ -31,6 +35,7 @@ class Layout(enum.IntEnum):
 
     ROWS = 0
     PAIRS = 1
+    DSP = 2
 
 
 ROWS_PER_CODE: dict[Layout, int] = {Layout.ROWS: 1, Layout.PAIRS: 2}
@@ -39,6 +44,7 @@ ROWS_PER_CODE: dict[Layout, int] = {Layout.ROWS: 1, Layout.PAIRS: 2}
 TARGETS: dict[str, dict[int, Layout]] = {
     "any": {},
     "aarch64-i8mm": {bits: Layout.PAIRS for bits in range(1, 9)},
+    "cortex-m4": {bits: Layout.DSP for bits in range(1, 9)},
 }
 """Layout of each width by target; ROWS, which every kernel reads, for widths that are not listed."""
 
@@ -87,6 +93,39 @@ SLOTS: dict[int, tuple[Slot, ...]] = {
 """Slots of each width, from the lowest bit of the first byte. A row's parts add up to its code."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Lanes:
+    """Words of two 16-bit lanes: a block of the layout "dsp" has ``rows`` output rows and 16 inputs.
+
+    The ``fields`` of a lane hold rows of the same input, from the lowest bit, the topmost as a signed number. Inputs
+    i and i + 2 of each four share a word. Where ``shared``, a code has one or two bits and a lane only the lowest and
+    the topmost bits: word q holds the lanes of inputs 4q .. 4q + 3, each pair of rows rotated to the left by two fields
+    more than the last.
+    """
+
+    stored: int
+    rows: int
+    fields: int
+    words: int
+
+    @property
+    def shared(self) -> bool:
+        return self.stored < 4
+
+
+LANES: dict[int, Lanes] = {
+    1: Lanes(1, 8, 2, 4),
+    2: Lanes(2, 4, 2, 4),
+    3: Lanes(4, 4, 4, 8),
+    4: Lanes(4, 4, 4, 8),
+    5: Lanes(5, 6, 3, 16),
+    6: Lanes(8, 4, 2, 16),
+    7: Lanes(8, 4, 2, 16),
+    8: Lanes(8, 4, 2, 16),
+}
+"""How each width lies in the layout "dsp"; words of 16 inputs."""
+
+
 def layout_for(target: str, bits: int) -> Layout:
     """The layout of a width for one of TARGETS; raises ValueError for another target."""
     if target not in TARGETS:
@@ -100,32 +139,41 @@ def signed_rows(bits: int) -> tuple[int, ...]:
     return tuple(sorted(s.row for s in SLOTS[bits] if s.shift + s.width == 8 and s.width == bits))
 
 
-def block_shape(layout: Layout) -> tuple[int, int]:
+def block_shape(bits: int, layout: Layout) -> tuple[int, int]:
     """(output rows, inputs) of a block, the unit that is padded."""
+    if layout is Layout.DSP:
+        return LANES[bits].rows, VECTOR
     rows = ROWS_PER_CODE[layout]
     return TILE * rows, VECTOR // rows
+
+
+def block_bytes(bits: int, layout: Layout) -> int:
+    return 4 * LANES[bits].words if layout is Layout.DSP else VECTOR * bits
 
 
 def packed_size(outputs: int, inputs: int, bits: int, layout: Layout = Layout.ROWS) -> int:
     """Bytes that ``pack`` makes of codes [outputs, inputs]."""
     _check_bits(bits)
-    rows, columns = block_shape(layout)
-    return -(-outputs // rows) * -(-inputs // columns) * VECTOR * bits
+    rows, columns = block_shape(bits, layout)
+    return -(-outputs // rows) * -(-inputs // columns) * block_bytes(bits, layout)
 
 
 def pack(weights: ir.Weights, layout: Layout = Layout.ROWS) -> bytes:
     """The codes of a kernel as bytes, ``packed_size`` of them.
 
     Blocks follow each other along the inputs, then along the rows. In a block, byte 0 of the tile comes first, for
-    its 16 places (row by row, inputs within), then byte 1. Rows and inputs that the last block lacks are zero bits,
-    which are the smallest code.
+    its 16 places (row by row, inputs within), then byte 1. Rows and inputs that the last block lacks are the smallest
+    code.
     """
-    bits, per_code = weights.bits, ROWS_PER_CODE[layout]
-    rows, columns = block_shape(layout)
+    bits = weights.bits
+    rows, columns = block_shape(bits, layout)
     outputs, inputs = weights.codes.shape
     down, across = -(-outputs // rows), -(-inputs // columns)
     codes = np.zeros((down * rows, across * columns), np.uint8)
     codes[:outputs, :inputs] = weights.codes
+    if layout is Layout.DSP:
+        return _pack_lanes(codes.reshape(down, rows, across, columns), LANES[bits])
+    per_code = ROWS_PER_CODE[layout]
     tiles = codes.reshape(down, TILE, per_code, across, columns)
     flipped = tiles.copy()
     flipped[:, list(signed_rows(bits))] ^= np.uint8(1 << (bits - 1))
@@ -141,8 +189,11 @@ def unpack(data: bytes, outputs: int, inputs: int, bits: int, layout: Layout = L
     size = packed_size(outputs, inputs, bits, layout)
     if len(data) != size:
         raise PackingError(f"{outputs} x {inputs} weights of {bits} bits take {size} bytes, found {len(data)}")
-    rows, columns = block_shape(layout)
+    rows, columns = block_shape(bits, layout)
     down, across = -(-outputs // rows), -(-inputs // columns)
+    if layout is Layout.DSP:
+        codes = _unpack_lanes(data, down, across, LANES[bits])
+        return codes.reshape(down * rows, across * columns)[:outputs, :inputs].copy()
     packed = np.frombuffer(data, np.uint8).reshape(down, across, bits, rows // TILE, columns)
     tiles = np.zeros((down, TILE, rows // TILE, across, columns), np.uint8)
     for slot in SLOTS[bits]:
@@ -150,6 +201,41 @@ def unpack(data: bytes, outputs: int, inputs: int, bits: int, layout: Layout = L
         tiles[:, slot.row] |= (field << slot.low).transpose(0, 2, 1, 3)
     tiles[:, list(signed_rows(bits))] ^= np.uint8(1 << (bits - 1))
     return tiles.reshape(down * rows, across * columns)[:outputs, :inputs].copy()
+
+
+def _lane_place(lanes: Lanes, row: int, column: int) -> tuple[int, int]:
+    """Word and lowest bit of a code in its block."""
+    lane, pair = column >> 1 & 1, column // 4 * 2 + (column & 1)
+    field = row % lanes.fields
+    if lanes.shared:
+        turn = 2 * lanes.stored * (pair % 2 * lanes.rows // 2 + row // 2)
+        return pair // 2, (16 * lane + (16 - lanes.stored if field else 0) + turn) % 32
+    return pair * (lanes.rows // lanes.fields) + row // lanes.fields, 16 * lane + lanes.stored * field
+
+
+def _pack_lanes(codes: np.ndarray, lanes: Lanes) -> bytes:
+    """Blocks [down, rows, across, 16] of codes as words."""
+    down, rows, across, columns = codes.shape
+    words = np.zeros((down, across, lanes.words), np.uint32)
+    for row in range(rows):
+        top = row % lanes.fields == lanes.fields - 1
+        width = 16 - lanes.stored * (lanes.fields - 1) if top and not lanes.shared else lanes.stored
+        for column in range(columns):
+            field = codes[:, row, :, column].astype(np.int64) - (1 << (lanes.stored - 1) if top else 0)
+            word, shift = _lane_place(lanes, row, column)
+            words[:, :, word] |= ((field & ((1 << width) - 1)) << shift).astype(np.uint32)
+    return words.astype("<u4").tobytes()
+
+
+def _unpack_lanes(data: bytes, down: int, across: int, lanes: Lanes) -> np.ndarray:
+    words = np.frombuffer(data, "<u4").reshape(down, across, lanes.words)
+    codes = np.zeros((down, lanes.rows, across, VECTOR), np.uint8)
+    for row in range(lanes.rows):
+        flipped = 1 << (lanes.stored - 1) if row % lanes.fields == lanes.fields - 1 else 0
+        for column in range(VECTOR):
+            word, shift = _lane_place(lanes, row, column)
+            codes[:, row, :, column] = (words[:, :, word] >> shift & ((1 << lanes.stored) - 1)) ^ flipped
+    return codes
 
 
 def _check_bits(bits: int) -> None:

@@ -20,6 +20,7 @@ KERNEL_SOURCES = (
     "kernels/dense_ref.c",
     "kernels/dense_c.c",
     "kernels/dense_mve.c",
+    "kernels/dense_dsp.c",
     "kernels/dense_neon.c",
     "kernels/dense_dotprod.c",
     "kernels/dense_i8mm.c",

@@ -229,22 +229,11 @@ typedef struct {
   uint32_t constants[KWS_TILE];
 } tile;
 
-/* Shifts multiplier and bias further up, as far as they fit: see only_high_half(). */
 static bool make_scale(kws_scale* s, const kws_op* op) {
   if (!kws_make_scale(s, op) || (uintptr_t)s->sums % 2) return false; /* vectors of int16 must be aligned */
-  int up = __builtin_clz((unsigned)s->multiplier | 1) - 8;
-  if (up > 54 - s->shift) up = 54 - s->shift;
-  if (up > 46 - s->bias_shift) up = 46 - s->bias_shift;
-  if (up <= 0) return true;
-  s->multiplier <<= up;
-  s->shift += up;
-  s->bias_shift += up;
-  s->add *= (int64_t)1 << up;
+  kws_raise_scale(s);
   return true;
 }
-
-/* Where bias and rounding are multiples of 2^32, the low half of a product makes no difference. */
-static bool only_high_half(const kws_scale* s) { return s->bias_shift >= 32 && s->shift > 32; }
 
 /* Channel parameters and outputs of the next channels. */
 typedef struct {
@@ -253,7 +242,7 @@ typedef struct {
   int8_t* y;
 } channels;
 
-/* Eight outputs where only_high_half(). In assembly, because it takes as long as 30 inputs. */
+/* Eight outputs where kws_only_high_half(). In assembly, because it takes as long as 30 inputs. */
 static inline void requantize_8(const tile* t, channels* c, int32x4_t low, int32x4_t high) {
   __asm__ volatile(
       "ldm %[t]!, {r1, r2, r3, r11, r12, lr}\n"
@@ -331,7 +320,7 @@ static const uint8_t* blocks(const kws_scale* s, int bits, const uint8_t* w, con
   t.minus_zero = -s->zero;
   vstrwq_u32(t.constants, vldrwq_u32(constants));
   vstrwq_u32(t.constants + 4, vldrwq_u32(constants + 4));
-  if (only_high_half(s)) {
+  if (kws_only_high_half(s)) {
     const int32x4_t low = vdupq_n_s32(s->low), high = vdupq_n_s32(s->high);
     t.bias_factor = 1 << (s->bias_shift - 32);
     do {

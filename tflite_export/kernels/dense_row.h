@@ -81,6 +81,13 @@ static inline size_t kws_row_scratch(const kws_op* op) {
   return !padded && (one_row || whole_rows) ? 0 : kws_padded_inputs(op);
 }
 
+/* Scratch for kernels that widen rows: two bytes an input, a word at the start and one for every 32 inputs, and what
+ * aligns it to words. */
+static inline size_t kws_wide_row_scratch(const kws_op* op) {
+  const size_t padded = kws_padded_inputs(op);
+  return 2 * padded + 4 * ((padded + 31) / 32) + 8;
+}
+
 /* A row of int8, `kws_padded_inputs` long. */
 static inline const int8_t* kws_row(const kws_op* op, size_t place) {
   const int8_t* row = kws_row_in_place(op, place);

@@ -20,6 +20,7 @@ const kws_kernel* kws_choose(const kws_op* op) {
 }
 
 size_t kws_scratch_bytes(const kws_kernel* kernel, const kws_op* op) {
+  if (kernel->scratch == KWS_SCRATCH_WIDE_ROW) return kws_wide_row_scratch(op);
   return kernel->scratch == KWS_SCRATCH_ROW ? kws_row_scratch(op) : 0;
 }
 

@@ -55,8 +55,9 @@ static size_t product(size_t a, size_t b) { return b && a > (size_t)-1 / b ? 0 :
 
 size_t kws_packed_size(uint32_t outputs, uint32_t inputs, int bits, int layout) {
   if (!outputs || !inputs || bits < 1 || bits > 8 || layout < 0 || layout >= KWS_LAYOUT_END) return 0;
-  const size_t down = (outputs - 1) / kws_block_rows(layout) + 1, across = (inputs - 1) / kws_block_inputs(layout) + 1;
-  return product(product(down, across), (size_t)KWS_VECTOR * (unsigned)bits);
+  const size_t down = (outputs - 1) / kws_block_rows(bits, layout) + 1,
+               across = (inputs - 1) / kws_block_inputs(layout) + 1;
+  return product(product(down, across), kws_block_bytes(bits, layout));
 }
 
 size_t kws_channels_size(uint32_t outputs, int gain_bytes, int bias_bytes, int sum_bytes) {

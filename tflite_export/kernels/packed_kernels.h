@@ -26,7 +26,7 @@ extern "C" {
 #endif
 
 /* How packed weights lie; values are part of the file format. */
-enum { KWS_LAYOUT_ROWS = 0, KWS_LAYOUT_PAIRS = 1, KWS_LAYOUT_END = 2 };
+enum { KWS_LAYOUT_ROWS = 0, KWS_LAYOUT_PAIRS = 1, KWS_LAYOUT_DSP = 2, KWS_LAYOUT_END = 3 };
 
 enum { KWS_MAX_RANK = 6, KWS_MAX_INPUTS = 3 };
 
@@ -129,9 +129,15 @@ typedef enum { KWS_CPU_ANY, KWS_CPU_DOTPROD, KWS_CPU_I8MM, KWS_CPU_AVX2 } kws_cp
 /* Whether this processor has it. */
 bool kws_cpu_has(kws_cpu feature);
 
-/* Scratch that a kernel needs: nothing, or one row of inputs; and a bit for each layout that a kernel reads. */
-typedef enum { KWS_SCRATCH_NONE, KWS_SCRATCH_ROW } kws_scratch;
-enum { KWS_ROWS = 1 << KWS_LAYOUT_ROWS, KWS_PAIRS = 1 << KWS_LAYOUT_PAIRS, KWS_ALL = (1 << KWS_LAYOUT_END) - 1 };
+/* Scratch that a kernel needs: nothing, one row of inputs, or one of 16-bit lanes; and a bit for each layout that a
+ * kernel reads. */
+typedef enum { KWS_SCRATCH_NONE, KWS_SCRATCH_ROW, KWS_SCRATCH_WIDE_ROW } kws_scratch;
+enum {
+  KWS_ROWS = 1 << KWS_LAYOUT_ROWS,
+  KWS_PAIRS = 1 << KWS_LAYOUT_PAIRS,
+  KWS_DSP = 1 << KWS_LAYOUT_DSP,
+  KWS_ALL = (1 << KWS_LAYOUT_END) - 1
+};
 
 typedef void (*kws_kernel_fn)(const kws_op* op);
 

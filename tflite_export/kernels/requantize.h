@@ -96,4 +96,18 @@ static inline bool kws_make_scale(kws_scale* s, const kws_op* op) {
   return true;
 }
 
+/* Shifts multiplier and bias further up, as far as they fit. */
+static inline void kws_raise_scale(kws_scale* s) {
+  const int most = 54 - s->shift < 46 - s->bias_shift ? 54 - s->shift : 46 - s->bias_shift;
+  int up = 0;
+  while (up < most && s->multiplier << up <= 1 << 23) ++up;
+  s->multiplier <<= up;
+  s->shift += up;
+  s->bias_shift += up;
+  s->add *= (int64_t)1 << up;
+}
+
+/* Where bias and rounding are multiples of 2^32, the low half of the product makes no difference. */
+static inline bool kws_only_high_half(const kws_scale* s) { return s->bias_shift >= 32 && s->shift > 32; }
+
 #endif

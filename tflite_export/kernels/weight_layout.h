@@ -20,6 +20,22 @@
  *            vector 0: rows 0 and 8 at inputs 0..7, then rows 1 and 9 at inputs 0..7     vector 1: rows 2 and 10 ...
  *
  * 4 bits, ROWS, 2 inputs, codes of rows 0 and 4 {1, 2} and {3, 4}: the first bytes are B1 C2 (3 ^ 8 = B, 4 ^ 8 = C).
+ *
+ * The layout DSP has no tiles. It is for cores whose SMLAD multiplies the two 16-bit lanes of a word with two inputs.
+ * A code takes 1, 2, 4, 5 or 8 bits: widths 3, 6 and 7 are stored in 4 and 8, which trades bytes for speed. The fields
+ * of a lane belong to rows of the same input, from the lowest bit; the topmost is a signed number, as above. Words are
+ * little-endian, blocks are 16 inputs wide, and inputs i and i + 2 of each four share a word. The words of a block, and
+ * their lanes from bit 0:
+ *
+ *     8   4 rows: word 0 row 0, 1 of input 0; of input 2     word 1 row 2, 3 of input 0; of input 2
+ *                 word 2 row 0, 1 of input 1; of input 3 ...
+ *     4   4 rows: word 0 row 0, 1, 2, 3 of input 0; of input 2     word 1 of inputs 1 and 3     word 2 of 4 and 6 ...
+ *     5   6 rows: word 0 row 0, 1, 2 of input 0; of input 2     word 1 row 3, 4, 5 of input 0; of input 2 ...
+ *     2   4 rows: a lane has a code in its lowest and one in its topmost bits, two rows apart in a product: a word holds
+ *                 rows 0, 1 of inputs 0; 2, rotated left by 4 rows 2, 3 of them, by 8 and 12 the same of inputs 1; 3
+ *     1   8 rows: the same; rotated left by 0, 2, 4, 6 the four pairs of rows of inputs 0; 2, by 8 ... of inputs 1; 3
+ *
+ * 4 bits, DSP, 3 inputs, row 0 {1, 2, 5}, row 1 {3, 4, 6}, no other rows: 31 80 65 80 42 80 00 80.
  */
 #ifndef TFMOT_KWS_WEIGHT_LAYOUT_H_
 #define TFMOT_KWS_WEIGHT_LAYOUT_H_
@@ -130,7 +146,16 @@ static inline unsigned kws_signed_rows(int bits) {
 /* Output rows that a vector holds for each row of a tile. */
 static inline unsigned kws_rows_per_code(int layout) { return layout == KWS_LAYOUT_PAIRS ? 2 : 1; }
 
-static inline unsigned kws_block_rows(int layout) { return KWS_TILE * kws_rows_per_code(layout); }
+/* Bits that a code takes in the layout DSP. */
+static inline int kws_stored_bits(int bits) { return bits == 3 ? 4 : bits == 6 || bits == 7 ? 8 : bits; }
+
+/* Rows of a block in the layout DSP, and fields of a lane that lie above each other. */
+static inline unsigned kws_lane_rows(int stored) { return stored == 1 ? 8 : stored == 5 ? 6 : 4; }
+static inline unsigned kws_lane_fields(int stored) { return stored < 4 ? 2 : 16u / (unsigned)stored; }
+
+static inline unsigned kws_block_rows(int bits, int layout) {
+  return layout == KWS_LAYOUT_DSP ? kws_lane_rows(kws_stored_bits(bits)) : KWS_TILE * kws_rows_per_code(layout);
+}
 static inline unsigned kws_block_inputs(int layout) { return KWS_VECTOR / kws_rows_per_code(layout); }
 
 /* Blocks along the inputs. */
@@ -138,12 +163,39 @@ static inline size_t kws_blocks_across(const kws_options* o) {
   return ((size_t)o->inputs - 1) / kws_block_inputs(o->layout) + 1;
 }
 
+/* Bytes of a block. */
+static inline unsigned kws_block_bytes(int bits, int layout) {
+  if (layout != KWS_LAYOUT_DSP) return KWS_VECTOR * (unsigned)bits;
+  const int stored = kws_stored_bits(bits);
+  return stored < 4 ? 16 : stored == 4 ? 32 : 64;
+}
+
+static inline unsigned kws_dsp_code(const kws_options* o, const uint8_t* weights, uint32_t row, uint32_t input) {
+  const unsigned stored = (unsigned)kws_stored_bits(o->bits), rows = kws_lane_rows((int)stored);
+  const unsigned fields = kws_lane_fields((int)stored), r = row % rows, field = r % fields;
+  const unsigned lane = input >> 1 & 1, pair = input % KWS_VECTOR / 4 * 2 + (input & 1);
+  unsigned word, shift;
+  if (stored < 4) {
+    const unsigned step = pair % 2 * (rows / 2) + r / 2;
+    word = pair / 2;
+    shift = 16 * lane + (field ? 16 - stored : 0) + 2 * stored * step;
+  } else {
+    word = pair * (rows / fields) + r / fields;
+    shift = 16 * lane + stored * field;
+  }
+  const size_t block = (size_t)(row / rows) * kws_blocks_across(o) + input / KWS_VECTOR;
+  const uint8_t* bytes = weights + block * kws_block_bytes(o->bits, KWS_LAYOUT_DSP) + 4 * word;
+  const uint32_t bits = bytes[0] | (uint32_t)bytes[1] << 8 | (uint32_t)bytes[2] << 16 | (uint32_t)bytes[3] << 24;
+  const unsigned code = bits >> shift % 32 & ((1u << stored) - 1);
+  return field == fields - 1 ? code ^ 1u << (stored - 1) : code;
+}
+
 /* The code of one weight. Slow: for the reference and for tests. */
 static inline unsigned kws_code(const kws_options* o, const uint8_t* weights, uint32_t row, uint32_t input) {
+  if (o->layout == KWS_LAYOUT_DSP) return kws_dsp_code(o, weights, row, input);
   const unsigned per_code = kws_rows_per_code(o->layout), columns = kws_block_inputs(o->layout);
-  const unsigned tile_row = row % kws_block_rows(o->layout) / per_code,
-                 lane = row % per_code * columns + input % columns;
-  const size_t block = (size_t)(row / kws_block_rows(o->layout)) * kws_blocks_across(o) + input / columns;
+  const unsigned tile_row = row % (KWS_TILE * per_code) / per_code, lane = row % per_code * columns + input % columns;
+  const size_t block = (size_t)(row / (KWS_TILE * per_code)) * kws_blocks_across(o) + input / columns;
   const uint8_t* bytes = weights + block * KWS_VECTOR * (unsigned)o->bits + lane;
   unsigned code = 0;
   for (int i = 0; i < kws_slot_counts[o->bits]; ++i) {

@@ -1,0 +1,493 @@
+/* Dense kernels for Arm cores whose integer registers hold two 16-bit lanes: Cortex-M4, M7, M33.
+ *
+ * SMLAD multiplies two lanes of weights with two inputs and adds both products. A row of inputs is widened to lanes
+ * once (inputs i and i + 2 of each four, as SXTB16 makes them) and then read for all outputs. The loops are in
+ * assembly: they need all registers. Sums wrap modulo 2^32 on their way; chunks are so short that what remains is
+ * exact.
+ *
+ * kws_packed_dense_dsp reads the layout KWS_LAYOUT_DSP, kws_packed_dense_dsp_rows the layout for all chips. */
+#include "packed_kernels.h"
+
+#if defined(__ARM_FEATURE_DSP) && __ARM_ARCH_PROFILE == 'M' && !defined(__ARM_FEATURE_MVE)
+
+#include "dense_row.h"
+#include "requantize.h"
+
+#define ALWAYS_INLINE static inline __attribute__((always_inline))
+#define UNROLL _Pragma("GCC unroll 8")
+
+/* One instruction each. */
+static inline uint32_t sxtb16(uint32_t v) {
+  uint32_t r;
+  __asm__("sxtb16 %0, %1" : "=r"(r) : "r"(v));
+  return r;
+}
+static inline uint32_t sxtb16_odd(uint32_t v) {
+  uint32_t r;
+  __asm__("sxtb16 %0, %1, ror #8" : "=r"(r) : "r"(v));
+  return r;
+}
+static inline uint32_t smlad(uint32_t a, uint32_t b, uint32_t sum) {
+  uint32_t r;
+  __asm__("smlad %0, %1, %2, %3" : "=r"(r) : "r"(a), "r"(b), "r"(sum));
+  return r;
+}
+static inline uint32_t add_lanes(uint32_t a, uint32_t b) {
+  uint32_t r;
+  __asm__("sadd16 %0, %1, %2" : "=r"(r) : "r"(a), "r"(b));
+  return r;
+}
+static inline uint32_t load_word(const int8_t* p) {
+  uint32_t v;
+  memcpy(&v, p, sizeof v);
+  return v;
+}
+
+/* ---- Dots of one block row: n inputs, a multiple of 16, of what widen() makes of a row.
+ * Returns the weights that follow. */
+typedef const uint32_t* dots_function(const uint32_t* w, const uint32_t* x, size_t n, int32_t* dots);
+
+/* The arguments are in r0 (w), r1 (x), r2 (n) and r3 (dots), the result in r0. */
+#define DOTS_FUNCTION(name)                                                                 \
+  __attribute__((naked, noinline)) static const uint32_t* name(                             \
+      const uint32_t* w __attribute__((unused)), const uint32_t* x __attribute__((unused)), \
+      size_t n __attribute__((unused)), int32_t* dots __attribute__((unused)))
+
+#define AND(to, from) "and " to ", r2, " from "\n"
+#define SMLAD(sum, weights, inputs) "smlad " sum ", " weights ", " inputs ", " sum "\n"
+
+/* Keeps `dots` at [sp] and the end of x at [sp, #36]; leaves (n / 16) % 4 in r3. */
+#define ENTER                 \
+  "add r12, r1, r2, lsl #1\n" \
+  "push {r3-r12, lr}\n"       \
+  "ubfx r3, r2, #4, #2\n"
+#define LEAVE "pop {r4-r12, pc}\n"
+
+/* Runs BLOCK, which takes 16 inputs, four times a turn; jumps into the first turn where n is no multiple of 64. */
+#define FOUR_BLOCKS(BLOCK, CHECK_END)                  \
+  "cbz r3, 1f\n cmp r3, #2\n blo 4f\n beq 3f\n b 2f\n" \
+  "1:\n" BLOCK "2:\n" BLOCK "3:\n" BLOCK "4:\n" BLOCK CHECK_END "bne 1b\n"
+
+/* clang-format off */
+
+/* Two words: two rows each of the same two inputs. Sums: r4, r6 rows 0 and 2; r5, r7 these and 256 times the next. */
+#define PAIRS_8(first, second, inputs) \
+  "uxtb16 lr, " first "\n"  SMLAD("r5", first, inputs)  SMLAD("r4", "lr", inputs) \
+  "uxtb16 lr, " second "\n" SMLAD("r7", second, inputs) SMLAD("r6", "lr", inputs)
+#define FOUR_INPUTS_8 \
+  "ldm r0!, {r8-r11}\n ldrd r3, r12, [r1], #8\n" PAIRS_8("r8", "r9", "r3") PAIRS_8("r10", "r11", "r12")
+#define BLOCK_8 FOUR_INPUTS_8 FOUR_INPUTS_8 FOUR_INPUTS_8 FOUR_INPUTS_8
+
+DOTS_FUNCTION(dots_8) {
+  __asm__ volatile(
+      ENTER "mov r2, r12\n"
+      "movs r4, #0\n movs r5, #0\n movs r6, #0\n movs r7, #0\n"
+      FOUR_BLOCKS(BLOCK_8, "cmp r1, r2\n")
+      "subs r5, r4\n asrs r5, r5, #8\n subs r7, r6\n asrs r7, r7, #8\n"
+      "pop {r3}\n stm r3, {r4-r7}\n" LEAVE);
+}
+
+/* Two words of four rows and two inputs. Sums: r4, r5, r6 rows 0, 1, 2; r7 the word as it is. */
+#define TWO_WORDS_4(first, second) \
+  "ldrd r3, r12, [r1], #8\n" \
+  AND("lr", first)             SMLAD("r7", first, "r3")   SMLAD("r4", "lr", "r3") \
+  AND("lr", first ", lsr #4")  AND(first, first ", lsr #8") \
+  SMLAD("r5", "lr", "r3")      AND("lr", second)          SMLAD("r6", first, "r3") \
+  SMLAD("r7", second, "r12")   SMLAD("r4", "lr", "r12") \
+  AND("lr", second ", lsr #4") AND(second, second ", lsr #8") \
+  SMLAD("r5", "lr", "r12")     SMLAD("r6", second, "r12")
+#define EIGHT_INPUTS_4 "ldm r0!, {r8-r11}\n" TWO_WORDS_4("r8", "r9") TWO_WORDS_4("r10", "r11")
+#define BLOCK_4 EIGHT_INPUTS_4 EIGHT_INPUTS_4
+
+DOTS_FUNCTION(dots_4) {
+  __asm__ volatile(
+      ENTER "mov r2, #0x000F000F\n"
+      "movs r4, #0\n movs r5, #0\n movs r6, #0\n movs r7, #0\n"
+      FOUR_BLOCKS(BLOCK_4, "ldr lr, [sp, #36]\n cmp r1, lr\n")
+      "subs r7, r4\n sub r7, r7, r5, lsl #4\n sub r7, r7, r6, lsl #8\n asrs r7, r7, #12\n"
+      "pop {r3}\n stm r3, {r4-r7}\n" LEAVE);
+}
+
+/* Two words: three rows each of the same two inputs. Sums: r4, r5 rows 0, 1; r6 the first word as it is; r7, r8 rows 3
+ * and 4; r9 the second word as it is. */
+#define WORD_5(word, inputs, first, second, raw) \
+  AND("lr", word) SMLAD(raw, word, inputs) SMLAD(first, "lr", inputs) AND("lr", word ", lsr #5") SMLAD(second, "lr", inputs)
+#define TWO_INPUTS_5(inputs) \
+  "ldrd r10, r11, [r0], #8\n" WORD_5("r10", inputs, "r4", "r5", "r6") WORD_5("r11", inputs, "r7", "r8", "r9")
+#define FOUR_INPUTS_5 "ldrd r3, r12, [r1], #8\n" TWO_INPUTS_5("r3") TWO_INPUTS_5("r12")
+#define BLOCK_5 FOUR_INPUTS_5 FOUR_INPUTS_5 FOUR_INPUTS_5 FOUR_INPUTS_5
+
+DOTS_FUNCTION(dots_5) {
+  __asm__ volatile(
+      ENTER "lsls r3, r3, #31\n mov r2, #0x001F001F\n"
+      "mov r4, #0\n mov r5, #0\n mov r6, #0\n mov r7, #0\n mov r8, #0\n mov r9, #0\n"
+      "bne 2f\n"
+      "1:\n" BLOCK_5 "2:\n" BLOCK_5 "ldr lr, [sp, #36]\n cmp r1, lr\n bne 1b\n"
+      "subs r6, r4\n sub r6, r6, r5, lsl #5\n asrs r6, r6, #10\n"
+      "sub r9, r9, r7\n sub r9, r9, r8, lsl #5\n asr r9, r9, #10\n"
+      "pop {r3}\n stm r3, {r4-r9}\n" LEAVE);
+}
+
+/* A word of four rows and four inputs. Sums of a chunk: r4 row 0 and, 16 bits up, row 1; r5 rows 2 and 3. */
+#define WORD_2(word) \
+  "ldrd r3, r12, [r1], #8\n" \
+  AND("lr", word)             SMLAD("r4", "lr", "r3")  AND("lr", word ", ror #4")  SMLAD("r5", "lr", "r3") \
+  AND("lr", word ", ror #8")  SMLAD("r4", "lr", "r12") AND("lr", word ", ror #12") SMLAD("r5", "lr", "r12")
+#define EIGHT_INPUTS_2 "ldrd r10, r11, [r0], #8\n" WORD_2("r10") WORD_2("r11")
+#define BLOCK_2 EIGHT_INPUTS_2 EIGHT_INPUTS_2
+#define CHUNK_2 "ldr r4, [r1], #4\n mov r5, r4\n"
+
+DOTS_FUNCTION(dots_2) {
+  __asm__ volatile(
+      "add r12, r2, #31\n lsr r12, r12, #5\n add r12, r2, r12, lsl #1\n"  /* lanes of x and of the chunks' constants */
+      "add r12, r1, r12, lsl #1\n add r12, r12, #4\n"
+      "push {r3-r12, lr}\n"
+      "ldr r6, [r1], #4\n mov r8, r6\n movs r7, #0\n mov r9, r7\n"
+      "lsls r3, r2, #27\n"
+      "movw r2, #0xC003\n movt r2, #0xC003\n"
+      "beq 1f\n" CHUNK_2 "b 2f\n"
+      "1:\n" CHUNK_2 BLOCK_2 "2:\n" BLOCK_2
+      "uxtah r6, r6, r4\n add r7, r7, r4, asr #16\n uxtah r8, r8, r5\n add r9, r9, r5, asr #16\n"
+      "ldr lr, [sp, #36]\n cmp r1, lr\n bne 1b\n"
+      "asrs r6, r6, #2\n asr r8, r8, #2\n"
+      "pop {r3}\n stm r3, {r6-r9}\n" LEAVE);
+}
+
+/* A word of eight rows and four inputs. Sums of a chunk: r4 row 0 and, 15 bits up, row 1; r5 rows 2 and 3 ... */
+#define FOUR_ROWS_1(word, inputs, a, b, c, d) \
+  AND("lr", word ", ror #" a) SMLAD("r4", "lr", inputs) AND("lr", word ", ror #" b) SMLAD("r5", "lr", inputs) \
+  AND("lr", word ", ror #" c) SMLAD("r6", "lr", inputs) AND("lr", word ", ror #" d) SMLAD("r7", "lr", inputs)
+#define WORD_1(word, first, second) \
+  AND("lr", word) SMLAD("r4", "lr", first) AND("lr", word ", ror #2") SMLAD("r5", "lr", first) \
+  AND("lr", word ", ror #4") SMLAD("r6", "lr", first) AND("lr", word ", ror #6") SMLAD("r7", "lr", first) \
+  FOUR_ROWS_1(word, second, "8", "10", "12", "14")
+#define EIGHT_INPUTS_1 "ldrd r3, r12, [r0], #8\n ldm r1!, {r8-r11}\n" WORD_1("r3", "r8", "r9") WORD_1("r12", "r10", "r11")
+#define BLOCK_1 EIGHT_INPUTS_1 EIGHT_INPUTS_1
+#define ADD_SUMS_1(first, second) \
+  "ldm r3, {r8-r11}\n" \
+  "ubfx lr, " first ", #0, #15\n add r8, r8, lr\n add r9, r9, " first ", asr #15\n" \
+  "ubfx lr, " second ", #0, #15\n add r10, r10, lr\n add r11, r11, " second ", asr #15\n" \
+  "stm r3!, {r8-r11}\n"
+
+DOTS_FUNCTION(dots_1) {
+  __asm__ volatile(
+      "push {r3-r11, lr}\n sub sp, sp, #8\n"  /* [sp]: end of x; [sp, #4]: end of the chunk; [sp, #8]: dots */
+      "ldr r4, [r1], #4\n movs r5, #0\n mov r6, r4\n mov r7, r5\n"
+      "stm r3!, {r4-r7}\n stm r3!, {r4-r7}\n"
+      "add r12, r2, #127\n lsr r12, r12, #7\n add r12, r2, r12, lsl #1\n add r12, r1, r12, lsl #1\n"
+      "subs r3, r2, #1\n and r3, r3, #127\n adds r3, r3, #1\n"  /* the first chunk is the short one */
+      "add r11, r1, r3, lsl #1\n add r11, r11, #4\n strd r12, r11, [sp]\n"
+      "movw r2, #0x8001\n movt r2, #0x8001\n"
+      "ldr r4, [r1], #4\n mov r5, r4\n mov r6, r4\n mov r7, r4\n"
+      "lsls r3, r3, #27\n bne 2f\n"
+      "1:\n" BLOCK_1 "2:\n" BLOCK_1
+      "ldr lr, [sp, #4]\n cmp r1, lr\n bne 1b\n"
+      "ldr r3, [sp, #8]\n" ADD_SUMS_1("r4", "r5") ADD_SUMS_1("r6", "r7")
+      "ldr lr, [sp]\n cmp r1, lr\n beq 3f\n"
+      "ldr r4, [r1], #4\n mov r5, r4\n mov r6, r4\n mov r7, r4\n"
+      "add lr, r1, #256\n str lr, [sp, #4]\n b 1b\n"
+      "3:\n add sp, sp, #8\n pop {r3-r11, pc}\n");
+}
+/* clang-format on */
+
+/* ---- The row of inputs. */
+
+/* Widens n int8, a multiple of 16, and multiplies them by `factor`, 1 or 4. Returns their sum. */
+static inline uint32_t widen_chunk(const int8_t* x, size_t n, const int factor, uint32_t* to) {
+  uint32_t sum = 0;
+  for (const int8_t* const end = x + n; x != end; x += 8) {
+    for (int i = 0; i < 2; ++i) {
+      const uint32_t four = load_word(x + 4 * i);
+      uint32_t even = sxtb16(four), odd = sxtb16_odd(four);
+      sum = smlad(odd, 0x00010001, smlad(even, 0x00010001, sum));
+      for (int doubled = 1; doubled < factor; doubled *= 2) {
+        even = add_lanes(even, even);
+        odd = add_lanes(odd, odd);
+      }
+      *to++ = even;
+      *to++ = odd;
+    }
+  }
+  return sum;
+}
+
+/* Widens a row of n int8 to lanes, in the order of SXTB16: of each four, inputs 0 and 2, then 1 and 3. Where there are
+ * chunks, the first one is short if one is; each starts with a constant, and all with minus the constants' sum. Inputs
+ * of two-bit weights are multiplied by 4, so that the high one of two sums starts at bit 16. Returns the sum of x. */
+static uint32_t widen(const int8_t* x, size_t n, int stored, uint32_t* to) {
+  if (stored > 2) return widen_chunk(x, n, 1, to);
+  const size_t chunk = stored == 1 ? 128 : 32;
+  uint32_t* const head = to++;
+  uint32_t sum = 0, constants = 0;
+  size_t length = (n - 1) % chunk + 1;
+  for (; n; n -= length, length = chunk) {
+    const uint32_t part = stored == 1 ? widen_chunk(x, length, 1, to + 1) : widen_chunk(x, length, 4, to + 1);
+    /* The low sum lies around 1/2 of the sum of x and 3/2 of 4 times it; the low part has 15 and 16 bits. */
+    *to = stored == 1 ? 16384u - (uint32_t)((int32_t)part >> 1) : 32768u - 6 * part;
+    constants += *to;
+    sum += part;
+    x += length;
+    to += 1 + length / 2;
+  }
+  *head = 0u - constants;
+  return sum;
+}
+
+/* The inputs of a place, widened in scratch memory. Returns their sum. */
+static uint32_t widen_place(const kws_op* op, size_t place, int stored, uint32_t** row) {
+  *row = (uint32_t*)(((uintptr_t)op->scratch + 3) & ~(uintptr_t)3);
+  const size_t padded = kws_padded_inputs(op);
+  const int8_t* x = kws_row_in_place(op, place);
+  if (!x) {
+    /* At the end, where what is widened never overtakes what is to be read. */
+    int8_t* const narrow = (int8_t*)op->scratch + kws_wide_row_scratch(op) - padded;
+    kws_gather_row(op, place, narrow);
+    x = narrow;
+  }
+  return widen(x, padded, stored, *row);
+}
+
+/* ---- Outputs. */
+
+enum { BATCH = 24 }; /* most rows that are requantized together: whole blocks of 4, 6 or 8 */
+
+/* What finish() reads. */
+typedef struct {
+  int32_t multiplier, bias_factor, add, shift;
+  uint32_t low, high; /* in each of four bytes */
+  int32_t factor, zero;
+  int32_t dots[BATCH];
+  uint32_t constants[BATCH]; /* of accumulators: all but a D - z L */
+  const int8_t *gain, *bias; /* of the next channel */
+  int8_t* y;
+  const uint8_t* sums; /* int16, at any address; or NULL */
+} batch;
+
+/* clang-format off */
+
+/* Takes z L from an accumulator: sums are at lr, z is in r12. */
+#define TAKE_SUM(acc) "ldrsh r8, [lr], #2\n mls " acc ", r8, r12, " acc "\n"
+/* From accumulator to output: gains are at r1, biases at r2. Only the high half of the product counts. */
+#define REQUANTIZE(acc) \
+  "ldrsb r12, [r1], #1\n ldrsb lr, [r2], #1\n" \
+  "mul r12, r12, r8\n mla lr, lr, r9, r10\n smmla " acc ", " acc ", r12, lr\n" \
+  "asr " acc ", " acc ", r11\n ssat " acc ", #8, " acc "\n"
+/* Clips four bytes, or one. */
+#define CLIP "ldrd r8, r9, [r12, #16]\n ssub8 lr, r4, r8\n sel r4, r4, r8\n ssub8 lr, r9, r4\n sel r4, r4, r9\n"
+
+/* Requantizes so many rows of a batch, four by four while there are four, where kws_only_high_half(). Compilers keep too
+ * few of the constants in registers. */
+__attribute__((naked, noinline)) static void finish(batch* b __attribute__((unused)), int32_t rows __attribute__((unused))) {
+  __asm__ volatile(
+      "push {r0, r4-r11, lr}\n sub sp, sp, #8\n"  /* [sp]: end of the dots taken four by four; [sp, #4]: of all */
+      "mov r12, r0\n adds r0, #32\n"              /* r0: dots, and 96 bytes on the constants; r12: the batch */
+      "add r3, r0, r1, lsl #2\n bic r1, r1, #3\n add r2, r0, r1, lsl #2\n strd r2, r3, [sp]\n cmp r0, r2\n"
+      "ldrd r1, r2, [r12, #224]\n ldr r3, [r12, #232]\n"
+      "beq 3f\n"
+      "1:\n ldm r0!, {r4-r7}\n ldrd r8, r9, [r0, #80]\n ldrd r10, r11, [r0, #88]\n"
+      "ldr lr, [r12, #24]\n"
+      "mla r4, r4, lr, r8\n mla r5, r5, lr, r9\n mla r6, r6, lr, r10\n mla r7, r7, lr, r11\n"
+      "ldr lr, [r12, #236]\n cmp lr, #0\n beq 2f\n"
+      "ldr r12, [r12, #28]\n" TAKE_SUM("r4") TAKE_SUM("r5") TAKE_SUM("r6") TAKE_SUM("r7")
+      "ldr r12, [sp, #8]\n str lr, [r12, #236]\n"
+      "2:\n ldm r12, {r8-r11}\n"
+      REQUANTIZE("r4") REQUANTIZE("r5") REQUANTIZE("r6") REQUANTIZE("r7")
+      "bfi r4, r5, #8, #8\n bfi r4, r6, #16, #8\n bfi r4, r7, #24, #8\n"
+      "ldr r12, [sp, #8]\n" CLIP "str r4, [r3], #4\n"
+      "ldr lr, [sp]\n cmp r0, lr\n bne 1b\n"
+      "3:\n ldr lr, [sp, #4]\n cmp r0, lr\n beq 6f\n"
+      "4:\n ldr r4, [r0], #4\n ldr r8, [r0, #92]\n ldr lr, [r12, #24]\n mla r4, r4, lr, r8\n"
+      "ldr lr, [r12, #236]\n cmp lr, #0\n beq 5f\n"
+      "ldr r12, [r12, #28]\n" TAKE_SUM("r4") "ldr r12, [sp, #8]\n str lr, [r12, #236]\n"
+      "5:\n ldm r12, {r8-r11}\n" REQUANTIZE("r4")
+      "ldr r12, [sp, #8]\n" CLIP "strb r4, [r3], #1\n"
+      "ldr lr, [sp, #4]\n cmp r0, lr\n bne 4b\n"
+      "6:\n strd r1, r2, [r12, #224]\n str r3, [r12, #232]\n"
+      "add sp, sp, #12\n pop {r4-r11, pc}\n");
+}
+/* clang-format on */
+
+/* The offsets that finish() is written with. */
+typedef char
+    check_batch[offsetof(batch, dots) == 32 && offsetof(batch, constants) == 128 && offsetof(batch, sums) == 236 ? 1
+                                                                                                                 : -1];
+
+static bool make_scale(batch* b, const kws_op* op) {
+  kws_scale s = {0};
+  if (!kws_make_scale(&s, op)) return false;
+  kws_raise_scale(&s);
+  if (!kws_only_high_half(&s)) return false;
+  b->multiplier = s.multiplier;
+  b->bias_factor = 1 << (s.bias_shift - 32);
+  b->add = (int32_t)(s.add >> 32);
+  b->shift = s.shift - 32;
+  b->low = (uint8_t)s.low * 0x01010101u;
+  b->high = (uint8_t)s.high * 0x01010101u;
+  b->factor = s.factor;
+  b->zero = s.zero;
+  b->gain = s.gain;
+  b->bias = s.bias;
+  b->sums = s.sums;
+  return true;
+}
+
+/* How the blocks of a layout are read: by `dots`, `most` inputs at a time. */
+typedef struct {
+  dots_function* dots;
+  unsigned rows;
+  size_t inputs, most;
+} blocks;
+
+/* The dots of so many rows of a batch where the inputs are cut into chunks. */
+static KWS_NOINLINE const uint32_t* chunked_dots(const blocks* k, const uint32_t* w, const uint32_t* x, uint32_t rows,
+                                                 int32_t* dots) {
+  for (const int32_t* const end = dots + rows; dots < end; dots += k->rows) {
+    w = k->dots(w, x, k->most, dots);
+    for (size_t at = k->most; at < k->inputs; at += k->most) {
+      int32_t more[KWS_TILE];
+      w = k->dots(w, x + at / 2, k->inputs - at < k->most ? k->inputs - at : k->most, more);
+      for (unsigned row = 0; row < k->rows; ++row) dots[row] = (int32_t)((uint32_t)dots[row] + (uint32_t)more[row]);
+    }
+  }
+  return w;
+}
+
+/* Rows of a batch one by one, for constants that finish() does not take. */
+static KWS_NOINLINE void finish_slowly(const kws_op* op, batch* b, uint32_t first, uint32_t rows) {
+  for (uint32_t row = 0; row < rows; ++row) {
+    const uint32_t acc = kws_level_factor(&op->options) * (uint32_t)b->dots[row] + b->constants[row];
+    *b->y++ = kws_requantize(op, acc - kws_zero_point_term(op, first + row), first + row);
+  }
+}
+
+/* All outputs of a place, whose widened inputs are x. */
+static KWS_NOINLINE void all_outputs(const kws_op* op, batch* b, bool quick, const blocks* k, const uint32_t* x) {
+  const uint32_t outputs = op->options.outputs, step = k->rows;
+  const uint32_t* w = (const uint32_t*)(const void*)op->weights;
+  dots_function* const dots_of = k->dots;
+  const size_t n = k->inputs;
+  for (uint32_t first = 0; first < outputs; first += BATCH) {
+    const uint32_t rows = outputs - first < BATCH ? outputs - first : BATCH;
+    if (n > k->most) {
+      w = chunked_dots(k, w, x, rows, b->dots);
+    } else {
+      int32_t* dots = b->dots;
+      int32_t* const end = dots + rows;
+      do {
+        w = dots_of(w, x, n, dots);
+        dots += step;
+      } while (dots < end);
+    }
+    if (quick)
+      finish(b, (int32_t)rows);
+    else
+      finish_slowly(op, b, first, rows);
+  }
+}
+
+/* All places. x is widened for codes of `stored` bits; bit r of `flipped` is set where row r of a batch has codes with
+ * the top one of `code_bits` flipped. */
+static void run(const kws_op* op, const blocks* k, int stored, int code_bits, uint32_t flipped) {
+  const kws_options* o = &op->options;
+  batch b;
+  const bool quick = make_scale(&b, op);
+  for (size_t place = 0; place < kws_places(op); ++place) {
+    uint32_t* x;
+    const uint32_t sum = widen_place(op, place, stored, &x);
+    const uint32_t plain = 0u - kws_level_offset(o) * sum, top = plain + kws_level_factor(o) * (sum << (code_bits - 1));
+    UNROLL for (unsigned row = 0; row < BATCH; ++row) b.constants[row] = flipped >> row & 1 ? top : plain;
+    b.y = op->y + place * o->outputs;
+    if (quick) {
+      b.gain = (const int8_t*)op->channel_parameters;
+      b.bias = b.gain + o->outputs;
+      if (b.sums) b.sums = op->channel_parameters + 2 * (size_t)o->outputs;
+    }
+    all_outputs(op, &b, quick, k, x);
+  }
+}
+
+/* Whether the kernels can run an op: LDM needs aligned words, and sums of bytes as they are must fit 32 bits. */
+static bool can_run(const kws_op* op) { return (uintptr_t)op->weights % 4 == 0 && op->options.inputs <= 1 << 16; }
+
+void kws_packed_dense_dsp(const kws_op* op) {
+  static dots_function* const functions[9] = {NULL, dots_1, dots_2, NULL, dots_4, dots_5, NULL, NULL, dots_8};
+  static const uint32_t flipped[9] = {0, 0xAAAAAA, 0xAAAAAA, 0, 0x888888, 0x924924, 0, 0, 0xAAAAAA};
+  if (!can_run(op)) {
+    kws_packed_dense_ref(op);
+    return;
+  }
+  const int stored = kws_stored_bits(op->options.bits);
+  /* Sums of words as they are stay exact for 511 inputs: 2^12 * (2^3 * 128 * 511) < 2^31. Narrow codes have chunks. */
+  const blocks k = {functions[stored], kws_lane_rows(stored), kws_padded_inputs(op), stored < 4 ? 1 << 17 : 480};
+  run(op, &k, stored, stored, flipped[stored]);
+}
+
+/* ---- The layout for all chips: a word is one byte of the tile for four inputs. */
+
+/* Sums of `count` slots times x. The topmost slot of a byte comes with those below it: its sum is of the whole bytes.
+ */
+ALWAYS_INLINE void add_slots(const int bits, const int first, const int count, const uint32_t* w, const uint32_t* x,
+                             size_t n, uint32_t* sums) {
+  uint32_t s[6] = {0};
+  for (const uint32_t* const end = x + n / 2; x != end; x += KWS_VECTOR / 2, w += KWS_VECTOR / 4 * bits) {
+    UNROLL for (int four = 0; four < KWS_VECTOR / 4; ++four) {
+      UNROLL for (int i = 0; i < count; ++i) {
+        const kws_slot slot = kws_slots[bits][first + i];
+        const uint32_t word = w[KWS_VECTOR / 4 * slot.byte + four], mask = ((1u << slot.width) - 1) * 0x00010001;
+        const bool top = slot.shift + slot.width == 8;
+        s[i] = smlad(top ? sxtb16(word) : word >> slot.shift & mask, x[2 * four], s[i]);
+        s[i] = smlad(top ? sxtb16_odd(word) : word >> (slot.shift + 8) & mask, x[2 * four + 1], s[i]);
+      }
+      __asm__ volatile("" ::: "memory"); /* loads stay in their turn, else registers run out */
+    }
+  }
+  UNROLL for (int i = 0; i < count; ++i) sums[first + i] = s[i];
+}
+
+/* Takes the lower slots from the sums of whole bytes, and puts the rows together. */
+static void gather_slots(int bits, uint32_t* sums, int32_t* dots) {
+  memset(dots, 0, KWS_TILE * sizeof *dots);
+  uint32_t below = 0;
+  for (int i = 0; i < kws_slot_counts[bits]; ++i) {
+    const kws_slot slot = kws_slots[bits][i];
+    if (slot.shift + slot.width == 8) {
+      sums[i] = (uint32_t)((int32_t)(sums[i] - below) >> slot.shift);
+      below = 0;
+    } else {
+      below += sums[i] << slot.shift;
+    }
+    dots[slot.row] = (int32_t)((uint32_t)dots[slot.row] + (sums[i] << slot.low));
+  }
+}
+
+/* Two or three passes over x, for as many slots as there are registers. */
+#define ROWS_FUNCTION(bits, first, second, third)                                                     \
+  static const uint32_t* rows_##bits(const uint32_t* w, const uint32_t* x, size_t n, int32_t* dots) { \
+    uint32_t sums[KWS_MAX_SLOTS];                                                                     \
+    add_slots(bits, 0, first, w, x, n, sums);                                                         \
+    add_slots(bits, first, second, w, x, n, sums);                                                    \
+    if (third) add_slots(bits, (first) + (second), third, w, x, n, sums);                             \
+    gather_slots(bits, sums, dots);                                                                   \
+    return w + n / 4 * (bits);                                                                        \
+  }
+ROWS_FUNCTION(1, 4, 4, 0)
+ROWS_FUNCTION(2, 4, 4, 0)
+ROWS_FUNCTION(3, 6, 4, 0)
+ROWS_FUNCTION(4, 4, 4, 0)
+ROWS_FUNCTION(5, 6, 6, 0)
+ROWS_FUNCTION(6, 6, 6, 0)
+ROWS_FUNCTION(7, 4, 4, 6)
+ROWS_FUNCTION(8, 4, 4, 0)
+
+void kws_packed_dense_dsp_rows(const kws_op* op) {
+  static dots_function* const functions[9] = {NULL, rows_1, rows_2, rows_3, rows_4, rows_5, rows_6, rows_7, rows_8};
+  if (!can_run(op)) {
+    kws_packed_dense_ref(op);
+    return;
+  }
+  const int bits = op->options.bits;
+  const blocks k = {functions[bits], KWS_TILE, kws_padded_inputs(op), 1 << 17};
+  run(op, &k, 8, bits, kws_signed_rows(bits) * 0x010101u);
+}
+
+#endif
