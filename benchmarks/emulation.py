@@ -49,6 +49,7 @@ class Core:
 _M = ("arm-none-eabi-gcc", "-mthumb")
 _M4 = (*_M, "-mcpu=cortex-m4", "-mfloat-abi=hard", "-mfpu=fpv4-sp-d16")
 _M7 = (*_M, "-mcpu=cortex-m7", "-mfloat-abi=hard", "-mfpu=fpv5-d16")
+_M33 = (*_M, "-mcpu=cortex-m33", "-mfloat-abi=hard", "-mfpu=fpv5-sp-d16")
 _M55 = (*_M, "-mcpu=cortex-m55", "-mfloat-abi=hard")
 _A64 = ("aarch64-linux-gnu-gcc", "-march=armv8-a")
 _A32 = ("arm-linux-gnueabihf-gcc", "-march=armv7-a", "-mfpu=neon-vfpv4", "-mfloat-abi=hard")
@@ -71,6 +72,7 @@ CORES: dict[str, Core] = {
         Core("cortex-m3", (*_M, "-mcpu=cortex-m3"), _board("mps2-an385"), "mps2.ld"),
         Core("cortex-m4", _M4, _board("mps2-an386"), "mps2.ld"),
         Core("cortex-m7", _M7, _board("mps2-an500"), "mps2.ld"),
+        Core("cortex-m33", _M33, _board("mps2-an505"), "mps2_an505.ld"),
         Core("cortex-m55", _M55, _board("mps3-an547"), "mps3_an547.ld"),
     )
 }

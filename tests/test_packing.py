@@ -125,7 +125,9 @@ def test_full_blocks_waste_nothing(bits: int, blocks: int, layout: Layout) -> No
     assert packing.packed_size(64, 16 * blocks, bits, layout) * 8 == 64 * 16 * blocks * bits
 
 
-@pytest.mark.parametrize(("bits", "size"), [(1, 96), (2, 192), (3, 384), (4, 384), (5, 512), (6, 768), (7, 768), (8, 768)])
+@pytest.mark.parametrize(
+    ("bits", "size"), [(1, 96), (2, 192), (3, 384), (4, 384), (5, 512), (6, 768), (7, 768), (8, 768)]
+)
 def test_lanes_trade_bytes_for_speed(bits: int, size: int) -> None:
     assert packing.packed_size(24, 32, bits, Layout.DSP) == size
 
