@@ -110,6 +110,7 @@ class Lanes:
 
     @property
     def shared(self) -> bool:
+        """Whether several lanes lie in the same 16 bits."""
         return self.stored < 4
 
 
@@ -148,6 +149,7 @@ def block_shape(bits: int, layout: Layout) -> tuple[int, int]:
 
 
 def block_bytes(bits: int, layout: Layout) -> int:
+    """Bytes of a block."""
     return 4 * LANES[bits].words if layout is Layout.DSP else VECTOR * bits
 
 

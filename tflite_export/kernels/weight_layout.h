@@ -31,9 +31,9 @@
  *                 word 2 row 0, 1 of input 1; of input 3 ...
  *     4   4 rows: word 0 row 0, 1, 2, 3 of input 0; of input 2     word 1 of inputs 1 and 3     word 2 of 4 and 6 ...
  *     5   6 rows: word 0 row 0, 1, 2 of input 0; of input 2     word 1 row 3, 4, 5 of input 0; of input 2 ...
- *     2   4 rows: a lane has a code in its lowest and one in its topmost bits, two rows apart in a product: a word holds
- *                 rows 0, 1 of inputs 0; 2, rotated left by 4 rows 2, 3 of them, by 8 and 12 the same of inputs 1; 3
- *     1   8 rows: the same; rotated left by 0, 2, 4, 6 the four pairs of rows of inputs 0; 2, by 8 ... of inputs 1; 3
+ *     2   4 rows: a lane has one code in its lowest and one in its topmost bits. A word holds such lanes of rows 0, 1
+ * of inputs 0; 2, rotated left by 4 rows 2, 3 of the same, by 8 and by 12 those of inputs 1; 3 1   8 rows: the same;
+ * rotated left by 0, 2, 4, 6 the pairs of rows of inputs 0; 2, by 8 ... those of inputs 1; 3
  *
  * 4 bits, DSP, 3 inputs, row 0 {1, 2, 5}, row 1 {3, 4, 6}, no other rows: 31 80 65 80 42 80 00 80.
  */
