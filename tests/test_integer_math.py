@@ -95,7 +95,7 @@ def test_bias_shift_is_the_smallest_that_fits(largest: float, scale: float, shif
     f = int(integer_math.bias_shift(tf.constant(largest, tf.float64), tf.constant(scale, tf.float64), shift, bits))
     limit = 2 ** (bits - 1) - 1
     units = lambda f: largest / (scale * 2.0 ** (f - shift))  # noqa: E731
-    least = max(0, shift - bits + 4)  # a unit of 2^(4 - bits) output steps is fine enough
+    least = max(0, shift - max(0, bits - 4))  # a unit of 2^(4 - bits) output steps is fine enough
     assert least <= f <= 46
     if f < 46:
         assert units(f) <= limit * (1 + 1e-12)

@@ -49,7 +49,7 @@ def fixed_point(real: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 def bias_shift(largest: tf.Tensor, out_scale: tf.Tensor, shift: tf.Tensor, bits: int) -> tf.Tensor:
     """Left shift f of the bias: the smallest unit ``out_scale * 2^(f - shift)`` in which every bias fits ``bits`` bits.
 
-    No smaller than 2^(4 - bits) output steps, 1/16 at 8 bits: biases that small change no output, and kernels are
+    No smaller than 2^(4 - bits) output steps, 1/16 at 8 bits: smaller biases change no output, and kernels are
     faster where f is near the shift.
 
     Args:
@@ -60,7 +60,7 @@ def bias_shift(largest: tf.Tensor, out_scale: tf.Tensor, shift: tf.Tensor, bits:
     """
     limit = tf.constant(2.0 ** (bits - 1) - 1, tf.float64)
     ratio = tf.cast(largest, tf.float64) / (tf.cast(out_scale, tf.float64) * limit)
-    least = tf.maximum(shift - (bits - 4), tf.constant(0, tf.int64))
+    least = tf.maximum(shift - max(bits - 4, 0), tf.constant(0, tf.int64))
     return tf.clip_by_value(floor_log2(ratio) + 1 + shift, least, MAX_SHIFT)
 
 
