@@ -15,6 +15,7 @@ import pathlib
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Callable
 
 from benchmarks import common, cycles, emulation
 
@@ -48,10 +49,14 @@ PEERS = {
 }  # fmt: skip
 """Other libraries at 256 x 256, batch 1, counted once in the same way (name, bits, instructions a MAC)."""
 
+_STORED = (0, 1, 2, 4, 4, 5, 8, 8, 8)
+"""Widths as the layout for Cortex-M4 stores them."""
+
 COLUMNS = (
     ("core", "core", ""), ("kernel", "kernel", ""), ("target", "packed for", ""), ("bits", "bits", "d"),
     ("batch", "batch", "d"), *((f"{i}x{o}", f"{i} x {o}", ".3f") for i, o in SIZES),
-    ("cycles", "cycles a MAC, 256 x 256", ".3f"), ("code", "code bytes", ",d"),
+    ("zero_point", "256 x 256, zero point -128", ".3f"), ("cycles", "cycles a MAC, 256 x 256", ".3f"),
+    ("code", "code bytes", ",d"),
 )  # fmt: skip
 
 
@@ -73,17 +78,20 @@ def measure(core: emulation.Core, folder: pathlib.Path) -> tuple[list[dict], str
     kind = said.pop().partition(": ")[2]
     if len(said) != len(regions):
         raise SystemExit(f"{core.name}: {len(regions)} counts for {len(said)} lines")
-    code = code_sizes(program)
+    code = code_sizes(core, folder)
     rows: dict[tuple, dict] = {}
     for number, (line, count) in enumerate(zip(said, regions)):
-        name, layout, bits, inputs, outputs, batch = line.split()
+        name, layout, bits, zero_point, inputs, outputs, batch = line.split()
         key = (name, layout, bits, batch)
         row = rows.setdefault(
             key,
             {"core": core.name, "kernel": name.removeprefix("kws_packed_dense_"), "target": LAYOUTS[int(layout)],
-             "bits": int(bits), "batch": int(batch), "code": code.get((name, int(bits)))},
+             "bits": int(bits), "batch": int(batch), "code": code(name, int(bits))},
         )  # fmt: skip
         macs = int(inputs) * int(outputs) * int(batch)
+        if zero_point != "0":
+            row["zero_point"] = count / macs
+            continue
         row[f"{inputs}x{outputs}"] = count / macs
         if (int(inputs), int(outputs)) == SHOWN:
             row["region"], row["macs"] = number, macs
@@ -96,9 +104,33 @@ def measure(core: emulation.Core, folder: pathlib.Path) -> tuple[list[dict], str
     return list(rows.values()), kind
 
 
-def code_sizes(program: pathlib.Path) -> dict[tuple[str, int], int]:
-    """(kernel, bits) -> bytes of code that only this kernel and width need, by the names of functions."""
-    return {}
+def code_sizes(core: emulation.Core, folder: pathlib.Path) -> Callable[[str, int], int | None]:
+    """(kernel, bits) -> bytes of code that this kernel needs for one width: the width's function and all shared ones.
+
+    Functions of one width have names that end with the width; those of the 16-bit lanes, with the width as stored.
+    """
+    nm = core.compiler[0].removesuffix("gcc") + "nm"
+
+    def size(name: str, bits: int) -> int | None:
+        kernel = name.removeprefix("kws_packed_dense_")
+        path = folder / f"dense_{kernel.removesuffix('_rows')}.o"
+        if not path.exists():
+            return None
+        out = subprocess.run([nm, "-S", "--defined-only", str(path)], capture_output=True, text=True, check=True).stdout
+        sizes = {
+            line.split()[3]: int(line.split()[1], 16)
+            for line in out.splitlines()
+            if line.split()[2:3] in (["t"], ["T"])
+        }
+        width = _STORED[bits] if kernel == "dsp" else bits
+        total = 0
+        for function, size_of in sizes.items():
+            head, _, last = function.rpartition("_")
+            own = last == str(width) and head.startswith("rows") == (kernel == "dsp_rows")
+            total += size_of if own or not last.isdigit() else 0
+        return total
+
+    return size
 
 
 def main() -> None:
@@ -116,9 +148,10 @@ def main() -> None:
         rows += found
         notes.append(f"{name}: the int8 loop uses {kind}.")
         for row in found:
-            figures = " ".join(f"{row[f'{i}x{o}']:.3f}" for i, o in SIZES)
-            print(f"{name:12} {row['kernel']:10} {row['target']:12} {row['bits']:2} bits, batch {row['batch']}: "
-                  f"{figures}  cycles {row.get('cycles', float('nan')):.3f}", flush=True)  # fmt: skip
+            keys = [*(f"{i}x{o}" for i, o in SIZES), "zero_point", "cycles"]
+            figures = " ".join(f"{row.get(key, float('nan')):6.3f}" for key in keys)
+            kernel = f"{row['kernel']:10} {row['target']:12} {row['bits']:2} bits, batch {row['batch']}"
+            print(f"{name:13} {kernel}: {figures} {row['code'] or 0:5} bytes", flush=True)
         for peer, bits, figure in PEERS.get(name, ()):
             rows.append({"core": name, "kernel": peer, "target": "", "bits": bits, "batch": 1, "256x256": figure})
     title = "Instructions per multiply-accumulate of a dense layer (inputs x outputs), counted under QEMU"

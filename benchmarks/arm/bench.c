@@ -1,9 +1,9 @@
 /* Runs every dense kernel of this build, a float32 loop and an int8 loop once each, between markers that
  * benchmarks/arm/count.c counts. Prints one line for each region, in order:
  *
- *     KERNEL LAYOUT BITS INPUTS OUTPUTS BATCH
+ *     KERNEL LAYOUT BITS ZERO_POINT INPUTS OUTPUTS BATCH
  *
- * Weights are random bytes: every byte is a valid packed code. Outputs must equal those of the reference kernel. */
+ * Weights are random bytes, which nearly always are packed codes. Outputs must equal those of the reference kernel. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,8 +34,8 @@ static void put_u32(uint8_t* to, uint32_t v) {
   for (int i = 0; i < 4; ++i) to[i] = (uint8_t)(v >> 8 * i);
 }
 
-/* A layer as the exporter makes them: an input that ReLU made (zero point -128), gains and biases of one byte. */
-static kws_op layer(int bits, int layout, uint32_t inputs, uint32_t outputs, int batch) {
+/* A layer as the exporter makes them: gains and biases of one byte; the zero point is 0, or -128 behind a ReLU. */
+static kws_op layer(int bits, int layout, int zero_point, uint32_t inputs, uint32_t outputs, int batch) {
   static uint8_t options[KWS_OPTIONS_BYTES];
   static int32_t dims[2], sizes[2];
   memset(options, 0, sizeof options);
@@ -44,21 +44,22 @@ static kws_op layer(int bits, int layout, uint32_t inputs, uint32_t outputs, int
   options[3] = KWS_OPTIONS_BYTES;
   options[4] = 0x80;
   options[5] = 0x7F;
-  options[6] = options[8] = 0x80;
+  options[6] = (uint8_t)zero_point;
+  options[8] = 0x80;
   options[9] = (uint8_t)bits;
   options[10] = bits == 8 ? KWS_MID_TREAD : KWS_MID_RISE;
   options[11] = options[12] = 1;
   options[13] = (uint8_t)(24 + bits / 2);
   options[14] = (uint8_t)(26 + bits);
   options[52] = (uint8_t)layout;
-  options[53] = 2;
+  options[53] = zero_point ? 2 : 0;
   put_u32(options + 16, 40000);
   put_u32(options + 24, outputs);
   put_u32(options + 28, inputs);
   dims[0] = batch;
   dims[1] = (int32_t)inputs;
   sizes[0] = (int32_t)kws_packed_size(outputs, inputs, bits, layout);
-  sizes[1] = (int32_t)(4 * outputs);
+  sizes[1] = (int32_t)((zero_point ? 4 : 2) * outputs);
   kws_call call = {.kind = KWS_PACKED_DENSE, .options = options, .options_bytes = sizeof options, .input_count = 3};
   call.inputs[0] = (kws_tensor){KWS_INT8, 2, dims, (size_t)batch * inputs, x};
   call.inputs[1] = (kws_tensor){KWS_UINT8, 1, &sizes[0], (size_t)sizes[0], weights};
@@ -85,10 +86,28 @@ static void make_sums(const kws_op* op) {
   }
 }
 
-static void packed(int bits, int layout, uint32_t inputs, uint32_t outputs, int batch) {
-  kws_op op = layer(bits, layout, inputs, outputs, batch);
+/* Random weights. Where lanes of 16 bits have room to spare, not every byte is a code: narrower codes leave bits of
+ * their fields 0, and three fields of five bits leave a bit that repeats the top one. The top field's own top bit is
+ * flipped. */
+static void draw_weights(int bits, int layout) {
+  const int kept = bits == 3 ? 0x77 : (1 << bits) - 1;
+  for (size_t i = 0; i < sizeof weights; ++i) weights[i] = draw();
+  if (layout != KWS_LAYOUT_DSP || bits < 3 || bits == 4 || bits == 8) return;
+  for (size_t i = 1; i < sizeof weights; i += 2) {
+    if (bits == 5) {
+      weights[i] = (uint8_t)((weights[i] & 0x7F) | (weights[i] & 0x40) << 1);
+    } else {
+      weights[i - 1] &= (uint8_t)kept;
+      weights[i] = (uint8_t)((weights[i] & kept) | 0x80);
+    }
+  }
+}
+
+static void packed(int bits, int layout, int zero_point, uint32_t inputs, uint32_t outputs, int batch) {
+  kws_op op = layer(bits, layout, zero_point, inputs, outputs, batch);
   const kws_kernel* best = kws_choose(&op);
   if (best == &kws_kernels[0]) return; /* nothing but the reference reads this layout here */
+  draw_weights(bits, layout);
   make_sums(&op);
   op.y = expected;
   kws_kernels[0].run(&op);
@@ -99,8 +118,8 @@ static void packed(int bits, int layout, uint32_t inputs, uint32_t outputs, int 
     MARK_BEGIN();
     kws_kernels[i].run(&op);
     MARK_END();
-    printf("%s %d %d %lu %lu %d\n", kws_kernels[i].name, layout, bits, (unsigned long)inputs, (unsigned long)outputs,
-           batch);
+    printf("%s %d %d %d %lu %lu %d\n", kws_kernels[i].name, layout, bits, zero_point, (unsigned long)inputs,
+           (unsigned long)outputs, batch);
     if (memcmp(y, expected, (size_t)batch * outputs)) {
       printf("wrong outputs\n");
       exit(1);
@@ -110,7 +129,6 @@ static void packed(int bits, int layout, uint32_t inputs, uint32_t outputs, int 
 
 int main(void) {
   static const uint32_t sizes[][2] = {{640, 128}, {256, 256}, {512, 128}, {128, 128}};
-  for (size_t i = 0; i < sizeof weights; ++i) weights[i] = draw();
   for (size_t i = 0; i < sizeof channels; ++i) channels[i] = draw();
   for (size_t i = 0; i < sizeof x; ++i) x[i] = (int8_t)draw();
   for (size_t i = 0; i < MOST_WEIGHTS; ++i) float_weights[i] = (float)(int8_t)draw();
@@ -119,16 +137,19 @@ int main(void) {
     const uint32_t inputs = sizes[s][0], outputs = sizes[s][1];
     for (int batch = 1; batch <= MOST_BATCH; batch += 3)
       for (int layout = 0; layout < KWS_LAYOUT_END; ++layout)
-        for (int bits = 1; bits <= 8; ++bits) packed(bits, layout, inputs, outputs, batch);
-    kws_op op = layer(8, KWS_LAYOUT_ROWS, inputs, outputs, 1);
+        for (int bits = 1; bits <= 8; ++bits) {
+          packed(bits, layout, 0, inputs, outputs, batch);
+          if (inputs == outputs && inputs == 256) packed(bits, layout, -128, inputs, outputs, batch);
+        }
+    kws_op op = layer(8, KWS_LAYOUT_ROWS, 0, inputs, outputs, 1);
     MARK_BEGIN();
     float_dense(float_weights, float_bias, float_x, inputs, outputs, float_y);
     MARK_END();
-    printf("float32 0 32 %lu %lu 1\n", (unsigned long)inputs, (unsigned long)outputs);
+    printf("float32 0 32 0 %lu %lu 1\n", (unsigned long)inputs, (unsigned long)outputs);
     MARK_BEGIN();
     int8_dense(&op, (const int8_t*)weights, x, inputs, outputs, y);
     MARK_END();
-    printf("int8 0 8 %lu %lu 1\n", (unsigned long)inputs, (unsigned long)outputs);
+    printf("int8 0 8 0 %lu %lu 1\n", (unsigned long)inputs, (unsigned long)outputs);
   }
   printf("int8 loop: %s\n", int8_dense_kind);
   return float_y[0] > 1e30f;
