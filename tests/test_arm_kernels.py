@@ -142,3 +142,22 @@ def test_kernels(name: str, require_tool, tmp_path: pathlib.Path, rng: np.random
     ran = check(core, tmp_path, count, flags)
     assert {f"kws_packed_dense_{kernel}" for kernel in EXPECTED[name] | {"ref"}} <= set(ran)
     assert all(times >= count // len(packing.TARGETS) for times in ran.values())
+
+
+def test_a_build_with_one_width(require_tool, tmp_path: pathlib.Path, rng: np.random.Generator) -> None:
+    """KWS_WIDTHS leaves the other widths out, and says so where a model needs them."""
+    core = emulation.CORES["cortex-m4"]
+    for tool in (core.compiler[0], *core.emulator[:1]):
+        require_tool(tool)
+    sizes = []
+    for flags in ((), ("-DKWS_WIDTHS=(1 << 4)",)):
+        folder = tmp_path / str(len(sizes))
+        folder.mkdir()
+        chosen = [dense_case(rng, (n,), 9, 4, "mid-rise", 1) for n in (16, 33)]
+        count = write_cases(folder / "cases.bin", rng, chosen)
+        check(core, folder, count, ("-O2", *flags))
+        sizes.append((folder / "dense_dsp.o").stat().st_size)
+    assert sizes[1] < sizes[0] / 2
+    write_cases(folder / "cases.bin", rng, [dense_case(rng, (16,), 9, 5, "mid-rise", 1)])
+    with pytest.raises(emulation.EmulationError, match="of a width that this build leaves out"):
+        emulation.run(core, folder / "cortex-m4.elf")

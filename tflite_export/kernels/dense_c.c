@@ -67,7 +67,16 @@ SUMS_OF(8, 4, 4, 0, 0)
 
 static KWS_NOINLINE const uint8_t* dots_of(int bits, const uint8_t* w, const int8_t* x, size_t n, int32_t* dots) {
   static void (*const sums_of[9])(const uint8_t*, const int8_t*, size_t, uint32_t*) = {
-      NULL, sums_of_1, sums_of_2, sums_of_3, sums_of_4, sums_of_5, sums_of_6, sums_of_7, sums_of_8};
+      NULL,
+      KWS_WITH_WIDTH(1, sums_of_1),
+      KWS_WITH_WIDTH(2, sums_of_2),
+      KWS_WITH_WIDTH(3, sums_of_3),
+      KWS_WITH_WIDTH(4, sums_of_4),
+      KWS_WITH_WIDTH(5, sums_of_5),
+      KWS_WITH_WIDTH(6, sums_of_6),
+      KWS_WITH_WIDTH(7, sums_of_7),
+      KWS_WITH_WIDTH(8, sums_of_8),
+  };
   uint32_t sums[KWS_MAX_SLOTS];
   sums_of[bits](w, x, n, sums);
   gather_slots(bits, sums, dots);

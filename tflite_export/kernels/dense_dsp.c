@@ -410,7 +410,17 @@ static void run(const kws_op* op, const blocks* k, int stored, int code_bits, ui
 static bool can_run(const kws_op* op) { return (uintptr_t)op->weights % 4 == 0 && op->options.inputs <= 1 << 16; }
 
 void kws_packed_dense_dsp(const kws_op* op) {
-  static dots_function* const functions[9] = {NULL, dots_1, dots_2, NULL, dots_4, dots_5, NULL, NULL, dots_8};
+  static dots_function* const functions[9] = {
+      NULL,
+      KWS_WITH_WIDTH(1, dots_1),
+      KWS_WITH_WIDTH(2, dots_2),
+      NULL,
+      KWS_WIDTHS & (1 << 3 | 1 << 4) ? dots_4 : NULL,
+      KWS_WITH_WIDTH(5, dots_5),
+      NULL,
+      NULL,
+      KWS_WIDTHS & (1 << 6 | 1 << 7 | 1 << 8) ? dots_8 : NULL,
+  };
   static const uint32_t flipped[9] = {0, 0xAAAAAA, 0xAAAAAA, 0, 0x888888, 0x924924, 0, 0, 0xAAAAAA};
   if (!can_run(op)) {
     kws_packed_dense_ref(op);
@@ -480,7 +490,17 @@ ROWS_FUNCTION(7, 4, 4, 6)
 ROWS_FUNCTION(8, 4, 4, 0)
 
 void kws_packed_dense_dsp_rows(const kws_op* op) {
-  static dots_function* const functions[9] = {NULL, rows_1, rows_2, rows_3, rows_4, rows_5, rows_6, rows_7, rows_8};
+  static dots_function* const functions[9] = {
+      NULL,
+      KWS_WITH_WIDTH(1, rows_1),
+      KWS_WITH_WIDTH(2, rows_2),
+      KWS_WITH_WIDTH(3, rows_3),
+      KWS_WITH_WIDTH(4, rows_4),
+      KWS_WITH_WIDTH(5, rows_5),
+      KWS_WITH_WIDTH(6, rows_6),
+      KWS_WITH_WIDTH(7, rows_7),
+      KWS_WITH_WIDTH(8, rows_8),
+  };
   if (!can_run(op)) {
     kws_packed_dense_ref(op);
     return;

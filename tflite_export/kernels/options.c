@@ -128,6 +128,7 @@ bool kws_parse_options(kws_options* o, const uint8_t* p, size_t size, kws_error*
         o->multiplier[1], 0);
   if (uses & USES_WEIGHTS) {
     CHECK(o->bits >= 1 && o->bits <= 8, "options: bits out of 1..8", o->bits, 8);
+    CHECK(KWS_WIDTHS >> o->bits & 1, "weights of a width that this build leaves out (KWS_WIDTHS)", o->bits, KWS_WIDTHS);
     CHECK(o->grid <= KWS_MID_TREAD, "options: unknown grid", o->grid, KWS_MID_TREAD);
     CHECK(o->layout < KWS_LAYOUT_END, "options: unknown layout of weights; update the ops", o->layout,
           KWS_LAYOUT_END - 1);

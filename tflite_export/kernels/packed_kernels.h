@@ -48,6 +48,13 @@ typedef enum { KWS_MID_RISE = 0, KWS_MID_TREAD = 1 } kws_grid;
 /* Element types, numbered as in the .tflite schema. */
 enum { KWS_UINT8 = 3, KWS_INT8 = 9 };
 
+/* Widths of packed weights that this build has: bit b for b bits. A firmware that needs few saves the code of the
+ * others by -DKWS_WIDTHS=(1 << 4 | 1 << 8), say. */
+#ifndef KWS_WIDTHS
+#define KWS_WIDTHS 0x1FE
+#endif
+#define KWS_WITH_WIDTH(bits, function) (KWS_WIDTHS >> (bits) & 1 ? (function) : NULL)
+
 /* Custom code of a kind ("TfmotKwsPackedDense"); NULL where there is none. */
 const char* kws_op_name(int kind);
 
