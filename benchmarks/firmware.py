@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Flash, RAM and instructions of the 250K spotter without an interpreter, on emulated boards.
+
+    python -m benchmarks.firmware
+
+The model is written as C (``tflite_export.inference_writer``), built with the kernels of its one width and run once
+under QEMU. Weights are not trained: they change neither sizes nor instructions.
+"""
+
+from __future__ import annotations
+
+import pathlib
+import re
+import subprocess
+import tempfile
+
+import numpy as np
+
+import tflite_export
+from benchmarks import common, emulation
+from benchmarks.arm_kernels import COMPILERS
+from tflite_export import inference_writer, inspect_model
+from tfmot_kws import models, scheme, train
+
+BOARDS = {"cortex-m4": ("any", "cortex-m4"), "cortex-m7": ("cortex-m4",), "cortex-m55": ("any",)}
+"""Boards, and what the weights are packed for."""
+
+COLUMNS = (
+    ("core", "core", ""), ("target", "packed for", ""), ("bits", "bits", "d"), ("weights", "model in flash", ",d"),
+    ("code", "kernels in flash", ",d"), ("arena", "arena (RAM)", ",d"), ("stack", "stack (RAM)", ",d"),
+    ("instructions", "instructions a clip", ",d"), ("per_mac", "per multiply-accumulate", ".3f"),
+)  # fmt: skip
+
+
+def stack_bytes(folder: pathlib.Path) -> int:
+    """A bound on the stack of one inference: the frames of the deepest chain are no more than all of one dense layer.
+
+    gcc's -fstack-usage says what each function takes; the chain is run -> layers -> invoke -> kernel -> its parts.
+    """
+    frames: dict[str, int] = {}
+    for path in folder.glob("*.su"):
+        for line in path.read_text().splitlines():
+            place, size, _ = line.split("\t")
+            frames[place.rsplit(":", 1)[1]] = int(size)
+    chain = ["kws_inference_run", "kws_run_layers", "kws_invoke", "kws_invoke_kernel"]
+    own = sum(frames.get(name, 0) for name in chain)
+    return own + max(sum(sizes) for sizes in _kernels(folder).values())
+
+
+def _kernels(folder: pathlib.Path) -> dict[str, list[int]]:
+    """Frames of all functions of each kernel's file: more than any chain through it."""
+    return {
+        path.name: [int(line.split("\t")[1]) for line in path.read_text().splitlines()]
+        for path in folder.glob("dense_*.su")
+        if path.name != "dense_ref.su"
+    }
+
+
+def measure(name: str, target: str, bits: int, folder: pathlib.Path) -> dict:
+    """One row."""
+    model = models.wakeword_250k(2)
+    quantized = scheme.quantize_apply(model, scheme.kws_scheme(bits=bits))
+    x = np.random.default_rng(0).uniform(0, 26, (64, *model.input_shape[1:])).astype(np.float32)
+    train.calibrate(quantized, x)
+    data = tflite_export.convert(quantized, target=target)
+    inference_writer.write_inference(data, folder)
+    macs = sum(layer.macs for layer in inspect_model.inspect(data).layers)
+    core = emulation.CORES[name]
+    flags = ["-O2", "-ffunction-sections", "-fdata-sections", f"-DKWS_WIDTHS=(1 << {bits})", f"-I{folder}"]
+    sources = [emulation.ROOT / "benchmarks" / "arm" / "inference.c", folder / "kws_inference.c"]
+    compiler = COMPILERS.get(name, core.compiler)
+    emulation.build(core, sources, folder, [*flags, "-fstack-usage"])  # gcc's, for the stack
+    stack = stack_bytes(folder)
+    program = emulation.build(core, sources, folder, flags, compiler=compiler)
+    counts = folder / "counts.txt"
+    said = emulation.run(core, program, f"{emulation.counter(folder)},out={counts}")
+    instructions = int(counts.read_text().split()[2])
+    command = ["arm-none-eabi-size", *map(str, folder.glob("*.o"))]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[1:]
+    text = {pathlib.Path(line.split()[5]).name: int(line.split()[0]) for line in lines}
+    return {
+        "core": name, "target": target, "bits": bits, "weights": text.pop("kws_inference.o"),
+        "code": sum(value for key, value in text.items() if key != "inference.o"),
+        "arena": int(re.search(r"arena (\d+)", said).group(1)), "stack": stack,
+        "instructions": instructions, "per_mac": instructions / macs,
+    }  # fmt: skip
+
+
+def main() -> None:
+    """The command."""
+    rows = []
+    for name, targets in BOARDS.items():
+        for target in targets:
+            for bits in (8, 4, 2, 1):
+                with tempfile.TemporaryDirectory() as folder:
+                    rows.append(measure(name, target, bits, pathlib.Path(folder)))
+                print(rows[-1], flush=True)
+    notes = [
+        "One width of kernels is built (KWS_WIDTHS). Kernels in flash: all objects of tflite_export/kernels, portable "
+        "ones included. Instructions are exact, counted under QEMU.",
+        "Stack: the frames of a kernel's whole file and of the functions above it, which no chain of calls exceeds.",
+    ]
+    common.write("firmware", "The 250K spotter on Cortex-M without an interpreter", COLUMNS, rows, notes)
+
+
+if __name__ == "__main__":
+    main()
