@@ -3,6 +3,8 @@
 # make test-tf221           the tests marked tf221, in a second environment with TensorFlow 2.21
 # make fuzz [FUZZ_SECONDS=600] lying options and tensors against the C kernels, under ASan and UBSan
 # make bench DATA=folder    the benchmarks behind the README's tables; an hour and more for accuracy
+# make bench-arm            the kernels on emulated Arm cores: instructions, cycles, code sizes (about ten minutes)
+# make mutations            plants mistakes in the kernels and shows that the tests catch them
 # make lint / make format   checks / rewrites the layout of Python and C
 # make wheel                a wheel in dist/
 #
@@ -24,13 +26,17 @@ PACKAGING := setup.py pyproject.toml Makefile
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.10; do \
 	if $$p --version >/dev/null 2>&1; then echo $$p; exit; fi; done; echo python3)
 
-.PHONY: demo test test-tf221 fuzz bench lint format wheel native clean check-python
+.PHONY: demo test test-tf221 fuzz bench bench-arm mutations debian-tools lint format wheel native clean check-python
 
 demo: $(VENV)/installed $(NATIVE)
 	$(VENV)/bin/tfmot-kws demo --out $(OUT) $(if $(DATA),--data "$(DATA)")
 
-test: $(VENV)/installed $(NATIVE)
+test: $(VENV)/installed $(NATIVE) debian-tools
 	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
+
+# Cross compilers and QEMU, where they may be installed; else says what is missing, and the tests that need it skip.
+debian-tools:
+	-@scripts/install_debian_tools.sh
 
 test-tf221: $(VENV_TF221)/installed $(NATIVE)
 	$(VENV_TF221)/bin/python -m pytest -m tf221 $(PYTEST_ARGS)
@@ -44,6 +50,16 @@ bench: $(VENV)/installed $(NATIVE)
 	$(if $(DATA),$(VENV)/bin/python -m benchmarks.accuracy "$(DATA)" --width 18 --name accuracy_15k)
 	$(if $(DATA),$(VENV)/bin/python -m benchmarks.accuracy "$(DATA)" --width 128 --name accuracy_250k --widths-only)
 	$(VENV)/bin/python -m benchmarks.readme_tables
+
+bench-arm: $(VENV)/installed debian-tools
+	$(VENV)/bin/python -m benchmarks.arm_kernels
+	$(VENV)/bin/python -m benchmarks.firmware
+	$(VENV)/bin/python -m benchmarks.containers
+	$(VENV)/bin/python -m benchmarks.host_time
+	$(VENV)/bin/python -m benchmarks.readme_tables
+
+mutations: $(VENV)/installed debian-tools
+	$(VENV)/bin/python tests/mutate_kernels.py
 
 native: $(NATIVE)
 

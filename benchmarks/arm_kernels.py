@@ -60,6 +60,14 @@ COLUMNS = (
 )  # fmt: skip
 
 
+OURS = ("c", "neon", "dotprod", "i8mm", "dsp_rows", "dsp", "mve")
+SHORT_COLUMNS = (
+    ("core", "core", ""), ("kernel", "kernel", ""), ("batch", "batch", "d"),
+    *((f"b{bits}", f"{bits} bit{'s' if bits > 1 else ''}", ".3f") for bits in (1, 2, 3, 4, 5, 6, 7, 8)),
+    ("b32", "float32", ".3f"),
+)  # fmt: skip
+
+
 def measure(core: emulation.Core, folder: pathlib.Path) -> tuple[list[dict], str]:
     """One row for each kernel, layout, width and batch; and how the int8 loop multiplies."""
     compiler = COMPILERS.get(core.name, core.compiler)
@@ -133,6 +141,22 @@ def code_sizes(core: emulation.Core, folder: pathlib.Path) -> Callable[[str, int
     return size
 
 
+def short_table(rows: list[dict]) -> list[dict]:
+    """One row for each core and kernel at 256 x 256, a column for each width."""
+    table: dict[tuple, dict] = {}
+    for row in rows:
+        fast = row["kernel"] not in ("c", "ref") or row["core"] in ("cortex-m0plus", "cortex-m3")
+        if not fast or (row["batch"] == 4 and row["kernel"] != "i8mm"):
+            continue
+        loop = f"{row['kernel']} loop" if row["kernel"] in ("float32", "int8") else row["kernel"]
+        packed = f"ours, {row['kernel']}" + (f", for {row['target']}" if row["target"] != "any" else "")
+        name = packed if row["kernel"] in OURS else loop
+        key = (row["core"], name, row["batch"])
+        entry = table.setdefault(key, {"core": row["core"], "kernel": name, "batch": row["batch"]})
+        entry[f"b{row['bits']}"] = row["256x256"]
+    return list(table.values())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cores", default=",".join(name for name in emulation.CORES if name != "host"))
@@ -156,6 +180,9 @@ def main() -> None:
             rows.append({"core": name, "kernel": peer, "target": "", "bits": bits, "batch": 1, "256x256": figure})
     title = "Instructions per multiply-accumulate of a dense layer (inputs x outputs), counted under QEMU"
     print(common.write(args.name, title, COLUMNS, rows, notes))
+    if args.name == "arm_kernels":
+        title = "Instructions per multiply-accumulate, dense layer of 256 x 256, by bits of a weight"
+        print(common.write("arm_kernels_256", title, SHORT_COLUMNS, short_table(rows), notes))
 
 
 if __name__ == "__main__":

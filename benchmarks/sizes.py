@@ -58,7 +58,7 @@ def main() -> None:
             print(rows[-1], flush=True)
     notes = [
         "float32 bytes: 4 a parameter. File bytes: the whole .tflite, 16-byte aligned. "
-        "A channel costs 2 bytes beside its weights (gain, bias)."
+        "A channel costs 2 bytes beside its weights (gain, bias), and 2 more (their sum) behind a ReLU."
     ]
     common.write("sizes", "Bytes on the device", COLUMNS, rows, notes)
 
