@@ -85,13 +85,13 @@ $(NATIVE): $(C_SOURCES) setup.py | $(VENV)/installed
 lint: $(VENV)/installed
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	find tflite_export examples tests \( -name '*.[ch]' -o -name '*.cc' \) -print0 2>/dev/null \
+	find tflite_export examples tests benchmarks \( -name '*.[ch]' -o -name '*.cc' \) -not -path '*/build/*' -print0 2>/dev/null \
 		| xargs -0 -r $(VENV)/bin/clang-format --dry-run --Werror
 
 format: $(VENV)/installed
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
-	find tflite_export examples tests \( -name '*.[ch]' -o -name '*.cc' \) -print0 2>/dev/null \
+	find tflite_export examples tests benchmarks \( -name '*.[ch]' -o -name '*.cc' \) -not -path '*/build/*' -print0 2>/dev/null \
 		| xargs -0 -r $(VENV)/bin/clang-format -i
 
 wheel: $(VENV)/installed

@@ -34,7 +34,11 @@ COMPILERS = {
 }  # fmt: skip
 """Where clang's code is the shorter one; the core's own gcc elsewhere, and where clang is not installed."""
 
-LOOP_FLAGS = {"cortex-a76": ("-march=armv8.2-a+dotprod",), "armv8-i8mm": ("-march=armv8.2-a+dotprod",)}
+LOOP_FLAGS = {
+    "x86-64": ("-mavx2", "-mfma"),
+    "cortex-a76": ("-march=armv8.2-a+dotprod",),
+    "armv8-i8mm": ("-march=armv8.2-a+dotprod",),
+}
 """The int8 loop uses what the core has; packed kernels choose while they run."""
 
 PEERS = {
@@ -60,7 +64,7 @@ COLUMNS = (
 )  # fmt: skip
 
 
-OURS = ("c", "neon", "dotprod", "i8mm", "dsp_rows", "dsp", "mve")
+OURS = ("c", "avx2", "neon", "dotprod", "i8mm", "dsp_rows", "dsp", "mve")
 SHORT_COLUMNS = (
     ("core", "core", ""), ("kernel", "kernel", ""), ("batch", "batch", "d"),
     *((f"b{bits}", f"{bits} bit{'s' if bits > 1 else ''}", ".3f") for bits in (1, 2, 3, 4, 5, 6, 7, 8)),
@@ -159,7 +163,7 @@ def short_table(rows: list[dict]) -> list[dict]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--cores", default=",".join(name for name in emulation.CORES if name != "host"))
+    parser.add_argument("--cores", default=",".join(emulation.emulated()))
     parser.add_argument("--name", default="arm_kernels", help="results/NAME.json")
     args = parser.parse_args()
     rows, notes = [], []
