@@ -11,8 +11,9 @@
 #define KWS_HIDE_VECTOR(v) __asm__("" : "+w"(v))
 #define KWS_HIDE_POINTER(p) __asm__("" : "+r"(p))
 
-/* ARMv7 lacks some of AArch64's instructions. */
+/* ARMv7 lacks half the registers and some of the instructions. */
 #if defined(__aarch64__)
+enum { KWS_MANY_REGISTERS = 1 };
 KWS_INLINE int16x8_t kws_mull_high(int8x16_t a, int8x16_t b) { return vmull_high_s8(a, b); }
 KWS_INLINE int16x8_t kws_mlal_high(int16x8_t sum, int8x16_t a, int8x16_t b) { return vmlal_high_s8(sum, a, b); }
 KWS_INLINE int32x4_t kws_add_pairs(int32x4_t a, int32x4_t b) { return vpaddq_s32(a, b); }
@@ -21,6 +22,7 @@ KWS_INLINE int32x4_t kws_add_high(int64x2_t a, int64x2_t b, int64x2_t add) {
   return vaddhn_high_s64(vaddhn_s64(a, add), b, add);
 }
 #else
+enum { KWS_MANY_REGISTERS = 0 };
 KWS_INLINE int16x8_t kws_mull_high(int8x16_t a, int8x16_t b) { return vmull_s8(vget_high_s8(a), vget_high_s8(b)); }
 KWS_INLINE int16x8_t kws_mlal_high(int16x8_t sum, int8x16_t a, int8x16_t b) {
   return vmlal_s8(sum, vget_high_s8(a), vget_high_s8(b));
@@ -116,6 +118,25 @@ KWS_INLINE int32x4_t kws_power_32(const int exponent) {
   return v;
 }
 
+/* Between two blocks: compilers would begin so many of them at once that weights spill. The sums of the first are made
+ * before weights are loaded from the address that is returned. */
+KWS_INLINE const int8_t* kws_settle(int32x4_t* sums, const int count, const int8_t* w) {
+#define SETTLE(i) \
+  if (i < count) __asm__ volatile("" : "+w"(sums[i]));
+  KWS_REPEAT_14(SETTLE)
+#undef SETTLE
+  __asm__ volatile("" : "+r"(w));
+  return w;
+}
+KWS_INLINE const int8_t* kws_settle_16(int16x8_t* sums, const int count, const int8_t* w) {
+#define SETTLE(i) \
+  if (i < count) __asm__ volatile("" : "+w"(sums[i]));
+  KWS_REPEAT_14(SETTLE)
+#undef SETTLE
+  __asm__ volatile("" : "+r"(w));
+  return w;
+}
+
 /* The slots of a byte, separated, and the parts of a row, added up. */
 KWS_INLINE void kws_separate(const int bits, int32x4_t* parts, int32x4_t* rows) {
 #define SEPARATE(i)                                                                                   \
@@ -128,29 +149,29 @@ KWS_INLINE void kws_separate(const int bits, int32x4_t* parts, int32x4_t* rows) 
 #undef SEPARATE
 }
 
-/* Constants of requantization in vectors. */
+/* Constants of requantization in few vectors, so that they stay in registers. */
 typedef struct {
-  int32x4_t factor, multiplier, shift;
-  int32x2_t bias_factor;
+  int32x4_t scalars; /* a, the multiplier, what biases are multiplied by, the zero point */
+  int32x4_t shift;
   int64x2_t add;
-  int16x4_t zero;
   int8x8_t low, high;
   const int8_t *gain, *bias;
   const uint8_t* sums;
 } kws_finisher;
 
 KWS_INLINE kws_finisher kws_make_finisher(const kws_scale* s) {
-  const kws_finisher f = {vdupq_n_s32(s->factor),
-                          vdupq_n_s32(s->multiplier),
-                          vdupq_n_s32(32 - s->shift),
-                          vdup_n_s32((int32_t)(1u << ((s->bias_shift - 16) & 31))),
-                          vdupq_n_s64(s->add),
-                          vdup_n_s16((int16_t)s->zero),
-                          vdup_n_s8((int8_t)s->low),
-                          vdup_n_s8((int8_t)s->high),
-                          s->gain,
-                          s->bias,
-                          s->sums};
+  const int32_t scalars[4] = {s->factor, s->multiplier, (int32_t)(1u << ((s->bias_shift - 16) & 31)), s->zero};
+  kws_finisher f;
+  f.scalars = vld1q_s32(scalars);
+  KWS_HIDE_VECTOR(f.scalars);
+  f.shift = vdupq_n_s32(32 - s->shift);
+  f.add = vdupq_n_s64(s->add);
+  f.low = vdup_n_s8((int8_t)s->low);
+  f.high = vdup_n_s8((int8_t)s->high);
+  f.gain = s->gain;
+  f.bias = s->bias;
+  /* Gains and biases are as long as sums; where the zero point is 0, whatever is read there counts nothing. */
+  f.sums = s->sums ? s->sums : (const uint8_t*)s->gain;
   return f;
 }
 
@@ -164,12 +185,12 @@ KWS_INLINE kws_channels kws_load_channels(const kws_finisher* f, uint32_t first)
   kws_channels c;
   const int16x8_t gain = vmovl_s8(vld1_s8(f->gain + first));
   const int16x8_t bias = vshll_n_s8(vld1_s8(f->bias + first), 8);
-  c.scale[0] = vmulq_s32(vmovl_s16(vget_low_s16(gain)), f->multiplier);
-  c.scale[1] = vmulq_s32(vmovl_s16(vget_high_s16(gain)), f->multiplier);
+  const int32x2_t scalars = vget_low_s32(f->scalars);
+  c.scale[0] = vmulq_lane_s32(vmovl_s16(vget_low_s16(gain)), scalars, 1);
+  c.scale[1] = vmulq_lane_s32(vmovl_s16(vget_high_s16(gain)), scalars, 1);
   c.bias[0] = vshll_n_s16(vget_low_s16(bias), 8);
   c.bias[1] = vshll_n_s16(vget_high_s16(bias), 8);
-  c.sums = vdupq_n_s16(0);
-  if (f->sums) c.sums = vreinterpretq_s16_u8(vld1q_u8(f->sums + 2 * (size_t)first));
+  c.sums = vreinterpretq_s16_u8(vld1q_u8(f->sums + 2 * (size_t)first));
   return c;
 }
 
@@ -178,8 +199,8 @@ KWS_INLINE kws_channels kws_load_channels(const kws_finisher* f, uint32_t first)
 KWS_INLINE int16x4_t kws_scaled(const kws_finisher* f, int32x4_t acc, int32x4_t scale, int32x4_t bias) {
   int64x2_t low = vmull_s32(vget_low_s32(acc), vget_low_s32(scale));
   int64x2_t high = vmull_s32(vget_high_s32(acc), vget_high_s32(scale));
-  low = vmlal_s32(low, vget_low_s32(bias), f->bias_factor);
-  high = vmlal_s32(high, vget_high_s32(bias), f->bias_factor);
+  low = vmlal_lane_s32(low, vget_low_s32(bias), vget_high_s32(f->scalars), 0);
+  high = vmlal_lane_s32(high, vget_high_s32(bias), vget_high_s32(f->scalars), 0);
   KWS_HIDE_VECTOR(low);
   KWS_HIDE_VECTOR(high);
   return vqmovn_s32(vshlq_s32(kws_add_high(low, high, f->add), f->shift));
@@ -188,10 +209,12 @@ KWS_INLINE int16x4_t kws_scaled(const kws_finisher* f, int32x4_t acc, int32x4_t 
 /* Eight outputs. */
 KWS_INLINE void kws_finish(const kws_finisher* f, const kws_channels* c, int32x4_t dots0, int32x4_t dots1,
                            const uint32_t* constants, int8_t* y) {
-  int32x4_t acc0 = vmlaq_s32(vreinterpretq_s32_u32(vld1q_u32(constants)), dots0, f->factor);
-  int32x4_t acc1 = vmlaq_s32(vreinterpretq_s32_u32(vld1q_u32(constants + 4)), dots1, f->factor);
-  acc0 = vmlsl_s16(acc0, vget_low_s16(c->sums), f->zero);
-  acc1 = vmlsl_s16(acc1, vget_high_s16(c->sums), f->zero);
+  int32x4_t acc0 = vmlaq_lane_s32(vreinterpretq_s32_u32(vld1q_u32(constants)), dots0, vget_low_s32(f->scalars), 0);
+  int32x4_t acc1 = vmlaq_lane_s32(vreinterpretq_s32_u32(vld1q_u32(constants + 4)), dots1, vget_low_s32(f->scalars), 0);
+  /* The low half of the zero point, which is the first one. */
+  const int16x4_t zero = vreinterpret_s16_s32(vget_high_s32(f->scalars));
+  acc0 = vmlsl_lane_s16(acc0, vget_low_s16(c->sums), zero, 2);
+  acc1 = vmlsl_lane_s16(acc1, vget_high_s16(c->sums), zero, 2);
   const int16x4_t y0 = kws_scaled(f, acc0, c->scale[0], c->bias[0]);
   const int16x4_t y1 = kws_scaled(f, acc1, c->scale[1], c->bias[1]);
   vst1_s8(y, vmin_s8(vmax_s8(vqmovn_s16(vcombine_s16(y0, y1)), f->low), f->high));

@@ -50,7 +50,8 @@ KWS_INLINE const uint8_t* run(const int bits, const int places, const kws_blocks
 #define ADD_BLOCK(i)                                                              \
   if (i % 4 == 0) x = kws_load(x, 4, inputs);                                     \
   if (bits > 2 || i * bits % 4 == 0) w = kws_load(w, bits > 2 ? bits : 4, bytes); \
-  add_block(bits, bytes + (bits > 2 ? 0 : i * bits % 4), inputs[i % 4], parts);
+  add_block(bits, bytes + (bits > 2 ? 0 : i * bits % 4), inputs[i % 4], parts);   \
+  w = kws_settle(parts, kws_slot_counts[bits], w);
       KWS_REPEAT_8(ADD_BLOCK)
 #undef ADD_BLOCK
     }

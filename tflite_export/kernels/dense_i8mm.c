@@ -63,7 +63,11 @@ KWS_INLINE const int8_t* dot_rows(const int bits, const int8_t* w, const kws_blo
 KWS_INLINE const int8_t* multiply_block(const int bits, const int8_t* w, int8x16_t x01, int8x16_t x23,
                                         int32x4_t* parts01, int32x4_t* parts23) {
   int8x16_t bytes[8];
-  w = kws_load(w, bits, bytes);
+  /* One by one: four registers in a row are hard to find among so many sums. */
+#define LOAD(i) \
+  if (i < bits) bytes[i] = vld1q_s8(w + KWS_VECTOR * i);
+  KWS_REPEAT_8(LOAD)
+#undef LOAD
 #define ADD(i)                                                                                                \
   if (i < (bits > 4 ? KWS_TILE : kws_slot_counts[bits])) {                                                    \
     const int8x16_t codes =                                                                                   \
@@ -73,7 +77,7 @@ KWS_INLINE const int8_t* multiply_block(const int bits, const int8_t* w, int8x16
   }
   KWS_REPEAT_14(ADD)
 #undef ADD
-  return w;
+  return w + KWS_VECTOR * bits;
 }
 
 KWS_INLINE const int8_t* multiply_rows(const int bits, const int8_t* w, const kws_blocks* b, int32x4_t* rows01,

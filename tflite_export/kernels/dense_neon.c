@@ -4,9 +4,6 @@
 
 #include "dense_arm.h"
 
-/* Blocks in a row of code. */
-enum { UNROLL = 8 };
-
 static uint32_t sum_row(const int8_t* x, size_t n) {
   int32x4_t sums = vdupq_n_s32(0);
   for (const int8_t* const end = x + n; x != end; x += KWS_VECTOR) sums = vpadalq_s16(sums, vpaddlq_s8(vld1q_s8(x)));
@@ -16,44 +13,64 @@ static uint32_t sum_row(const int8_t* x, size_t n) {
 
 /* Blocks whose two products in each lane, of codes of a row, add up to 16 bits: 2 blocks * 128 * (2^bits - 1) <= 2^15.
  * Two products of eight-bit codes fit if no code is -128. */
-KWS_INLINE size_t chunk_blocks(const int bits) {
+KWS_INLINE int chunk_blocks(const int bits) {
   static const uint8_t blocks[9] = {0, 128, 40, 16, 8, 4, 2, 1, 1};
   return blocks[bits];
 }
 
 /* Up to four bits: bytes are multiplied as they are and shifted, in lanes of 16 bits that wrap. */
-KWS_INLINE void multiply_slots(const int bits, const int8x16_t* bytes, int8x16_t inputs, int16x8_t* parts) {
+KWS_INLINE void multiply_slots(const int bits, const bool fresh, const int8x16_t* bytes, int8x16_t inputs,
+                               int16x8_t* parts) {
 #define MULTIPLY(i)                                                                       \
   if (i < kws_slot_counts[bits]) {                                                        \
     const int8x16_t shifted = bytes[kws_slots[bits][i].byte] >> kws_slots[bits][i].shift; \
-    parts[i] = vmlal_s8(parts[i], vget_low_s8(shifted), vget_low_s8(inputs));             \
+    const int8x8_t low = vget_low_s8(shifted);                                            \
+    if (fresh)                                                                            \
+      parts[i] = vmull_s8(low, vget_low_s8(inputs));                                      \
+    else                                                                                  \
+      parts[i] = vmlal_s8(parts[i], low, vget_low_s8(inputs));                            \
     parts[i] = kws_mlal_high(parts[i], shifted, inputs);                                  \
   }
   KWS_REPEAT_14(MULTIPLY)
 #undef MULTIPLY
 }
 
+/* Eight blocks; fresh: the sums begin here. */
+KWS_INLINE const int8_t* add_eight(const int bits, const bool fresh, const int8_t* w, const int8_t* x,
+                                   int16x8_t* parts) {
+  int8x16_t bytes[16], inputs[4];
+  const int vectors = bits > 2 ? bits : 4; /* of one, two or four blocks */
+#define ADD(i)                                                 \
+  if (i % 4 == 0) x = kws_load(x, 4, inputs);                  \
+  if (i * bits % vectors == 0) {                               \
+    if (i) w = kws_settle_16(parts, kws_slot_counts[bits], w); \
+    w = kws_load(w, vectors, bytes);                           \
+  }                                                            \
+  multiply_slots(bits, fresh&& i == 0, bytes + i * bits % vectors, inputs[i % 4], parts);
+  KWS_REPEAT_8(ADD)
+#undef ADD
+  return w;
+}
+
 /* Adds `blocks` blocks, at most a chunk of them, to the sums of rows: those of 16 bits fit once the slots of a byte are
  * separated. */
 KWS_INLINE void add_chunk(const int bits, size_t blocks, const int8_t* w, const int8_t* x, int32x4_t* rows) {
   int16x8_t parts[KWS_MAX_SLOTS + 1], sums[KWS_TILE];
+  if (chunk_blocks(bits) == 8 && blocks == 8) {
+    add_eight(bits, true, w, x, parts);
+  } else {
 #define CLEAR(i) \
   if (i < kws_slot_counts[bits]) parts[i] = vdupq_n_s16(0);
-  KWS_REPEAT_14(CLEAR)
+    KWS_REPEAT_14(CLEAR)
 #undef CLEAR
-  int8x16_t bytes[16], inputs[4];
-  for (; blocks >= UNROLL; blocks -= UNROLL) {
-#define ADD_BLOCK(i)                                                              \
-  if (i % 4 == 0) x = kws_load(x, 4, inputs);                                     \
-  if (bits > 2 || i * bits % 4 == 0) w = kws_load(w, bits > 2 ? bits : 4, bytes); \
-  multiply_slots(bits, bytes + (bits > 2 ? 0 : i * bits % 4), inputs[i % 4], parts);
-    KWS_REPEAT_8(ADD_BLOCK)
-#undef ADD_BLOCK
-  }
-  for (; blocks; --blocks) {
-    x = kws_load(x, 1, inputs);
-    w = kws_load(w, bits, bytes);
-    multiply_slots(bits, bytes, inputs[0], parts);
+    if (chunk_blocks(bits) > 8)
+      for (; blocks >= 8; blocks -= 8, x += 8 * KWS_VECTOR) w = add_eight(bits, false, w, x, parts);
+    for (; blocks; --blocks) {
+      int8x16_t bytes[16], inputs[1];
+      x = kws_load(x, 1, inputs);
+      w = kws_load(w, bits, bytes);
+      multiply_slots(bits, false, bytes, inputs[0], parts);
+    }
   }
 #define SEPARATE(i)                                                                                   \
   if (i < kws_slot_counts[bits]) {                                                                    \
@@ -67,40 +84,54 @@ KWS_INLINE void add_chunk(const int bits, size_t blocks, const int8_t* w, const 
   KWS_REPEAT_8(ADD)
 #undef ADD
 }
-/* More than four bits: block `block` of a chunk of `blocks`. */
-KWS_INLINE void multiply_rows(const int bits, const int block, const int blocks, const bool has_lowest, const int8_t* w,
-                              const int8_t* x, int16x8_t* sums, int32x4_t* rows) {
-  const int8x16_t inputs = vld1q_s8(x + KWS_VECTOR * block);
-  int8x16_t bytes[16];
-  kws_load(w + KWS_VECTOR * bits * block, bits, bytes);
+/* More than four bits: block `block` of some chunks. */
+KWS_INLINE void multiply_rows(const int bits, const int block, const bool has_lowest, const int8x16_t* bytes,
+                              int8x16_t inputs, int16x8_t* sums, int32x4_t* rows) {
+  const int chunk = chunk_blocks(bits);
 #define MULTIPLY(i)                                                                            \
   {                                                                                            \
     const int8x16_t code = kws_row_code(bits, i, bytes);                                       \
-    if (block)                                                                                 \
+    if (block % chunk)                                                                         \
       sums[i] = vmlal_s8(sums[i], vget_low_s8(code), vget_low_s8(inputs));                     \
     else                                                                                       \
       sums[i] = vmull_s8(vget_low_s8(code), vget_low_s8(inputs));                              \
     if (has_lowest) rows[i] = vpadalq_s16(rows[i], sums[i]);                                   \
     sums[i] = has_lowest ? kws_mull_high(code, inputs) : kws_mlal_high(sums[i], code, inputs); \
-    if (block == blocks - 1) rows[i] = vpadalq_s16(rows[i], sums[i]);                          \
+    if (block % chunk == chunk - 1) rows[i] = vpadalq_s16(rows[i], sums[i]);                   \
   }
   KWS_REPEAT_8(MULTIPLY)
 #undef MULTIPLY
 }
 
-KWS_INLINE void add_rows(const int bits, const int blocks, const bool has_lowest, const int8_t* w, const int8_t* x,
+/* The sums of rows of more than four bits, lane by lane. */
+KWS_INLINE void add_rows(const int bits, const bool has_lowest, size_t blocks, const int8_t* w, const int8_t* x,
                          int32x4_t* rows) {
   int16x8_t sums[KWS_TILE];
-#define ADD(block) \
-  if (block < blocks) multiply_rows(bits, block, blocks, has_lowest, w, x, sums, rows);
-  KWS_REPEAT_4(ADD)
+  int8x16_t bytes[16], inputs[4];
+  for (; KWS_MANY_REGISTERS && blocks >= 4; blocks -= 4) {
+    x = kws_load(x, 4, inputs);
+#define ADD(i)                                                         \
+  w = kws_load(i ? kws_settle_16(sums, KWS_TILE, w) : w, bits, bytes); \
+  multiply_rows(bits, i, has_lowest, bytes, inputs[i], sums, rows);
+    KWS_REPEAT_4(ADD)
 #undef ADD
+  }
+  for (; blocks; --blocks) {
+    x = kws_load(x, 1, inputs);
+    w = kws_load(w, bits, bytes);
+    multiply_rows(bits, 0, has_lowest, bytes, inputs[0], sums, rows);
+    if (chunk_blocks(bits) > 1) {
+#define ADD(i) rows[i] = vpadalq_s16(rows[i], sums[i]);
+      KWS_REPEAT_8(ADD)
+#undef ADD
+    }
+  }
 }
 
 /* sum(u * x) of a tile, lane by lane. has_lowest: there may be the 8-bit code -128. */
 KWS_INLINE void add_tile(const int bits, const bool has_lowest, const int8_t* w, const int8_t* x, size_t blocks,
                          int32x4_t* rows) {
-  const size_t chunk = chunk_blocks(bits);
+  const size_t chunk = (size_t)chunk_blocks(bits);
 #define CLEAR(i) rows[i] = vdupq_n_s32(0);
   KWS_REPEAT_8(CLEAR)
 #undef CLEAR
@@ -112,10 +143,7 @@ KWS_INLINE void add_tile(const int bits, const bool has_lowest, const int8_t* w,
     }
     return;
   }
-  for (; blocks >= chunk; blocks -= chunk, w += KWS_VECTOR * bits * chunk, x += KWS_VECTOR * chunk)
-    add_rows(bits, (int)chunk, has_lowest, w, x, rows);
-  if (chunk > 1)
-    for (; blocks; --blocks, w += KWS_VECTOR * bits, x += KWS_VECTOR) add_rows(bits, 1, has_lowest, w, x, rows);
+  add_rows(bits, has_lowest, blocks, w, x, rows);
 }
 
 KWS_INLINE const uint8_t* run(const int bits, const int places, const kws_blocks* b) {
