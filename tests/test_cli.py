@@ -73,6 +73,15 @@ def test_export_writes_c_arrays_named_after_the_file(made) -> None:
     assert (made / "my-kws.tflite").stat().st_size < (made / "stock.tflite").stat().st_size
 
 
+def test_export_for_a_target(made) -> None:
+    run("export", "--model", made / "q.keras", "--target", "cortex-m4", "--out", made / "m4.tflite")
+    assert sidecar.read(made / "m4.tflite").options["target"] == "cortex-m4"
+    assert (made / "m4.tflite").read_bytes() != (made / "my-kws.tflite").read_bytes()
+    done = run("export", "--model", made / "q.keras", "--target", "z80", "--out", made / "no.tflite", status=1)
+    assert "--target z80: must be any, aarch64-i8mm, cortex-m4" in " ".join(done.output.split())
+    assert not (made / "no.tflite").exists()
+
+
 def test_inspect(made) -> None:
     assert "dense_1" in run("inspect", made / "my-kws.tflite").stdout
     shown = run("inspect", made / "float.keras").stdout

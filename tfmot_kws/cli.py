@@ -173,17 +173,24 @@ def export(
     ops: Annotated[
         str, typer.Option(help="packed (our ops, smallest) or builtin (stock ops, int8 weights).")
     ] = "packed",
+    target: Annotated[
+        str,
+        typer.Option(help="Chip that packed weights are laid out for: any, cortex-m4 (M4, M7, M33) or aarch64-i8mm."),
+    ] = "any",
     c_array: Annotated[bool, typer.Option("--c-array", help="Also write NAME.h and NAME.cc next to it.")] = False,
 ) -> None:
     """Writes a quantized model as a .tflite file, and as C arrays for firmware.
 
+    A file for "any" chip runs everywhere; other targets are faster on theirs and slow elsewhere.
+
     Examples:
       tfmot-kws export --model q.keras --out kws.tflite --c-array
+      tfmot-kws export --model q.keras --target cortex-m4 --out kws_m4.tflite
       tfmot-kws export --model q.keras --ops builtin --out stock.tflite
     """
     from tfmot_kws.commands import export as command
 
-    command.run(model, out, ops, c_array)
+    command.run(model, out, ops, target, c_array)
 
 
 @app.command()

@@ -12,11 +12,15 @@ from tfmot_kws.commands import results, sidecar
 OPS = ("packed", "builtin")
 
 
-def run(model: pathlib.Path, out: pathlib.Path, ops: str, c_array: bool) -> None:
+def run(model: pathlib.Path, out: pathlib.Path, ops: str, target: str, c_array: bool) -> None:
     """Writes the .tflite file, its sidecar and, where wanted, the C arrays."""
     results.check_suffix(out, ".tflite", "--out")
     if ops not in OPS:
         raise ValueError(f"--ops {ops}: must be {' or '.join(OPS)}")
+    from tflite_export import packing
+
+    if target not in packing.TARGETS or (target != "any" and ops == "builtin"):
+        raise ValueError(f"--target {target}: must be {', '.join(packing.TARGETS)}, and 'any' with --ops builtin")
     before = sidecar.read(model)
     if before.kind != "quantized":
         raise ValueError(f"{model}: is {before.kind}; export needs a quantized model, made by 'tfmot-kws quantize'")
@@ -25,9 +29,9 @@ def run(model: pathlib.Path, out: pathlib.Path, ops: str, c_array: bool) -> None
     from tfmot_kws import scheme
 
     console = consoles.stdout()
-    flatbuffer = tflite_export.convert(scheme.load_model(model), ops)
+    flatbuffer = tflite_export.convert(scheme.load_model(model), ops, target)
     atomic.write_bytes(out, flatbuffer)
-    options = {**before.options, "keras_model": model.name, "ops": ops}
+    options = {**before.options, "keras_model": model.name, "ops": ops, "target": target}
     sidecar.write(out, sidecar.Sidecar("tflite", before.frontend, before.task, options, before.metrics))
     inspect_model.print_summary(inspect_model.inspect(flatbuffer))
     console.print(f"wrote {out} ({len(flatbuffer):,} bytes) and {sidecar.path_of(out).name}")
