@@ -11,10 +11,11 @@ static uint32_t sum_row(const int8_t* x, size_t n) {
   return (uint32_t)(vgetq_lane_s64(pairs, 0) + vgetq_lane_s64(pairs, 1));
 }
 
-/* Blocks whose two products in each lane, of codes of a row, add up to 16 bits: 2 blocks * 128 * (2^bits - 1) <= 2^15.
- * Two products of eight-bit codes fit if no code is -128. */
+/* Blocks whose two products in each lane, of codes of a row, add up to 16 bits. Of n products, codes without a sign
+ * need n * 128 * (2^bits - 1) <= 2^15, those with one n * 128 * 2^(bits - 1) < 2^15. Two products of eight-bit codes
+ * fit if no code is -128. */
 KWS_INLINE int chunk_blocks(const int bits) {
-  static const uint8_t blocks[9] = {0, 128, 40, 16, 8, 4, 2, 1, 1};
+  static const uint8_t blocks[9] = {0, 120, 40, 16, 8, 4, 2, 1, 1};
   return blocks[bits];
 }
 
