@@ -179,18 +179,26 @@ def quantized_dense(kernel: np.ndarray, bits: int, gain: float, amplitude: float
 @pytest.mark.parametrize("amplitude", [0.03, 0.5, 4.0])
 def test_descent_moves_the_weight_as_a_float_weight(bits: int, amplitude: float, rng: np.random.Generator) -> None:
     """Near zero, a step of SGD on ``kernel`` moves gain * amplitude * tanh(theta) as it moves a float weight."""
-    kernel = (rng.normal(0, 1e-3, (6, 3)) * amplitude / quantizers.speed(bits)).astype(np.float32)
+    kernel = (rng.normal(0, 1e-3, (6, 3)) / quantizers.speed(bits)).astype(np.float32)
     layer = quantized_dense(kernel, bits, 1.0, amplitude)
     x = rng.normal(0, 1, (8, 6)).astype(np.float32)
     upstream = rng.normal(0, 1, (8, 3)).astype(np.float32)
     rate = 1e-4 * amplitude
     with tf.GradientTape() as tape:
         loss = tf.reduce_sum(layer([x, tf.constant(1.0)], training=False)[0] * upstream)
-    before = amplitude * np.tanh(quantizers.speed(bits) / amplitude * kernel.astype(np.float64))
+    before = amplitude * np.tanh(quantizers.speed(bits) * kernel.astype(np.float64))
     keras.optimizers.legacy.SGD(rate).apply_gradients([(tape.gradient(loss, layer.kernel), layer.kernel)])
-    after = amplitude * np.tanh(quantizers.speed(bits) / amplitude * layer.kernel.numpy().astype(np.float64))
+    after = amplitude * np.tanh(quantizers.speed(bits) * layer.kernel.numpy().astype(np.float64))
     float_step = -rate * x.T @ upstream
     np.testing.assert_allclose(after - before, float_step, rtol=0.02, atol=1e-3 * np.abs(float_step).max())
+
+
+@pytest.mark.parametrize("bits", range(1, 9))
+def test_kernel_of_is_the_inverse_of_theta_of(bits: int, rng: np.random.Generator) -> None:
+    theta = rng.normal(0, 1, (6, 3)).astype(np.float32)
+    amplitude = rng.uniform(0.01, 3, 3).astype(np.float32)
+    kernel = quantizers.kernel_of(theta, bits)
+    np.testing.assert_allclose(quantizers.theta_of(kernel, amplitude, bits), theta, rtol=1e-6)
 
 
 @pytest.mark.parametrize("bits", [0, 9, 2.0, True, "4", None])

@@ -27,6 +27,7 @@ from tfmot_kws.quantizers import (
     levels,
     place_on_grid,
     round_through,
+    speed,
     theta_of,
 )
 
@@ -245,8 +246,9 @@ class QuantizedKernel(QuantizedAffine):
             trainable=True,
         )
         self.gain = self._vector("gain", channels, "ones")
-        # A fresh kernel of Glorot's spread fills the codes about evenly.
-        self.amplitude = self._vector("amplitude", channels, keras.initializers.Constant(0.1), trainable=False)
+        # A fresh kernel then means weights of its own size: amplitude * tanh(speed * kernel) ~ kernel.
+        unit = keras.initializers.Constant(1.0 / speed(self.bits.bits))
+        self.amplitude = self._vector("amplitude", channels, unit, trainable=False)
         return channels
 
     def _output_axes(self) -> int:
@@ -278,7 +280,7 @@ class QuantizedKernel(QuantizedAffine):
         if self._output_axes() == -2:  # depthwise: [height, width, channels, multiplier]
             flat = np.asarray(weight).reshape(int(np.prod(weight.shape[:-2])), -1)
         theta, gain, amplitude = initial_theta(flat, self.bits.bits, self.bits.grid)
-        self.kernel.assign(kernel_of(theta, amplitude, self.bits.bits).reshape(self.kernel.shape))
+        self.kernel.assign(kernel_of(theta, self.bits.bits).reshape(self.kernel.shape))
         self.gain.assign(gain)
         self.amplitude.assign(amplitude)
         if bias is not None:

@@ -5,12 +5,12 @@ quantize it, and the gradient passes straight through the rounding:
 
     weight = gain[c] * amplitude[c] * step * level(code(theta)),      step * level ~ tanh(theta)
 
-``amplitude`` is a constant that makes the learned ``gain`` start near 1. What a layer stores is ``kernel``, in units of
-the float weight, and ``theta = speed / amplitude[c] * kernel``, so that the learning rate of the float model serves.
-Adam moves every parameter by about the learning rate a step, however large its gradient; ``speed`` says how much
-farther a weight travels than a float weight would, because to change at all it has to cross a cell, and the cells of
-few bits are wide. Plain gradient descent follows the gradient's size, so the gradient is scaled by ``1 / speed^2``:
-near zero the weight then moves exactly as a float weight would.
+``amplitude`` is a constant that makes the learned ``gain`` start near 1. What a layer stores is ``kernel``, with
+``theta = speed * kernel``, so that the learning rate of the float model serves. Adam moves every parameter by about the
+learning rate a step, however large its gradient, so theta moves by ``speed`` times that, alike in every channel: at 4
+bits and more about as far, in proportion, as a float weight would move, and faster below, because to change at all a
+weight has to cross a cell, and the cells of few bits are wide. Plain gradient descent follows the gradient's size, so
+the gradient is scaled by ``1 / (speed * amplitude)^2``: near zero the weight then moves as a float weight would.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tfmot_kws.keras import tfmot
 
 GRIDS = ("mid-rise", "mid-tread")
 _STEEPEST = 0.97  # tanh(theta) starts no nearer to 1, where its slope is too small to learn
-_SPEEDS = {1: 6.0, 2: 6.0, 3: 2.5, 4: 1.5}
+_SPEEDS = {1: 20.0, 2: 20.0, 3: 8.0}
 
 
 def check_bits(bits: int, what: str, low: int = 1, high: int = 8) -> int:
@@ -104,19 +104,20 @@ def place_on_grid(real: tf.Tensor, steps: tf.Tensor, scale: tf.Tensor, low: tf.T
 
 
 def speed(bits: int) -> float:
-    """How much farther than a float weight Adam moves a weight of that width; set by a few single runs, not tuned."""
-    return _SPEEDS.get(bits, 1.0)
+    """How far theta moves per unit of ``kernel`` at that width; chosen among a few values by runs on real speech."""
+    return _SPEEDS.get(bits, 5.0)
 
 
 def theta_of(kernel: tf.Tensor, amplitude: tf.Tensor, bits: int) -> tf.Tensor:
     """theta of what a layer stores; ``amplitude`` broadcasts against ``kernel``."""
     factor = speed(bits)
-    return scale_gradient(tf.convert_to_tensor(kernel), tf.constant(1.0 / factor**2)) * (factor / amplitude)
+    reach = tf.maximum(factor * amplitude, 1e-3)  # dead channels would drown all others where gradients are clipped
+    return scale_gradient(tf.convert_to_tensor(kernel), reach**-2.0) * factor
 
 
-def kernel_of(theta: np.ndarray, amplitude: np.ndarray, bits: int) -> np.ndarray:
+def kernel_of(theta: np.ndarray, bits: int) -> np.ndarray:
     """What a layer stores of theta: the inverse of :func:`theta_of`."""
-    return theta * amplitude / speed(bits)
+    return theta / speed(bits)
 
 
 def initial_theta(weight: np.ndarray, bits: int, grid: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -178,7 +179,7 @@ class TanhWeightQuantizer(tfmot.quantization.keras.quantizers.Quantizer):
             with tf.init_scope():
                 flat = variable.numpy().reshape(-1, outputs)
                 theta, new_gain, new_amplitude = initial_theta(flat, self.bits, self.grid)
-                variable.assign(kernel_of(theta, new_amplitude, self.bits).reshape(variable.shape))
+                variable.assign(kernel_of(theta, self.bits).reshape(variable.shape))
                 gain.assign(new_gain)
                 amplitude.assign(new_amplitude)
         return {"gain": gain, "amplitude": amplitude}
