@@ -7,12 +7,15 @@
 DATA is a folder with a manifest (or words in folders). Every method starts from the same trained float model of a seed
 and trains as many epochs more, with the same optimizer, batches and augmentation. Quantized rows of this project come
 from the .tflite as TFLite Micro runs it (the numpy reference where that is not installed).
+
+Seeds can run side by side, ``--only 0`` and so on; ``--resume`` then trains what is left and makes the table.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 import os
 import pathlib
 import time
@@ -33,8 +36,11 @@ SPEECH = augment.AugmentConfig(noise_probability=0.5, snr_db=(3.0, 25.0), reverb
 NOISY = augment.AugmentConfig(noise_probability=1.0, snr_db=(5.0, 20.0), reverb_probability=0.3, speed=(0.95, 1.05))
 BATCHES = recipes.TrainConfig(augment=recipes.FeatureAugment(0, 0, 0, 0, shift_frames=5))
 FLOAT_RATE, MORE_RATE = 3e-3, 2e-3
-PEER_RATE = 1e-3  # too large still for TFMOT's schemes on the folded model: their rows end at chance
-STAGE_RATES = (2e-3, 1e-3)
+# Chosen by runs of one seed or two. Few bits like larger rates: of 2e-3, 6e-3 and 1.2e-2 the largest was best for
+# QKeras's ternary and binary weights. 2-bit LastValue was better at 2e-3 than at 6e-3.
+STAGE_RATES = {1: (4e-3, 2e-3), 2: (3e-3, 1e-3)}  # others MORE_RATE and half of it
+PEER_RATES = {"bits 2": 1.2e-2, "ternary": 1.2e-2, "binary": 1.2e-2}  # others MORE_RATE
+RUNS = common.RESULTS.parent.parent / "runs"
 COLUMNS = (
     ("method", "method", ""), ("accuracy", "accuracy %", ".2f"), ("spread", "± (seeds)", ".2f"),
     ("fdr5", "FDR % at FRR 5 %", ".2f"), ("fdr10", "FDR % at FRR 10 %", ".2f"), ("area", "DET area x 1000", ".2f"),
@@ -77,7 +83,7 @@ class Trainer:
         if not first:
             rates = recipes.CosineStages([(rate, n * self.steps) for rate, n in stages], 0.01)
             loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-            model.compile(keras.optimizers.Adam(rates), loss)
+            model.compile(keras.optimizers.Adam(rates), loss, jit_compile=True)  # XLA halves the time of a step
             model.train_step = tf.autograph.experimental.do_not_convert(model.train_step)
         config = dataclasses.replace(BATCHES, seed=1000 * self.seed + first)
         model.fit(
@@ -134,7 +140,8 @@ def methods(args) -> dict[str, Callable]:
     def ours(bits):
         def run(trainer, model, held):
             quantized = scheme.quantize_apply(model, scheme.kws_scheme(bits=bits))
-            stages = [(STAGE_RATES[0], args.stage1), (STAGE_RATES[1], args.stage2)]
+            rates = STAGE_RATES.get(bits, (MORE_RATE, MORE_RATE / 2))
+            stages = [(rates[0], args.stage1), (rates[1], args.stage2)]
             schedule = [train.TwoStageSchedule(args.stage1)]
             trainer.fit(quantized, stages, schedule, last=args.stage1)
             first = score(keras_function(quantized), held, None)
@@ -152,28 +159,34 @@ def methods(args) -> dict[str, Callable]:
 
         return run
 
-    def peer(name, make):
+    def peer(name, make, rate=MORE_RATE):
         def run(trainer, model, held):
             other = make(model, trainer.data.x[:4096])
-            trainer.fit(other, [(PEER_RATE, more)])
+            trainer.fit(other, [(rate, more)])
             return {name: score(keras_function(other), held, None)}
 
         return run
 
     table["float+"] = float_more
-    for bits in (8, 5, 4, 3, 2, 1):
+    for bits in args.bits:
         table[f"ours {bits}"] = ours(bits)
-    for bits in (8, 5, 4, 3, 2):
+    for bits in (b for b in args.bits if b > 1):
         table[f"naive {bits}"] = naive(bits)
     if not args.widths_only:
         table["tfmot"] = peer("TFMOT default, 8 bits", peers.tfmot_default)
         for bits in (4, 3, 2):
             table[f"last value {bits}"] = peer(f"TFMOT LastValue per axis, {bits} bits", peers.last_value(bits))
         if peers.has_qkeras():
-            for bits in (4, 2):
-                table[f"qkeras {bits}"] = peer(f"QKeras quantized_bits, {bits} bits", peers.qkeras("bits", bits))
-            table["qkeras ternary"] = peer("QKeras ternary (1.6 bits)", peers.qkeras("ternary"))
-            table["qkeras binary"] = peer("QKeras binary, 1 bit", peers.qkeras("binary"))
+            for kind, bits, label in (
+                ("bits", 4, "quantized_bits, 4 bits"),
+                ("bits", 2, "quantized_bits, 2 bits"),
+                ("ternary", 0, "ternary (1.6 bits)"),
+                ("binary", 0, "binary, 1 bit"),
+            ):
+                key = f"{kind} {bits}" if bits else kind
+                table[f"qkeras {key}"] = peer(
+                    f"QKeras {label}", peers.qkeras(kind, bits), PEER_RATES.get(key, MORE_RATE)
+                )
     return table
 
 
@@ -195,6 +208,42 @@ def summary(runs: list[dict[str, dict]]) -> list[dict]:
     return rows
 
 
+def run_seed(seed: int, args, training: feature_set.FeatureSet, held: feature_set.FeatureSet) -> dict[str, dict]:
+    """Row name -> scores of every method for one seed; each method is kept in a file for ``--resume``."""
+    begin = time.time()
+    kept = RUNS / "accuracy" / f"{args.name}_{args.epochs}_{args.stage1}_{args.stage2}" / f"seed{seed}"
+    kept.mkdir(parents=True, exist_ok=True)
+    shape = models.ModelConfig(len(held.classes), *training.x.shape[1:], width=args.width)
+    keras.utils.set_random_seed(seed)
+    trainer, model = Trainer(training, seed), models.build(shape)
+    weights = kept / "float.npz"
+    if args.resume and weights.is_file():
+        with np.load(weights) as stored:
+            model.set_weights([stored[name] for name in stored.files])
+    else:
+        trainer.fit(model, [(FLOAT_RATE, args.epochs)])
+        np.savez(weights, *model.get_weights())
+    trainer.float_weights = model.get_weights()
+    run = {"float": score(keras_function(model), held, 4 * model.count_params())}
+    for key, method in methods(args).items():
+        file = kept / f"{key}.json"
+        if not (args.resume and file.is_file()):
+            keras.utils.set_random_seed(seed)
+            model = models.build(shape)
+            model.set_weights(trainer.float_weights)
+            file.write_text(json.dumps(method(trainer, model, held)), encoding="utf-8")
+            keras.backend.clear_session()
+        rows = json.loads(file.read_text(encoding="utf-8"))
+        run.update(rows)
+        for row, scores in rows.items():
+            print(
+                f"seed {seed} {time.time() - begin:5.0f}s {row:34} accuracy {scores['accuracy']:.2f} "
+                f"fdr5 {scores['fdr5']:.2f} fdr10 {scores['fdr10']:.2f} area {scores['area']:.3f}",
+                flush=True,
+            )
+    return run
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=pathlib.Path, help="folder with manifest.csv, or with a folder per word")
@@ -204,48 +253,35 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=24, help="of the float model")
     parser.add_argument("--stage1", type=int, default=12, help="epochs of stage 1")
     parser.add_argument("--stage2", type=int, default=8, help="epochs of stage 2; float+ and peers train both longer")
+    parser.add_argument("--bits", type=int, nargs="+", default=(8, 5, 4, 3, 2, 1), help="widths to train")
     parser.add_argument("--widths-only", action="store_true", help="no peers")
-    parser.add_argument("--cache", type=pathlib.Path, default=common.RESULTS.parent.parent / "runs" / "cache")
+    parser.add_argument("--cache", type=pathlib.Path, default=RUNS / "cache")
+    parser.add_argument("--only", type=int, help="trains this seed and writes no table")
+    parser.add_argument("--resume", action="store_true", help="takes what an earlier run of the same length trained")
     args = parser.parse_args()
     training, held = load(args.data, args.cache)
     print(f"{len(training)} training examples, {len(held)} held out, classes {', '.join(held.classes)}", flush=True)
     runs: list[dict[str, dict]] = []
-    for seed in range(args.seeds):
-        begin = time.time()
-        keras.utils.set_random_seed(seed)
-        trainer = Trainer(training, seed)
-        shape = models.ModelConfig(len(held.classes), *training.x.shape[1:], width=args.width)
-        model = models.build(shape)
-        trainer.fit(model, [(FLOAT_RATE, args.epochs)])
-        trainer.float_weights = model.get_weights()
-        run = {"float": score(keras_function(model), held, 4 * model.count_params())}
-        for method in methods(args).values():
-            keras.utils.set_random_seed(seed)
-            model = models.build(shape)
-            model.set_weights(trainer.float_weights)
-            for row, scores in method(trainer, model, held).items():
-                run[row] = scores
-                print(
-                    f"seed {seed} {time.time() - begin:5.0f}s {row:34} accuracy {scores['accuracy']:.2f} "
-                    f"fdr5 {scores['fdr5']:.2f} fdr10 {scores['fdr10']:.2f} area {scores['area']:.3f}",
-                    flush=True,
-                )
-            keras.backend.clear_session()
-        runs.append(run)
-        parameters = model.count_params()
-        common.write(
-            args.name,
-            f"Accuracy, {parameters:,} parameters, real speech, {seed + 1} seed{'s' if seed else ''}",
-            COLUMNS,
-            summary(runs),
-            [
-                f"{len(held.classes)} classes ({', '.join(held.classes)}); {len(training):,} training examples, "
-                f"{len(held):,} held out (each clip as it is and three times in noise).",
-                f"Every row but float trains {args.stage1 + args.stage2} epochs more from the same float weights "
-                f"(ours: {args.stage1} in stage 1, {args.stage2} in stage 2).",
-                "Area is that of the pooled DET curve; ± is the standard deviation over seeds.",
-            ],
-        )
+    for seed in range(args.seeds) if args.only is None else [args.only]:
+        runs.append(run_seed(seed, args, training, held))
+    if args.only is not None:
+        return
+    parameters = models.build(
+        models.ModelConfig(len(held.classes), *training.x.shape[1:], width=args.width)
+    ).count_params()
+    common.write(
+        args.name,
+        f"Accuracy, {parameters:,} parameters, real speech, {len(runs)} seed{'s' if len(runs) > 1 else ''}",
+        COLUMNS,
+        summary(runs),
+        [
+            f"{len(held.classes)} classes ({', '.join(held.classes)}); {len(training):,} training examples, "
+            f"{len(held):,} held out (each clip as it is and three times in noise).",
+            f"Every row but float and naive rounding trains {args.stage1 + args.stage2} epochs more from the same "
+            f"float weights of {args.epochs} epochs (ours: {args.stage1} in stage 1, {args.stage2} in stage 2).",
+            "Area is that of the pooled DET curve; ± is the standard deviation over seeds.",
+        ],
+    )
 
 
 if __name__ == "__main__":
