@@ -72,6 +72,8 @@ def cases(rng: np.random.Generator, sizes: int) -> list[tuple[ir.Graph, dict[str
                 shape, outputs = (int(rng.choice(INPUTS[7:])),), int(rng.choice(OUTPUTS[4:]))
                 out.append(dense_case(rng, shape, outputs, bits, grid, 1, (corner, other)))
         out.append(dense_case(rng, (1040,), 9, bits, grid, 1, (str(rng.choice(["most", "least"])), "least")))
+        # the largest sum of a row whose codes are signed: -1 * -128 of every input at 1 bit
+        out.append(dense_case(rng, (2064,), 9, bits, grid, 1, ("least", "least")))
         for window in (ir.Window((3, 1)), ir.Window((3, 1), (2, 1), (2, 1), (1, 2, 0, 0))):
             out.append(dense_case(rng, (9, int(rng.choice([5, 16, 32]))), 9, bits, grid, 2, window=window))
         picture = ir.Window((2, 3), (1, 2), (1, 1), (1, 0, 1, 1))

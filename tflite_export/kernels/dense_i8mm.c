@@ -90,15 +90,12 @@ KWS_INLINE const int8_t* multiply_rows(const int bits, const int8_t* w, const kw
   KWS_REPEAT_14(CLEAR)
 #undef CLEAR
   const int8_t *x0 = b->x, *x1 = x0 + b->stride, *x2 = x1 + b->stride, *x3 = x2 + b->stride;
-  size_t left = b->n / COLUMNS;
-  for (; left >= 2; left -= 2, x0 += KWS_VECTOR, x1 += KWS_VECTOR, x2 += KWS_VECTOR, x3 += KWS_VECTOR) {
+  /* Several places are read where they lie, which kws_row_in_place() grants for whole vectors only. */
+  const int8_t* const end = x0 + b->n;
+  for (; x0 != end; x0 += KWS_VECTOR, x1 += KWS_VECTOR, x2 += KWS_VECTOR, x3 += KWS_VECTOR) {
     const int8x16_t v0 = vld1q_s8(x0), v1 = vld1q_s8(x1), v2 = vld1q_s8(x2), v3 = vld1q_s8(x3);
     w = multiply_block(bits, w, low_halves(v0, v1), low_halves(v2, v3), parts01, parts23);
     w = multiply_block(bits, w, high_halves(v0, v1), high_halves(v2, v3), parts01, parts23);
-  }
-  if (left) {
-    const int8x16_t x01 = vcombine_s8(vld1_s8(x0), vld1_s8(x1)), x23 = vcombine_s8(vld1_s8(x2), vld1_s8(x3));
-    w = multiply_block(bits, w, x01, x23, parts01, parts23);
   }
   if (bits <= 4) {
     kws_separate(bits, parts01, rows01);
