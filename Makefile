@@ -48,7 +48,7 @@ bench: $(VENV)/installed $(NATIVE)
 	$(VENV)/bin/python -m benchmarks.sizes
 	$(VENV)/bin/python -m benchmarks.step_time
 	$(if $(DATA),$(VENV)/bin/python -m benchmarks.accuracy "$(DATA)" --width 18 --name accuracy_15k)
-	$(if $(DATA),$(VENV)/bin/python -m benchmarks.accuracy "$(DATA)" --width 128 --name accuracy_250k --widths-only)
+	$(if $(DATA),$(VENV)/bin/python -m benchmarks.accuracy "$(DATA)" --width 128 --name accuracy_250k --widths-only --epochs 12 --stage1 6 --stage2 4)
 	$(VENV)/bin/python -m benchmarks.readme_tables
 
 bench-arm: $(VENV)/installed debian-tools
