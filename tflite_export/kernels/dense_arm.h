@@ -220,4 +220,18 @@ KWS_INLINE void kws_finish(const kws_finisher* f, const kws_channels* c, int32x4
   vst1_s8(y, vmin_s8(vmax_s8(vqmovn_s16(vcombine_s16(y0, y1)), f->low), f->high));
 }
 
+/* A tile of one place, whose sums still lie in lanes: eight outputs, or the sums where dots is not NULL. */
+KWS_INLINE void kws_finish_tile(const kws_finisher* f, const int32x4_t* rows, const uint32_t* constants, uint32_t first,
+                                int8_t* y, int32_t* dots) {
+  const int32x4_t dots0 = kws_sum_lanes(rows[0], rows[1], rows[2], rows[3]);
+  const int32x4_t dots1 = kws_sum_lanes(rows[4], rows[5], rows[6], rows[7]);
+  if (dots) {
+    vst1q_s32(dots, dots0);
+    vst1q_s32(dots + 4, dots1);
+  } else {
+    const kws_channels channels = kws_load_channels(f, first);
+    kws_finish(f, &channels, dots0, dots1, constants, y + first);
+  }
+}
+
 #endif

@@ -61,15 +61,7 @@ KWS_INLINE const uint8_t* run(const int bits, const int places, const kws_blocks
       add_block(bits, bytes, inputs[0], parts);
     }
     kws_separate(bits, parts, rows);
-    const int32x4_t dots0 = kws_sum_lanes(rows[0], rows[1], rows[2], rows[3]);
-    const int32x4_t dots1 = kws_sum_lanes(rows[4], rows[5], rows[6], rows[7]);
-    if (dots) {
-      vst1q_s32(dots, dots0);
-      vst1q_s32(dots + 4, dots1);
-    } else {
-      const kws_channels channels = kws_load_channels(&finisher, first);
-      kws_finish(&finisher, &channels, dots0, dots1, constants, y + first);
-    }
+    kws_finish_tile(&finisher, rows, constants, first, y, dots);
   }
   return (const uint8_t*)w;
 }
