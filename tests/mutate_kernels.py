@@ -105,7 +105,7 @@ def caught(mistake: Mistake) -> str:
         except emulation.EmulationError as error:
             return f"does not compile: {str(error).splitlines()[-1]}"
         try:
-            emulation.run(core, program)
+            emulation.run(core, program, timeout=45)  # a mistake may never end
         except emulation.EmulationError as error:
             lines = [line for line in str(error).splitlines() if line.startswith("#")]
             return lines[0][2:] if lines else str(error).splitlines()[0]
