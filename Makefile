@@ -3,7 +3,7 @@
 # make test-tf221           the tests marked tf221, in a second environment with TensorFlow 2.21
 # make fuzz [FUZZ_SECONDS=600] lying options and tensors against the C kernels, under ASan and UBSan
 # make bench DATA=folder    the benchmarks behind the README's tables; an hour and more for accuracy
-# make bench-arm            the kernels on emulated Arm cores: instructions, cycles, code sizes (about ten minutes)
+# make bench-arm            the kernels on emulated Arm cores: instructions, cycles, code sizes (about twenty minutes)
 # make mutations            plants mistakes in the kernels and shows that the tests catch them
 # make lint / make format   checks / rewrites the layout of Python and C
 # make wheel                a wheel in dist/
@@ -49,6 +49,7 @@ bench: $(VENV)/installed $(NATIVE)
 	$(VENV)/bin/python -m benchmarks.step_time
 	$(if $(DATA),$(VENV)/bin/python -m benchmarks.accuracy "$(DATA)" --width 18 --name accuracy_15k)
 	$(if $(DATA),$(VENV)/bin/python -m benchmarks.accuracy "$(DATA)" --width 128 --name accuracy_250k --widths-only --epochs 12 --stage1 6 --stage2 4)
+	$(if $(DATA),$(VENV)/bin/python -m benchmarks.accuracy "$(DATA)" --bits 1 --stage1 24 --stage2 16 --widths-only --name accuracy_15k_long)
 	$(VENV)/bin/python -m benchmarks.readme_tables
 
 bench-arm: $(VENV)/installed debian-tools

@@ -33,27 +33,21 @@ COLUMNS = (
 
 
 def stack_bytes(folder: pathlib.Path) -> int:
-    """A bound on the stack of one inference: the frames of the deepest chain are no more than all of one dense layer.
+    """A bound on the stack of one inference, from what gcc's -fstack-usage says of each function.
 
-    gcc's -fstack-usage says what each function takes; the chain is run -> layers -> invoke -> kernel -> its parts.
+    Every chain of calls goes kws_inference_run -> kws_run_layers -> kws_invoke -> kws_invoke_kernel and from there into one
+    file: the checks (options.c) or one kernel. All frames of the largest such file are more than any chain in it.
     """
-    frames: dict[str, int] = {}
-    for path in folder.glob("*.su"):
-        for line in path.read_text().splitlines():
-            place, size, _ = line.split("\t")
-            frames[place.rsplit(":", 1)[1]] = int(size)
-    chain = ["kws_inference_run", "kws_run_layers", "kws_invoke", "kws_invoke_kernel"]
-    own = sum(frames.get(name, 0) for name in chain)
-    return own + max(sum(sizes) for sizes in _kernels(folder).values())
-
-
-def _kernels(folder: pathlib.Path) -> dict[str, list[int]]:
-    """Frames of all functions of each kernel's file: more than any chain through it."""
-    return {
-        path.name: [int(line.split("\t")[1]) for line in path.read_text().splitlines()]
-        for path in folder.glob("dense_*.su")
-        if path.name != "dense_ref.su"
+    frames = {
+        path.stem: {
+            line.split("\t")[0].rsplit(":", 1)[1]: int(line.split("\t")[1]) for line in path.read_text().splitlines()
+        }
+        for path in folder.glob("*.su")
     }
+    chain = ("kws_inference_run", "kws_run_layers", "kws_invoke", "kws_invoke_kernel")
+    above = sum(own.get(name, 0) for own in frames.values() for name in chain)
+    outer = ("inference", "kws_inference", "layers", "dispatch")
+    return above + max(sum(own.values()) for name, own in frames.items() if name not in outer)
 
 
 def measure(name: str, target: str, bits: int, folder: pathlib.Path) -> dict:
@@ -98,7 +92,8 @@ def main() -> None:
     notes = [
         "One width of kernels is built (KWS_WIDTHS). Kernels in flash: all objects of tflite_export/kernels, portable "
         "ones included. Instructions are exact, counted under QEMU.",
-        "Stack: the frames of a kernel's whole file and of the functions above it, which no chain of calls exceeds.",
+        "Stack: the frames of a kernel's whole file and of the functions above it, which no chain of calls exceeds; "
+        "the C library's memcpy and memset are not counted.",
     ]
     common.write("firmware", "The 250K spotter on Cortex-M without an interpreter", COLUMNS, rows, notes)
 

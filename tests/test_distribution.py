@@ -73,11 +73,14 @@ def test_xla() -> None:
     model.compile(keras.optimizers.Adam(3e-3), loss, jit_compile=True)
     x, labels = features((8, 4), clips=64), np.arange(64) % 3
     codes = []
-    keep = keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: codes.append(model.get_layer("word")._codes()))
-    callbacks = [tfmot_kws.TwoStageSchedule(2), keep]
-    history = quick(model).fit(x, labels, batch_size=16, epochs=4, verbose=0, callbacks=callbacks).history["loss"]
+
+    def keep(*_) -> None:
+        codes.append(np.concatenate([model.get_layer(name)._codes().ravel() for name in ("conv", "depthwise", "word")]))
+
+    callbacks = [tfmot_kws.TwoStageSchedule(3), keras.callbacks.LambdaCallback(on_epoch_end=keep)]
+    history = quick(model).fit(x, labels, batch_size=16, epochs=6, verbose=0, callbacks=callbacks).history["loss"]
     assert history[-1] < history[0] and train.get_stage(model) == 2
-    assert (codes[1] != codes[0]).any() and (codes[3] != codes[2]).any()
+    assert (codes[2] != codes[0]).any() and (codes[5] != codes[2]).any()
     assert worst_lsb(model, x) < 1e-3
     compiled = tf.function(lambda v: model(v, training=False), jit_compile=True, autograph=False)
     found = tflite_export.Interpreter(tflite_export.convert(model)).run(x)

@@ -49,8 +49,8 @@ def fixed_point(real: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 def bias_shift(largest: tf.Tensor, out_scale: tf.Tensor, shift: tf.Tensor, bits: int) -> tf.Tensor:
     """Left shift f of the bias: the smallest unit ``out_scale * 2^(f - shift)`` in which every bias fits ``bits`` bits.
 
-    No smaller than 2^(4 - bits) output steps, 1/16 at 8 bits: smaller biases change no output, and kernels are
-    faster where f is near the shift.
+    No smaller than 2^(4 - bits) output steps, 1/16 at 8 bits: finer units would hardly ever change an output, and
+    kernels are faster where f is near the shift.
 
     Args:
       largest: the largest absolute bias, real units.
