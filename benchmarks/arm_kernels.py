@@ -51,8 +51,8 @@ PEERS = {
                    ("XNNPACK float32", 32, 0.479)),
     "armv8-i8mm": (("XNNPACK int8", 8, 0.126), ("XNNPACK float32", 32, 0.479)),
 }  # fmt: skip
-"""Other libraries' kernels of October 2026 at 256 x 256, batch 1: compiled and counted under QEMU in the same way, once and
-outside this repository, which carries none of their code (name, bits, instructions a MAC)."""
+"""Other libraries' kernels of October 2026 at 256 x 256, batch 1: compiled and counted under QEMU in the same way, once
+and outside this repository, which carries none of their code (name, bits, instructions a MAC)."""
 
 _STORED = (0, 1, 2, 4, 4, 5, 8, 8, 8)
 """Widths as the layout for Cortex-M4 stores them."""

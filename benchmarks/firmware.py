@@ -35,8 +35,8 @@ COLUMNS = (
 def stack_bytes(folder: pathlib.Path) -> int:
     """A bound on the stack of one inference, from what gcc's -fstack-usage says of each function.
 
-    Every chain of calls goes kws_inference_run -> kws_run_layers -> kws_invoke -> kws_invoke_kernel and from there into one
-    file: the checks (options.c) or one kernel. All frames of the largest such file are more than any chain in it.
+    Every chain of calls goes kws_inference_run -> kws_run_layers -> kws_invoke -> kws_invoke_kernel and from there into
+    one file: the checks (options.c) or one kernel. All frames of the largest such file are more than any chain in it.
     """
     frames = {
         path.stem: {
