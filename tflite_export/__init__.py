@@ -6,33 +6,51 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tflite_export.interpreter import Interpreter
+    from tflite_export.stream_interpreter import StreamInterpreter
 
 __version__ = "0.1.0"
-__all__ = ["Interpreter", "__version__", "convert"]
+__all__ = ["Interpreter", "StreamInterpreter", "__version__", "convert"]
 
 
-def convert(model: Any, ops: str = "packed", target: str = "any") -> bytes:
+def convert(model: Any, ops: str = "packed", target: str = "any", streaming: str | None = None) -> bytes:
     """A trained Keras model as the bytes of a .tflite file.
 
     ops: "packed" for our custom ops, smallest in flash and RAM; "builtin" for stock ops only, weights in int8.
     target: "any" packs weights as every kernel reads them, so that one file runs everywhere; "aarch64-i8mm" packs them
     for processors with that extension and "cortex-m4" for Cortex-M4, M7 and M33, where it is faster. Files run on other
     chips too, but slowly.
-    Raises ValueError for other ops, and what ``from_keras.to_graph`` says about layers that it does not know.
+    streaming: None for a model of whole clips; "internal" for one that takes the new frames of a stream and keeps what
+    it needs of those before; "external" for one whose state goes in and out as further tensors. The integers are those
+    of the clip model. StreamInterpreter runs such files; docs/streaming.md has the rules.
+    Raises ValueError for other ops, what ``from_keras.to_graph`` says about layers that it does not know, and
+    ``streaming.StreamError`` where a model cannot stream.
     """
     if ops not in ("packed", "builtin"):
         raise ValueError(f"ops must be 'packed' or 'builtin', found {ops!r}")
+    if streaming not in (None, "internal", "external"):
+        raise ValueError(f"streaming must be None, 'internal' or 'external', found {streaming!r}")
     from tflite_export import from_keras, packing, tflite_writer
+    from tflite_export import streaming as streams
 
     packing.layout_for(target, 8)  # a wrong target says so before the model is looked at
 
-    return tflite_writer.write(from_keras.to_graph(model), ops, target)
+    graph = from_keras.to_graph(model)
+    if streaming is None:
+        return tflite_writer.write(graph, ops, target)
+    stream = streams.to_stream(graph)
+    if streaming == "external":
+        stream = streams.externalize(stream)
+    return tflite_writer.write(stream.graph, ops, target, stream.schedule.to_metadata())
 
 
 def __getattr__(name: str) -> Any:
-    """Loads Interpreter when it is first asked for, so that importing the package costs nothing."""
+    """Loads the interpreters when they are first asked for, so that importing the package costs nothing."""
     if name == "Interpreter":
         from tflite_export.interpreter import Interpreter
 
         return Interpreter
+    if name == "StreamInterpreter":
+        from tflite_export.stream_interpreter import StreamInterpreter
+
+        return StreamInterpreter
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

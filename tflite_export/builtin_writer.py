@@ -9,27 +9,31 @@ between them is written only where an op needs the form that does not exist yet.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from tflite_export import builtin_functions, builtin_weights, flatbuffer_model, ir
 
 # Version of each op that has int8 (and what else is used here); all others need 2.
-_VERSIONS = {"CAST": 1, "RESHAPE": 1, "CONV_2D": 3, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 5}
+_VERSIONS = {
+    "CAST": 1, "RESHAPE": 1, "CONV_2D": 3, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 5, "CALL_ONCE": 1, "VAR_HANDLE": 1,
+    "READ_VARIABLE": 1, "ASSIGN_VARIABLE": 1,
+}  # fmt: skip
 _INT4_CONV_VERSION, _LARGE_MUL_VERSION = 7, 3
 _WAY_OUT = 'export it with ops="packed"'
 
 
-def write(graph: ir.Graph, *, int4: bool = False) -> bytes:
+def write(graph: ir.Graph, *, int4: bool = False, metadata: Mapping[str, bytes] | None = None) -> bytes:
     """The .tflite file of ``graph``.
 
     int4: dense and convolution weights whose levels fit become INT4 tensors, written as CONV_2D (TFLite Micro has no
     per-channel INT4 FULLY_CONNECTED). Half the file, but TFLite Micro unpacks a whole layer into its arena.
+    metadata: entries that the file carries, by name.
 
     Raises ir.GraphError where an op has no stock equivalent; the message names it.
     """
-    return _Writer(graph, int4).write()
+    return _Writer(graph, int4).write(metadata)
 
 
 class _Model(flatbuffer_model.ModelBuilder):
@@ -48,13 +52,48 @@ class _Writer:
         self.plain: dict[str, int] = {}
         self.pictures: dict[str, int] = {}
 
-    def write(self) -> bytes:
+    def write(self, metadata: Mapping[str, bytes] | None) -> bytes:
+        self.begin_states()
         for name in self.graph.inputs:
             self.output(name)
         for op in self.graph.ops:
             getattr(self, _METHODS[type(op)])(op)
         inputs = {name: self.plain[name] for name in self.graph.inputs}
-        return self.model.finish(inputs, {name: self.as_plain(name) for name in self.graph.outputs})
+        return self.model.finish(inputs, {name: self.as_plain(name) for name in self.graph.outputs}, metadata)
+
+    # Memory of a stream: a resource variable for each ring
+
+    def begin_states(self) -> None:
+        """Fills the variables with real zeros at the first call."""
+        rings = [op for op in self.graph.ops if isinstance(op, ir.Ring)]
+        if not rings:
+            return
+        with self.model.subgraph("first") as index:
+            for op in rings:
+                y = self.graph.tensors[op.output]
+                fill = np.full((1, op.history, *y.shape[1:]), y.quantization.zero_point, np.int8)
+                q = {"scales": [y.quantization.scale], "zero_points": [y.quantization.zero_point]}
+                zeros = self.model.add_constant(f"{op.output}/zeros", fill, **q)
+                self.emit("ASSIGN_VARIABLE", [self.handle(op), zeros], [], "AssignVariableOptions")
+        self.emit("CALL_ONCE", [], [], "CallOnceOptions", initSubgraphIndex=index)
+
+    def handle(self, op: ir.Ring) -> int:
+        index = self.model.add_resource(f"{op.output}/handle")
+        self.emit("VAR_HANDLE", [], [index], "VarHandleOptions", container="", sharedName=op.output)
+        return index
+
+    def write_ring(self, op: ir.Ring) -> None:
+        """[kept, new] -> y; the last frames of y are kept."""
+        y, kept = self.graph.tensors[op.output], op.history
+        handle, shape = self.handle(op), (op.history, *y.shape[1:])
+        before = self.model.add_activation(f"{op.output}/before", shape, y.quantization)
+        after = self.model.add_activation(f"{op.output}/after", shape, y.quantization)
+        self.emit("READ_VARIABLE", [handle], [before], "ReadVariableOptions")
+        fields = {"axis": 1, "fusedActivationFunction": self.activation("NONE")}
+        joined = self.output(op.output)
+        self.emit("CONCATENATION", [before, self.as_plain(op.input)], [joined], "ConcatenationOptions", **fields)
+        self.slice_time(joined, after, op.output, range(y.shape[0] - kept, y.shape[0]), y.shape)
+        self.emit("ASSIGN_VARIABLE", [handle, after], [], "AssignVariableOptions")
 
     # Tensors and their two forms
 
@@ -346,16 +385,19 @@ class _Writer:
     def write_slice(self, op: ir.Slice) -> None:
         shape = self.graph.tensors[op.input].shape
         taken = range(shape[0])[op.begin : op.end : op.stride]
+        self.slice_time(self.as_plain(op.input), self.output(op.output), op.name, taken, shape)
+
+    def slice_time(self, source: int, target: int, name: str, taken: range, shape: tuple[int, ...]) -> None:
         # Masked axes are taken whole: the batch, which may be resized, and all behind time.
         mask = sum(1 << axis for axis in range(len(shape) + 1) if axis != 1)
-        end = taken[-1] + (1 if op.stride > 0 else -1)
+        end = taken[-1] + (1 if taken.step > 0 else -1)
         end_mask = mask | (2 if end < 0 else 0)
         rest = [1] * (len(shape) - 1)
-        operands = [self.as_plain(op.input)]
-        for part, value, other in (("begin", taken[0], 0), ("end", max(end, 0), 1), ("stride", op.stride, 1)):
-            operands.append(self.constant(f"{op.name}/{part}", [other, value, *(other * r for r in rest)]))
+        operands = [source]
+        for part, value, other in (("begin", taken[0], 0), ("end", max(end, 0), 1), ("stride", taken.step, 1)):
+            operands.append(self.constant(f"{name}/{part}", [other, value, *(other * r for r in rest)]))
         fields = {"beginMask": mask, "endMask": end_mask}
-        self.emit("STRIDED_SLICE", operands, [self.output(op.output)], "StridedSliceOptions", **fields)
+        self.emit("STRIDED_SLICE", operands, [target], "StridedSliceOptions", **fields)
 
 
 _METHODS = {
@@ -372,6 +414,7 @@ _METHODS = {
     ir.Transpose: "write_transpose",
     ir.Pad: "write_pad",
     ir.Slice: "write_slice",
+    ir.Ring: "write_ring",
 }
 
 

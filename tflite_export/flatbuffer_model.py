@@ -1,4 +1,4 @@
-"""A small core for writing .tflite files: tensors, buffers, operators, one signature.
+"""A small core for writing .tflite files: tensors, buffers, operators, one signature, metadata.
 
 The schema classes are those that TensorFlow or LiteRT ships; their one generated file is loaded by itself, so that no
 TensorFlow is imported. The data of every buffer starts at a multiple of 16 bytes of the file, which devices need and
@@ -7,11 +7,12 @@ the Python flatbuffers packer does not do on its own. The same calls make the sa
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.util
 import pathlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -42,7 +43,7 @@ def schema() -> ModuleType:
 
 
 class ModelBuilder:
-    """Collects one subgraph and packs it."""
+    """Collects the main subgraph, and others that it calls, and packs them."""
 
     def __init__(self, name: str, description: str) -> None:
         s = schema()
@@ -55,6 +56,7 @@ class ModelBuilder:
         self._graph = s.SubGraphT()
         self._graph.name = name
         self._graph.tensors, self._graph.operators = [], []
+        self._others: list[Any] = []
         self._buffers: dict[bytes, int] = {}
         self._codes: dict[tuple[int, str | None, int], int] = {}
 
@@ -69,6 +71,30 @@ class ModelBuilder:
         if quantization:
             self._quantize(tensor, [quantization.scale], [quantization.zero_point], 0)
         return self._append(tensor)
+
+    def add_variable(self, name: str, size: int) -> int:
+        """An int8 tensor [1, size] that keeps its bytes from one call to the next, first zeros; its index."""
+        tensor = self._tensor(name, (1, size), "INT8", 0)
+        tensor.isVariable = True
+        self._quantize(tensor, [1.0], [0], 0)  # a zero point of 0: what TFLM fills variables with
+        return self._append(tensor)
+
+    def add_resource(self, name: str) -> int:
+        """The handle of a resource variable; its index."""
+        return self._append(self._tensor(name, (1,), "RESOURCE", 0))
+
+    @contextlib.contextmanager
+    def subgraph(self, name: str) -> Iterator[int]:
+        """Tensors and operators added inside belong to another subgraph, of that index, without inputs and outputs."""
+        main, self._graph = self._graph, self._schema.SubGraphT()
+        self._graph.name = name
+        self._graph.tensors, self._graph.operators = [], []
+        self._graph.inputs, self._graph.outputs = [], []
+        self._others.append(self._graph)
+        try:
+            yield len(self._others)
+        finally:
+            self._graph = main
 
     def add_constant(
         self,
@@ -87,15 +113,8 @@ class ModelBuilder:
         zero_points: as many, or none where all are zero.
         """
         data = np.ascontiguousarray(data)
-        raw = data.tobytes()
-        if raw not in self._buffers:
-            self._buffers[raw] = len(self._model.buffers)
-            buffer = self._schema.BufferT()
-            buffer.data = np.frombuffer(raw, np.uint8)
-            buffer.Pack = functools.partial(_pack_aligned, self._schema, buffer)
-            self._model.buffers.append(buffer)
         type_name = type_name or np.dtype(data.dtype).name.upper()
-        tensor = self._tensor(name, data.shape if shape is None else shape, type_name, self._buffers[raw])
+        tensor = self._tensor(name, data.shape if shape is None else shape, type_name, self._buffer(data.tobytes()))
         if len(scales):
             self._quantize(tensor, scales, zero_points if len(zero_points) else [0] * len(scales), axis)
         return self._append(tensor)
@@ -122,7 +141,9 @@ class ModelBuilder:
         operator = self._operator(self._schema.BuiltinOperator.CUSTOM, custom_code, 1, inputs, outputs)
         operator.customOptions = np.frombuffer(options, np.uint8)
 
-    def finish(self, inputs: dict[str, int], outputs: dict[str, int]) -> bytes:
+    def finish(
+        self, inputs: dict[str, int], outputs: dict[str, int], metadata: Mapping[str, bytes] | None = None
+    ) -> bytes:
         """The file, with the signature "serving_default" of these names and tensor indices."""
         s = self._schema
         signature = s.SignatureDefT()
@@ -136,11 +157,24 @@ class ModelBuilder:
                 maps.append(entry)
             setattr(signature, field, maps)
             setattr(self._graph, field, list(tensors.values()))
-        self._model.subgraphs = [self._graph]
+        self._model.subgraphs = [self._graph, *self._others]
+        for name, data in (metadata or {}).items():
+            entry = s.MetadataT()
+            entry.name, entry.buffer = name, self._buffer(data)
+            self._model.metadata = [*(self._model.metadata or []), entry]
         self._model.signatureDefs = [signature]
         builder = flatbuffers.Builder(1 << 16)
         builder.Finish(self._model.Pack(builder), file_identifier=b"TFL3")
         return bytes(builder.Output())
+
+    def _buffer(self, raw: bytes) -> int:
+        if raw not in self._buffers:
+            self._buffers[raw] = len(self._model.buffers)
+            buffer = self._schema.BufferT()
+            buffer.data = np.frombuffer(raw, np.uint8)
+            buffer.Pack = functools.partial(_pack_aligned, self._schema, buffer)
+            self._model.buffers.append(buffer)
+        return self._buffers[raw]
 
     def _append(self, tensor: Any) -> int:
         self._graph.tensors.append(tensor)

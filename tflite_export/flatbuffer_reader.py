@@ -14,14 +14,25 @@ from typing import TypeVar
 
 import numpy as np
 
-TYPE_BITS = {0: 32, 1: 16, 2: 32, 3: 8, 4: 64, 6: 8, 7: 16, 9: 8, 10: 64, 15: 32, 16: 16, 17: 4}
-TYPE_NAMES = {0: "float32", 2: "int32", 3: "uint8", 4: "int64", 6: "bool", 7: "int16", 9: "int8", 17: "int4"}
+TYPE_BITS = {0: 32, 1: 16, 2: 32, 3: 8, 4: 64, 6: 8, 7: 16, 9: 8, 10: 64, 13: 32, 15: 32, 16: 16, 17: 4}
+TYPE_NAMES = {
+    0: "float32",
+    2: "int32",
+    3: "uint8",
+    4: "int64",
+    6: "bool",
+    7: "int16",
+    9: "int8",
+    13: "resource",
+    17: "int4",
+}
 CUSTOM = 32
 BUILTIN_NAMES = {
     0: "ADD", 1: "AVERAGE_POOL_2D", 2: "CONCATENATION", 3: "CONV_2D", 4: "DEPTHWISE_CONV_2D", 6: "DEQUANTIZE",
     9: "FULLY_CONNECTED", 14: "LOGISTIC", 17: "MAX_POOL_2D", 18: "MUL", 19: "RELU", 21: "RELU6", 22: "RESHAPE",
     25: "SOFTMAX", 28: "TANH", 34: "PAD", 39: "TRANSPOSE", 40: "MEAN", 45: "STRIDED_SLICE", 60: "PADV2", 65: "SLICE",
-    98: "LEAKY_RELU", 114: "QUANTIZE", 117: "HARD_SWISH",
+    98: "LEAKY_RELU", 114: "QUANTIZE", 117: "HARD_SWISH", 129: "CALL_ONCE", 142: "VAR_HANDLE", 143: "READ_VARIABLE",
+    144: "ASSIGN_VARIABLE",
 }  # fmt: skip
 """Stock ops that our exports use or may meet; others show as a number."""
 MAX_VALUES = 1 << 31
@@ -34,7 +45,7 @@ class FormatError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Tensor:
-    """A tensor of the file; ``data`` is None for activations."""
+    """A tensor of the file; ``data`` is None for activations; a ``variable`` keeps its bytes between calls."""
 
     name: str
     shape: tuple[int, ...]
@@ -43,6 +54,7 @@ class Tensor:
     data_offset: int
     scales: tuple[float, ...]
     zero_points: tuple[int, ...]
+    variable: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +71,7 @@ class Operator:
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-    """The one subgraph of a file."""
+    """The main subgraph of a file. ``resources``: how many resource variables it has; ``metadata`` by name."""
 
     name: str
     description: str
@@ -67,6 +79,8 @@ class Model:
     operators: tuple[Operator, ...]
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
+    metadata: dict[str, bytes] = dataclasses.field(default_factory=dict)
+    resources: int = 0
 
 
 class Table:
@@ -168,15 +182,29 @@ def parse(data: bytes) -> Model:
     buffers = model.tables(4, "buffer", lambda t: t.expect(1).raw(0))
     codes = model.tables(1, "operator code", _operator_code)
     subgraphs = model.tables(2, "subgraph", lambda t: t.expect(5))
-    if len(subgraphs) != 1:
-        raise FormatError(f"model: {len(subgraphs)} subgraphs, this package reads files with one")
-    graph = subgraphs[0]
+    if not 1 <= len(subgraphs) <= 2:
+        raise FormatError(f"model: {len(subgraphs)} subgraphs, this package reads files with one, and one called once")
+    parts = [_subgraph(graph, buffers, codes, main=i == 0) for i, graph in enumerate(subgraphs)]
+    tensors, operators, ends = parts[0]
+    once = [op for op in operators if op.name == "CALL_ONCE" and not op.custom]
+    if len(once) != len(subgraphs) - 1 or any(op.options is None or op.options.scalar(0) != 1 for op in once):
+        raise FormatError("model: a second subgraph and the operator that calls it do not agree; the file is damaged")
+    if len(parts) > 1 and any(op.name == "CALL_ONCE" for op in parts[1][1]):
+        raise FormatError("subgraph 1: calls a subgraph itself")
+    metadata = _check_signatures(model, len(tensors), buffers)
+    resources = sum(op.name == "VAR_HANDLE" and not op.custom for op in operators)
+    name = subgraphs[0].text(4)
+    return Model(name, model.text(3), tuple(tensors), tuple(operators), *ends, metadata, resources)
+
+
+def _subgraph(
+    graph: Table, buffers: list[tuple[bytes, int]], codes: list[tuple[int, str]], main: bool
+) -> tuple[list[Tensor], list[Operator], list[tuple[int, ...]]]:
     tensors = graph.tables(0, "tensor", lambda t: _tensor(t, buffers))
     operators = graph.tables(3, "operator", lambda t: _operator(t, codes, len(tensors)))
     ends = [_indices(graph, slot, len(tensors)) for slot in (1, 2)]
-    _check_signatures(model, len(tensors))
-    _check_order(tensors, operators, ends)
-    return Model(graph.text(4), model.text(3), tuple(tensors), tuple(operators), *ends)
+    _check_order(tensors, operators, ends, main)
+    return tensors, operators, ends
 
 
 def _operator_code(table: Table) -> tuple[int, str]:
@@ -206,14 +234,17 @@ def _tensor(table: Table, buffers: list[tuple[bytes, int]]) -> Tensor:
         raise FormatError(f"{where}: shape {shape} is too large")
     if buffer >= len(buffers):
         raise FormatError(f"{where}: buffer {buffer} of {len(buffers)}; the file is damaged")
-    if table.table(6, where) is not None or table.scalar(5, "<B"):
-        raise FormatError(f"{where}: sparse and variable tensors are not supported")
+    variable = bool(table.scalar(5, "<B"))
+    if table.table(6, where) is not None:
+        raise FormatError(f"{where}: sparse tensors are not supported")
     raw, offset = buffers[buffer]
     needed = (size * TYPE_BITS[kind] + 7) // 8
+    if variable and (raw or kind != 9):
+        raise FormatError(f"{where}: a variable must be int8 and without data; the file is damaged")
     if raw and len(raw) != needed:
         raise FormatError(f"{where}: shape {shape} takes {needed} bytes, its buffer has {len(raw)}")
     scales, zero_points = _quantization(table, where, shape)
-    return Tensor(name, shape, kind, raw or None, offset, scales, zero_points)
+    return Tensor(name, shape, kind, raw or None, offset, scales, zero_points, variable)
 
 
 def _quantization(table: Table, where: str, shape: tuple[int, ...]) -> tuple[tuple[float, ...], tuple[int, ...]]:
@@ -246,13 +277,17 @@ def _operator(table: Table, codes: list[tuple[int, str]], tensors: int) -> Opera
         raise FormatError(f"{table.where}: type and presence of the options do not agree; the file is damaged")
     if options is not None and number == 22:
         options.expect(1).numbers(0)  # the new shape, which a reshape holds here too
+    if options is not None and number == 142:
+        options.expect(2).text(0), options.text(1)  # container and name of a variable
     name = custom_code if custom else BUILTIN_NAMES.get(number, f"BUILTIN_{number}")
     if custom and not custom_code:
         raise FormatError(f"{table.where}: a custom op without a name")
     return Operator(name, custom, inputs, outputs, table.raw(5)[0], options)
 
 
-def _check_signatures(model: Table, tensors: int) -> None:
+def _check_signatures(model: Table, tensors: int, buffers: list[tuple[bytes, int]]) -> dict[str, bytes]:
+    """Checks the signatures and returns the metadata."""
+
     def tensor_map(table: Table) -> None:
         table.expect(2).text(0)
         if not 0 <= table.scalar(1, "<I") < tensors:
@@ -266,17 +301,27 @@ def _check_signatures(model: Table, tensors: int) -> None:
             raise FormatError(f"{table.where}: subgraph {table.scalar(4, '<I')} of 1; the file is damaged")
 
     model.tables(7, "signature", signature)
-    model.tables(6, "metadata", lambda table: (table.expect(2).text(0), table.scalar(1, "<I")))
+    found = model.tables(6, "metadata", lambda table: (table.expect(2).text(0), table.scalar(1, "<I")))
+    for name, buffer in found:
+        if buffer >= len(buffers):
+            raise FormatError(f"metadata {name!r}: buffer {buffer} of {len(buffers)}; the file is damaged")
+    return {name: buffers[buffer][0] for name, buffer in found}
 
 
-def _check_order(tensors: list[Tensor], operators: list[Operator], ends: list[tuple[int, ...]]) -> None:
-    """Every operator reads constants and what was written before, and nothing is written twice."""
-    known = {i for i, tensor in enumerate(tensors) if tensor.data is not None}
-    if not ends[0] or not ends[1] or known.intersection(ends[0]) or len(set(ends[0])) != len(ends[0]):
+def _check_order(tensors: list[Tensor], operators: list[Operator], ends: list[tuple[int, ...]], main: bool) -> None:
+    """Every operator reads constants, variables and what was written before, and nothing is written twice.
+
+    A subgraph that is not the main one only fills variables: it has no inputs and outputs.
+    """
+    known = {i for i, tensor in enumerate(tensors) if tensor.data is not None or tensor.variable}
+    if not main and (ends[0] or ends[1]):
+        raise FormatError("subgraph 1: must have no inputs and outputs")
+    if main and (not ends[0] or not ends[1] or known.intersection(ends[0]) or len(set(ends[0])) != len(ends[0])):
         raise FormatError("subgraph: needs inputs that are not constant, and outputs")
     known.update(ends[0])
     for i, op in enumerate(operators):
-        if not op.outputs or not known.issuperset(op.inputs):
+        silent = not op.custom and op.name in ("CALL_ONCE", "ASSIGN_VARIABLE")
+        if bool(op.outputs) == silent or not known.issuperset(op.inputs):
             raise FormatError(f"operator {i} ({op.name}): reads what nothing has written, or writes nothing")
         if known.intersection(op.outputs) or len(set(op.outputs)) != len(op.outputs):
             raise FormatError(f"operator {i} ({op.name}): writes a tensor a second time")

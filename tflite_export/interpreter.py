@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import dataclasses
+import functools
 import os
 import re
 import sys
@@ -56,6 +57,9 @@ class _Runner(Protocol):
     def run(self, feeds: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Outputs [batch, ...] of inputs [batch, ...], both in the order of the file and of its types."""
 
+    def reset(self) -> None:
+        """Back to the state before the first run."""
+
 
 class Interpreter:
     """Runs a .tflite file that ``convert`` made.
@@ -76,6 +80,8 @@ class Interpreter:
         flatbuffer = bytes(flatbuffer)
         model = flatbuffer_reader.parse(flatbuffer)
         self.runtime = runtime
+        self.metadata = model.metadata
+        self.stateful = bool(model.resources) or any(t.variable for t in model.tensors)
         self.inputs = [_details(model.tensors[i]) for i in model.inputs]
         self.outputs = [_details(model.tensors[i]) for i in model.outputs]
         if graph is None and (runtime == "reference" or any(op.custom for op in model.operators)):
@@ -87,7 +93,7 @@ class Interpreter:
             self._runner = _Tflm(flatbuffer)
         else:
             custom = any(op.custom and op.name in KINDS for op in model.operators)
-            self._runner = _TfLite(flatbuffer, runtime, threads, custom)
+            self._runner = _TfLite(flatbuffer, runtime, threads, custom, bool(model.resources))
 
     def run(self, x: np.ndarray | Sequence[np.ndarray] | Mapping[str, np.ndarray]) -> Any:
         """Outputs for a batch.
@@ -103,6 +109,8 @@ class Interpreter:
         if not exact and any(a.dtype == np.int8 for a in arrays):
             raise ValueError("either all inputs are int8 or none is")
         feeds = [self._feed(a, details) for a, details in zip(arrays, self.inputs)]
+        if self.stateful and any(len(a) != 1 for a in feeds):
+            raise ValueError(f"the model keeps its state from call to call: one sample a call, found {len(feeds[0])}")
         if len({len(a) for a in feeds}) != 1:
             raise ValueError(f"inputs have different batch sizes: {[len(a) for a in feeds]}")
         if len(feeds[0]) == 0:
@@ -119,6 +127,15 @@ class Interpreter:
         if isinstance(x, Mapping):
             return {d.name: r for d, r in zip(self.outputs, results)}
         return results[0] if hasattr(x, "__array__") and len(results) == 1 else results
+
+    def invoke(self, feeds: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """``run`` without its checks: int8 inputs [1, ...] in the order of ``inputs``, outputs as the runtime has them."""
+        return self._runner.run(feeds)
+
+    def reset(self) -> None:
+        """Forgets what a streaming model keeps from one call to the next; nothing for other models."""
+        if self.stateful:
+            self._runner.reset()
 
     def arena_bytes(self) -> int:
         """Bytes of arena that TFLM uses, tensors and bookkeeping together; ValueError for the other runtimes."""
@@ -160,16 +177,21 @@ def _details(tensor: flatbuffer_reader.Tensor) -> TensorDetails:
 class _Reference:
     def __init__(self, graph: ir.Graph) -> None:
         self.graph = graph
+        self._state: dict[str, np.ndarray] = {}
 
     def run(self, feeds: Sequence[np.ndarray]) -> list[np.ndarray]:
-        result = reference.run(self.graph, dict(zip(self.graph.inputs, feeds)))
+        self._state = self._state if len(feeds[0]) == 1 else {}
+        result = reference.run(self.graph, dict(zip(self.graph.inputs, feeds)), state=self._state)
         return [result[name] for name in self.graph.outputs]
+
+    def reset(self) -> None:
+        self._state = {}
 
 
 class _TfLite:
     """TensorFlow's or LiteRT's interpreter with our delegate; resized to the batch once for each batch size."""
 
-    def __init__(self, flatbuffer: bytes, runtime: str, threads: int, custom: bool) -> None:
+    def __init__(self, flatbuffer: bytes, runtime: str, threads: int, custom: bool, resources: bool) -> None:
         try:
             if runtime == "tflite":
                 from tensorflow.lite.python import interpreter as module
@@ -178,12 +200,16 @@ class _TfLite:
         except ImportError as error:
             package = {"tflite": "tensorflow", "litert": "ai-edge-litert"}[runtime]
             raise ImportError(f"runtime {runtime!r} is not installed: pip install {package} ({error})") from error
-        delegates = [module.load_delegate(str(native.library_path()))] if custom else []
         self._flatbuffer = flatbuffer  # the interpreter does not copy it
-        self._interpreter = module.Interpreter(
-            model_content=flatbuffer, num_threads=threads, experimental_delegates=delegates
-        )
-        self._interpreter.allocate_tensors()
+
+        def make() -> Any:
+            delegates = [module.load_delegate(str(native.library_path()))] if custom else []
+            made = module.Interpreter(model_content=flatbuffer, num_threads=threads, experimental_delegates=delegates)
+            made.allocate_tensors()
+            return made
+
+        self._make, self._resources = make, resources
+        self._interpreter = make()
         self._inputs = [d["index"] for d in self._interpreter.get_input_details()]
         self._outputs = [d["index"] for d in self._interpreter.get_output_details()]
         self._batch, self._resizable = 1, True
@@ -195,6 +221,12 @@ class _TfLite:
         self._resize([a[:1] for a in feeds], 1)
         parts = [self._invoke([a[i : i + 1] for a in feeds]) for i in range(batch)]
         return [np.concatenate(column) for column in zip(*parts)]
+
+    def reset(self) -> None:
+        if self._resources:  # which reset_all_variables() leaves as they are
+            self._interpreter = self._make()
+        else:
+            self._interpreter.reset_all_variables()
 
     def _resize(self, feeds: Sequence[np.ndarray], batch: int) -> bool:
         """Whether the interpreter now takes this batch; stock ops with a constant shape may not."""
@@ -234,13 +266,16 @@ class _Tflm:
         native.load()
         model = flatbuffer_reader.parse(flatbuffer)
         activations = sum(int(np.prod(t.shape, dtype=np.int64)) for t in model.tensors if t.data is None)
+        self._resources = model.resources
+        self._make = functools.partial(
+            runtime.Interpreter.from_bytes,
+            flatbuffer,
+            custom_op_registerers=[native.REGISTERER],
+            arena_size=MIN_ARENA + 8 * activations + len(flatbuffer),
+        )
         with _captured_stderr() as said:
             try:
-                self._interpreter = runtime.Interpreter.from_bytes(
-                    flatbuffer,
-                    custom_op_registerers=[native.REGISTERER],
-                    arena_size=MIN_ARENA + 8 * activations + len(flatbuffer),
-                )
+                self._interpreter = self._make()
             except RuntimeError as error:
                 problem = error
             else:
@@ -257,6 +292,12 @@ class _Tflm:
             self._interpreter.invoke()
             rows.append([np.array(self._interpreter.get_output(k)) for k in range(self._outputs)])
         return [np.concatenate(column) for column in zip(*rows)]
+
+    def reset(self) -> None:
+        if self._resources:  # which reset() leaves as they are
+            self._interpreter = self._make()
+        else:
+            self._interpreter.reset()
 
     def arena_bytes(self) -> int:
         with _captured_stderr() as said:

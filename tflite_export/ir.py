@@ -16,6 +16,7 @@ import numpy as np
 Grid = Literal["mid-rise", "mid-tread"]
 INT8_MIN, INT8_MAX = -128, 127
 MAX_SHIFT = 62
+MAX_HISTORY = 65534
 
 
 class GraphError(ValueError):
@@ -380,6 +381,22 @@ class Slice:
     stride: int
 
 
+@dataclasses.dataclass(frozen=True)
+class Ring:
+    """Memory of a stream: ``y = [the last history frames before x, x]`` along the first axis, time.
+
+    It keeps the last ``history`` frames of y for the next call; before the first call they are real zeros.
+    """
+
+    name: str
+    input: str
+    output: str
+    history: int
+
+    def __post_init__(self) -> None:
+        _require(1 <= self.history <= MAX_HISTORY, self.name, f"history out of 1..{MAX_HISTORY}: {self.history}")
+
+
 Op = (
     PackedDense
     | Depthwise
@@ -394,8 +411,9 @@ Op = (
     | Transpose
     | Pad
     | Slice
+    | Ring
 )
-MOVES = (Reshape, Transpose, Pad, Slice, MaxPool, Concatenate)
+MOVES = (Reshape, Transpose, Pad, Slice, MaxPool, Concatenate, Ring)
 
 
 def op_inputs(op: Op) -> tuple[str, ...]:
@@ -490,6 +508,8 @@ class Graph:
         if isinstance(op, Pad):
             _require(len(op.padding) == len(shape), op.name, f"needs a padding for each of {len(shape)} axes")
             return tuple(d + a + b for d, (a, b) in zip(shape, op.padding))
+        if isinstance(op, Ring):
+            return (op.history + shape[0], *shape[1:])
         return (len(range(shape[0])[op.begin : op.end : op.stride]), *shape[1:])
 
     def _weighted_shape(self, op: PackedDense | Depthwise, x: Tensor) -> tuple[int, ...]:

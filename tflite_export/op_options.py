@@ -20,6 +20,8 @@ _LAYOUT = struct.Struct("<4B5b7BIIII10H4B")
 LENGTH = _LAYOUT.size
 assert LENGTH == 56
 
+RING_HEAD = 2
+"""Bytes of a ring's state ahead of its frames; see ``kernels/packed_kernels.h``."""
 GRIDS: tuple[ir.Grid, ...] = ("mid-rise", "mid-tread")
 
 
@@ -38,6 +40,7 @@ class Kind(enum.IntEnum):
     MULTIPLY = 6
     AVERAGE_POOL = 7
     MAX_POOL = 8
+    RING = 9
 
 
 CUSTOM_CODES: dict[Kind, str] = {
@@ -49,6 +52,7 @@ CUSTOM_CODES: dict[Kind, str] = {
     Kind.MULTIPLY: "TfmotKwsMultiply",
     Kind.AVERAGE_POOL: "TfmotKwsAveragePool",
     Kind.MAX_POOL: "TfmotKwsMaxPool",
+    Kind.RING: "TfmotKwsRing",
 }
 KINDS: dict[str, Kind] = {code: kind for kind, code in CUSTOM_CODES.items()}
 
@@ -56,6 +60,7 @@ KINDS: dict[str, Kind] = {code: kind for kind, code in CUSTOM_CODES.items()}
 @dataclasses.dataclass(frozen=True)
 class Options:
     """Fields in the order of the layout. ``grid`` is an index into GRIDS, ``inputs`` are those of one output,
+    ``outputs`` the frames that a ring keeps,
     ``layout`` is a packing.Layout and ``sum_bytes`` the width of a channel's sum of weights."""
 
     kind: Kind

@@ -54,8 +54,8 @@ def _average(op: ir.AveragePool, x: np.ndarray, zero_point: int) -> np.ndarray:
     return arithmetic.rounded_mean(windows(x, op.window, 0).sum(axis=3), count, op.multiplier, op.shift)
 
 
-def run_op(op: ir.Op, x: list[np.ndarray], graph: ir.Graph) -> np.ndarray:
-    """One op on int8 arrays with a batch axis; returns int8."""
+def run_op(op: ir.Op, x: list[np.ndarray], graph: ir.Graph, state: dict[str, np.ndarray] | None = None) -> np.ndarray:
+    """One op on int8 arrays with a batch axis; returns int8. ``state`` holds the frames that rings keep, by output."""
     batch = len(x[0])
     z = [graph.tensors[name].quantization.zero_point for name in ir.op_inputs(op)]
     y = graph.tensors[op.output]
@@ -89,13 +89,27 @@ def run_op(op: ir.Op, x: list[np.ndarray], graph: ir.Graph) -> np.ndarray:
         out = np.pad(x[0], ((0, 0), *op.padding), constant_values=zero_point)
     elif isinstance(op, ir.Slice):
         out = x[0][:, op.begin : op.end : op.stride]
+    elif isinstance(op, ir.Ring):
+        shape = (batch, op.history, *x[0].shape[2:])
+        kept = (state or {}).get(op.output, np.full(shape, zero_point, np.int8))
+        out = np.concatenate([kept, x[0]], axis=1)
+        if state is not None:
+            state[op.output] = out[:, -op.history :]
     else:
         out = x[0]
     return out.reshape(batch, *y.shape)
 
 
-def run(graph: ir.Graph, feeds: Mapping[str, np.ndarray], all_tensors: bool = False) -> dict[str, np.ndarray]:
+def run(
+    graph: ir.Graph,
+    feeds: Mapping[str, np.ndarray],
+    all_tensors: bool = False,
+    state: dict[str, np.ndarray] | None = None,
+) -> dict[str, np.ndarray]:
     """Runs the graph on int8 arrays [batch, ...] by input name; returns the outputs (or every tensor) by name.
+
+    state: what the graph's rings keep from one call to the next: empty at first, changed here. Without it every call
+    is a first one.
 
     Raises ir.GraphError where an input is missing or has another type or shape than the graph says.
     """
@@ -111,5 +125,5 @@ def run(graph: ir.Graph, feeds: Mapping[str, np.ndarray], all_tensors: bool = Fa
             )
         values[name] = x
     for op in graph.ops:
-        values[op.output] = run_op(op, [values[name] for name in ir.op_inputs(op)], graph)
+        values[op.output] = run_op(op, [values[name] for name in ir.op_inputs(op)], graph, state)
     return values if all_tensors else {name: values[name] for name in graph.outputs}

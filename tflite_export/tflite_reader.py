@@ -9,7 +9,7 @@ import numpy as np
 
 from tflite_export import flatbuffer_reader, ir, op_options, packing
 from tflite_export.flatbuffer_reader import FormatError, Model, Operator, Tensor
-from tflite_export.op_options import GRIDS, Kind, Options
+from tflite_export.op_options import CUSTOM_CODES, GRIDS, RING_HEAD, Kind, Options
 
 INPUT_COUNTS = {
     Kind.PACKED_DENSE: (1, 2),
@@ -20,6 +20,7 @@ INPUT_COUNTS = {
     Kind.MULTIPLY: (2, 0),
     Kind.AVERAGE_POOL: (1, 0),
     Kind.MAX_POOL: (1, 0),
+    Kind.RING: (1, 0),
 }
 """Activations and constants that an op of each kind reads."""
 
@@ -35,7 +36,7 @@ def read(data: bytes) -> ir.Graph:
 
 def graph_of(model: Model) -> ir.Graph:
     """The graph of a file that is parsed already."""
-    activations = {i for i, tensor in enumerate(model.tensors) if tensor.data is None}
+    activations = {i for i, tensor in enumerate(model.tensors) if tensor.data is None and not tensor.variable}
     tensors: dict[str, ir.Tensor] = {}
     for i in sorted(activations):
         tensor = _activation(model.tensors[i])
@@ -62,14 +63,31 @@ def _op(op: Operator, model: Model, tensors: dict[str, ir.Tensor]) -> ir.Op:
     if len(op.outputs) != 1:
         raise FormatError(f"{op.name}: {len(op.outputs)} outputs, should have one")
     operands = [model.tensors[i] for i in op.inputs]
+    state = operands.pop() if operands and operands[-1].variable else None
+    if any(t.variable for t in operands) or (state is not None) != (op.custom and op.name == CUSTOM_CODES[Kind.RING]):
+        raise FormatError(f"{op.name}: only a ring has a variable, as its second input; the file is damaged")
     x = [t.name for t in operands if t.data is None]
     constants = [t for t in operands if t.data is not None]
     y = model.tensors[op.outputs[0]].name
     if not x or any(t.data is not None for t in operands[: len(x)]):
         raise FormatError(f"{y}: {op.name} reads a constant before an activation")
+    if state is not None:
+        return _ring(op, x, state, y, tensors)
     if op.custom:
         return _custom(op, x, constants, y, tensors)
     return _stock(op, x, constants, y, tensors)
+
+
+def _ring(op: Operator, x: list[str], state: Tensor, y: str, tensors: dict[str, ir.Tensor]) -> ir.Ring:
+    o = op_options.decode(op.custom_options)
+    plain = Options(Kind.RING, output_zero_point=tensors[y].quantization.zero_point, outputs=o.outputs)
+    if o != plain or len(x) != 1 or len(op.inputs) != 2:
+        raise FormatError(f"{y}: a ring's options or inputs are not a ring's; the file is damaged")
+    ring = ir.Ring(y, x[0], y, o.outputs)
+    frame = int(np.prod(tensors[y].shape[1:], dtype=np.int64))
+    if state.shape != (1, RING_HEAD + o.outputs * frame):
+        raise FormatError(f"{y}: a ring's state of {o.outputs} frames of {frame} bytes has shape {state.shape}")
+    return ring
 
 
 def _custom(op: Operator, x: list[str], constants: list[Tensor], y: str, tensors: dict[str, ir.Tensor]) -> ir.Op:

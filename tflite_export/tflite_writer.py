@@ -7,12 +7,13 @@ maximum, are stock ones, which are exact everywhere.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 import numpy as np
 
 from tflite_export import ir, packing
 from tflite_export.flatbuffer_model import ModelBuilder, schema
-from tflite_export.op_options import CUSTOM_CODES, GRIDS, Kind, Options, encode
+from tflite_export.op_options import CUSTOM_CODES, GRIDS, RING_HEAD, Kind, Options, encode
 
 DESCRIPTION = "tflite_export {version} packed"
 MAX_RANK = 6
@@ -23,22 +24,25 @@ class WriteError(ValueError):
     """A graph that cannot be written; the message names the op."""
 
 
-def write(graph: ir.Graph, ops: str = "packed", target: str = "any") -> bytes:
+def write(
+    graph: ir.Graph, ops: str = "packed", target: str = "any", metadata: Mapping[str, bytes] | None = None
+) -> bytes:
     """The graph as the bytes of a .tflite file; the same graph makes the same bytes.
 
     ops: "packed" for custom ops; "builtin" hands over to ``builtin_writer.write``.
     target: one of ``packing.TARGETS``; another than "any" packs weights for kernels that only such chips have.
+    metadata: entries that the file carries, by name.
     Raises WriteError or ValueError where a graph or a choice of ops is not supported.
     """
     if ops == "builtin":
         from tflite_export import builtin_writer
 
-        return builtin_writer.write(graph)
+        return builtin_writer.write(graph, metadata=metadata)
     if ops != "packed":
         raise ValueError(f"ops must be 'packed' or 'builtin', found {ops!r}")
     from tflite_export import __version__
 
-    return _Writer(graph, DESCRIPTION.format(version=__version__), target).write()
+    return _Writer(graph, DESCRIPTION.format(version=__version__), target).write(metadata)
 
 
 def channel_parameters(
@@ -77,13 +81,23 @@ def max_pool_options(op: ir.MaxPool) -> Options:
     return Options(Kind.MAX_POOL, window=op.window)
 
 
+def ring_options(op: ir.Ring, zero_point: int) -> Options:
+    """Options of a ring; the zero point is what it begins with."""
+    return Options(Kind.RING, output_zero_point=zero_point, outputs=op.history)
+
+
+def state_bytes(op: ir.Ring, graph: ir.Graph) -> int:
+    """Bytes of a ring's state: where it begins, and the frames; see ``kernels/packed_kernels.h``."""
+    return RING_HEAD + op.history * int(np.prod(graph.tensors[op.output].shape[1:], dtype=np.int64))
+
+
 class _Writer:
     def __init__(self, graph: ir.Graph, description: str, target: str) -> None:
         self.graph, self.target = graph, target
         self.builder = ModelBuilder(graph.name, description)
         self.indices: dict[str, int] = {}
 
-    def write(self) -> bytes:
+    def write(self, metadata: Mapping[str, bytes] | None) -> bytes:
         graph = self.graph
         used = [*graph.inputs, *(op.output for op in graph.ops)]
         for name in used:
@@ -94,7 +108,9 @@ class _Writer:
         for number, op in enumerate(graph.ops):
             self.add(op, number)
         return self.builder.finish(
-            {name: self.indices[name] for name in graph.inputs}, {name: self.indices[name] for name in graph.outputs}
+            {name: self.indices[name] for name in graph.inputs},
+            {name: self.indices[name] for name in graph.outputs},
+            metadata,
         )
 
     def zero_point(self, name: str) -> int:
@@ -112,8 +128,13 @@ class _Writer:
             self.add_pair(op)
         elif isinstance(op, ir.AveragePool):
             self.add_average(op)
+        elif isinstance(op, ir.Ring):
+            self.add_custom(op, ring_options(op, self.zero_point(op.output)), self.add_state(op, number))
         else:
             self.add_stock(op, number)
+
+    def add_state(self, op: ir.Ring, number: int) -> int:
+        return self.builder.add_variable(f"s{number}", state_bytes(op, self.graph))
 
     def add_custom(self, op: ir.Op, options: Options, *constants: int) -> None:
         inputs = [self.indices[name] for name in ir.op_inputs(op)]

@@ -28,6 +28,7 @@ KERNEL_SOURCES = (
     "kernels/depthwise_ref.c",
     "kernels/elementwise_ref.c",
     "kernels/pool_ref.c",
+    "kernels/ring.c",
 )
 """Portable C99, for any machine; paths from the package's folder."""
 

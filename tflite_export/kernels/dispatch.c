@@ -44,7 +44,7 @@ bool kws_invoke_kernel(const kws_kernel* kernel, const kws_call* call, const kws
   op.y = y->data;
   op.scratch = call->scratch;
   error->message = "a tensor has no memory";
-  if (!op.x[0] || !op.y || (!op.x[1] && (op.options.kind == KWS_ADD || op.options.kind == KWS_MULTIPLY))) return false;
+  if (!op.x[0] || !op.y || (!op.x[1] && call->input_count == 2 && !op.weights)) return false;
   kernel->run(&op);
   return true;
 }

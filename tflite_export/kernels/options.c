@@ -14,7 +14,8 @@ enum {
   USES_SECOND = 8,   /* zero point of input 1 */
   USES_PAIR = 16,    /* multiplier 1 */
   MAY_WINDOW = 32,
-  NEEDS_WINDOW = 64
+  NEEDS_WINDOW = 64,
+  USES_HISTORY = 128 /* outputs, zero point of the output */
 };
 
 static const struct {
@@ -30,6 +31,7 @@ static const struct {
     {"TfmotKwsMultiply", 2, USES_SCALE | USES_SECOND},
     {"TfmotKwsAveragePool", 1, USES_SCALE | MAY_WINDOW | NEEDS_WINDOW},
     {"TfmotKwsMaxPool", 1, MAY_WINDOW | NEEDS_WINDOW},
+    {"TfmotKwsRing", 2, USES_HISTORY},
 };
 
 #define CHECK(condition, text, is, should) \
@@ -120,7 +122,7 @@ bool kws_parse_options(kws_options* o, const uint8_t* p, size_t size, kws_error*
     CHECK(o->shift >= 1 && o->shift <= most, "options: shift out of range", o->shift, most);
     CHECK(o->multiplier[0] < 1u << 31, "options: multiplier out of range", o->multiplier[0], 0x7FFFFFFF);
   } else {
-    for (int i = 4; i <= 8; ++i) CHECK(!p[i], "options: unused field is not zero", p[i], 0);
+    for (int i = 4; i <= (uses & USES_HISTORY ? 7 : 8); ++i) CHECK(!p[i], "options: unused field is not zero", p[i], 0);
     CHECK(!o->shift && !o->multiplier[0], "options: unused field is not zero", o->shift, 0);
   }
   CHECK(uses & USES_SECOND || !p[7], "options: unused field is not zero", p[7], 0);
@@ -146,7 +148,11 @@ bool kws_parse_options(kws_options* o, const uint8_t* p, size_t size, kws_error*
     CHECK(o->outputs >= 1 && o->outputs <= 0x7FFFFFFF, "options: outputs out of range", o->outputs, 1);
     CHECK(o->inputs >= 1 && o->inputs <= 0x7FFFFFFF, "options: inputs out of range", o->inputs, 1);
   } else {
-    CHECK(!p[11] && !p[12] && !p[13] && !o->outputs && !o->inputs, "options: unused field is not zero", p[11], 0);
+    CHECK(!p[11] && !p[12] && !p[13] && !o->inputs, "options: unused field is not zero", p[11], 0);
+    if (uses & USES_HISTORY)
+      CHECK(o->outputs >= 1 && o->outputs < 0xFFFF, "options: frames that a ring keeps out of 1..65534", o->outputs, 1);
+    else
+      CHECK(!o->outputs, "options: unused field is not zero", o->outputs, 0);
   }
   return true;
 }
@@ -259,6 +265,21 @@ static bool check_mean(const kws_options* o, kws_error* error) {
   return true;
 }
 
+/* The state has room for the frames; frames of one recording only follow each other. */
+static bool prepare_ring(kws_op* op, const kws_tensor* x, kws_error* error) {
+  CHECK(x[0].rank >= 2, "a ring needs [1, time, ...]", x[0].rank, 2);
+  CHECK(x[0].dims[0] == 1, "a ring takes one recording, not a batch", x[0].dims[0], 1);
+  const size_t kept = product(op->options.outputs, x[0].bytes / (size_t)x[0].dims[1]);
+  CHECK(kept && kept < 0x7FFFFFFF && x[1].bytes == kept + KWS_RING_HEAD, "a ring's state has the wrong size in bytes",
+        x[1].bytes, kept + KWS_RING_HEAD);
+  const int64_t frames = (int64_t)x[0].dims[1] + op->options.outputs;
+  CHECK(frames <= 0x7FFFFFFF, "the output is too large", 0, 0);
+  op->dims[1] = (int32_t)frames;
+  op->height = x[0].dims[1];
+  op->state = x[1].data;
+  return true;
+}
+
 bool kws_prepare(kws_op* op, const kws_call* call, kws_error* error) {
   memset(op, 0, sizeof *op);
   if (!kws_parse_options(&op->options, call->options, call->options_bytes, error)) return false;
@@ -266,7 +287,7 @@ bool kws_prepare(kws_op* op, const kws_call* call, kws_error* error) {
   const kws_tensor* x = call->inputs;
   CHECK(o->kind == call->kind, "options belong to another op", o->kind, call->kind);
   CHECK(call->input_count == kinds[o->kind].inputs, "wrong number of inputs", call->input_count, kinds[o->kind].inputs);
-  const int activations = o->kind == KWS_ADD || o->kind == KWS_MULTIPLY ? 2 : 1;
+  const int activations = o->kind == KWS_ADD || o->kind == KWS_MULTIPLY || o->kind == KWS_RING ? 2 : 1;
   for (int i = 0; i < activations; ++i) {
     if (!check_activation(&x[i], error)) return false;
     op->x[i] = x[i].data;
@@ -292,6 +313,9 @@ bool kws_prepare(kws_op* op, const kws_call* call, kws_error* error) {
     case KWS_ADD:
     case KWS_MULTIPLY:
       good = prepare_pair(op, x, error);
+      break;
+    case KWS_RING:
+      good = prepare_ring(op, x, error);
       break;
     case KWS_AVERAGE_POOL:
       good = check_mean(o, error) && prepare_window(op, x, (uint32_t)op->channels, error);

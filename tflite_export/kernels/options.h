@@ -21,7 +21,7 @@
  *     15     uint8   1 where there is a window 00
  *     16     uint32  multiplier 0              00 00 01 00
  *     20     uint32  multiplier 1              00 00 00 00
- *     24     uint32  outputs (channels)        80 00 00 00
+ *     24     uint32  outputs (channels)        80 00 00 00     of a ring: the frames that it keeps
  *     28     uint32  inputs of one output      00 01 00 00
  *     32     uint16  window size (height, width), stride, dilation, padding (top, bottom, left, right)
  *     52     uint8   layout of weights         00         rows

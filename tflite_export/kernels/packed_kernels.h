@@ -12,6 +12,11 @@
  * channel's integer weights, two or four bytes; two's complement, little-endian. Gains {1, -2} in one byte, biases
  * {300, -1} and sums {-3, 7} in two:  01 FE 2C 01 FF FF FD FF 07 00
  *
+ * STATE of a ring, which keeps frames of a stream for the next call, by example
+ *
+ * Two bytes, little-endian: 0 before the first call, else 1 + the place of the oldest frame; then the frames. Three
+ * frames of two bytes, the oldest at place 1:  02 00  31 32 11 12 21 22
+ *
  * The layout of the options is in options.h.
  */
 #ifndef TFMOT_KWS_PACKED_KERNELS_H_
@@ -40,13 +45,17 @@ typedef enum {
   KWS_MULTIPLY = 6,
   KWS_AVERAGE_POOL = 7,
   KWS_MAX_POOL = 8,
-  KWS_KIND_END = 9
+  KWS_RING = 9,
+  KWS_KIND_END = 10
 } kws_kind;
 
 typedef enum { KWS_MID_RISE = 0, KWS_MID_TREAD = 1 } kws_grid;
 
 /* Element types, numbered as in the .tflite schema. */
 enum { KWS_UINT8 = 3, KWS_INT8 = 9 };
+
+/* Bytes of a ring's state ahead of its frames. */
+enum { KWS_RING_HEAD = 2 };
 
 /* Widths of packed weights that this build has: bit b for b bits. A firmware that needs few saves the code of the
  * others by -DKWS_WIDTHS=(1 << 4 | 1 << 8), say. */
@@ -93,7 +102,8 @@ typedef struct {
   void* data;
 } kws_tensor;
 
-/* One call of one op. Inputs: x and then, by kind, weights and channel parameters, a table, or a second x. */
+/* One call of one op. Inputs: x and then, by kind, weights and channel parameters, a table, a second x, or
+ * the state, which the call changes. */
 typedef struct {
   kws_kind kind;
   const uint8_t* options;
@@ -116,6 +126,7 @@ typedef struct {
   size_t stride[2][KWS_MAX_RANK]; /* of both inputs of add and multiply, 0 along a broadcast axis */
   void* scratch;
   const int8_t* x[2];
+  uint8_t* state; /* of a ring */
   const uint8_t* weights; /* packed codes; int8 levels [taps, outputs]; a table */
   const uint8_t* channel_parameters;
   int8_t* y;

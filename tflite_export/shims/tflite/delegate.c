@@ -40,7 +40,7 @@ static int refuse(TfLiteContext* context, kws_kind kind, const kws_error* error)
 
 static bool make_call(kws_call* call, TfLiteContext* context, const kernel_data* kernel, kws_error* error) {
   const TfLiteNode* node = &kernel->node;
-  const bool pair = kernel->kind == KWS_ADD || kernel->kind == KWS_MULTIPLY;
+  const bool pair = kernel->kind == KWS_ADD || kernel->kind == KWS_MULTIPLY || kernel->kind == KWS_RING;
   memset(call, 0, sizeof *call);
   call->kind = kernel->kind;
   call->options = node->custom_initial_data;

@@ -109,5 +109,6 @@ const TFLMRegistration* Register_TfmotKwsAdd() { return Register<KWS_ADD>(); }
 const TFLMRegistration* Register_TfmotKwsMultiply() { return Register<KWS_MULTIPLY>(); }
 const TFLMRegistration* Register_TfmotKwsAveragePool() { return Register<KWS_AVERAGE_POOL>(); }
 const TFLMRegistration* Register_TfmotKwsMaxPool() { return Register<KWS_MAX_POOL>(); }
+const TFLMRegistration* Register_TfmotKwsRing() { return Register<KWS_RING>(); }
 
 }  // namespace tfmot_kws

@@ -28,6 +28,7 @@ const TFLMRegistration* Register_TfmotKwsAdd();
 const TFLMRegistration* Register_TfmotKwsMultiply();
 const TFLMRegistration* Register_TfmotKwsAveragePool();
 const TFLMRegistration* Register_TfmotKwsMaxPool();
+const TFLMRegistration* Register_TfmotKwsRing();
 
 }  // namespace tfmot_kws
 

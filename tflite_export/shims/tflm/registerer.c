@@ -137,7 +137,7 @@ static int invoke(Context* context, Node* node) {
 }
 
 /* One init for each kind: it is the only function that is told the length of the options. */
-#define OPS(X) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8)
+#define OPS(X) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9)
 #define DEFINE_INIT(kind)                                                    \
   static void* init_##kind(Context* context, const char* buffer, size_t n) { \
     return keep_options(context, buffer, n, kind);                           \
