@@ -295,6 +295,9 @@ class Maker:
     def slice(self, x: str, begin: int, end: int, stride: int) -> str:
         return self._add(ir.Slice, (x,), keep=True, begin=begin, end=end, stride=stride)
 
+    def ring(self, x: str, history: int) -> str:
+        return self._add(ir.Ring, (x,), keep=True, history=history)
+
     def reshape(self, x: str, *shape: int) -> str:
         name = f"reshape_{len(self.ops)}"
         self.tensors[name] = ir.Tensor(name, shape, self.tensors[x].quantization)

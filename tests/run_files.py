@@ -20,7 +20,7 @@ def run(runtime: str, flatbuffer: bytes, x: np.ndarray | None) -> list[np.ndarra
         if runtime == "tflm":
             runner = interpreter._Tflm(flatbuffer)
         else:
-            runner = interpreter._TfLite(flatbuffer, runtime, 1, True)
+            runner = interpreter._TfLite(flatbuffer, runtime, 1, True, False)
         return [] if x is None else runner.run([x])
     except (RuntimeError, ValueError) as error:
         return str(error)

@@ -28,7 +28,7 @@ class Layer:
 
 @dataclasses.dataclass(frozen=True)
 class Spec:
-    """layers, then ``final``: rows, mean or flatten over ``joined`` rows, softmax last. mel > 0: pictures of 3 bands."""
+    """layers, then ``final``: rows, mean or flatten over ``joined`` rows, softmax last. mel > 0: pictures, 3 wide."""
 
     layers: tuple[Layer, ...]
     final: str = "rows"

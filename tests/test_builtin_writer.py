@@ -62,7 +62,7 @@ def dense_of(levels_bits: int, grid: str, gain: list[int], inputs: int = 4, **rq
 def test_table_is_complete() -> None:
     assert list(documented()) == list(builtin_rounding.CASES)
     covered = {type(op) for make in builtin_rounding.CASES.values() for op in make[1](np.random.default_rng(0)).ops}
-    assert covered == set(ir.Op.__args__)
+    assert covered == set(ir.Op.__args__) - {ir.Ring}  # takes one sample a call; test_stream_models.py has it
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)

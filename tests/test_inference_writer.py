@@ -7,10 +7,17 @@ import pathlib
 import export_graphs as eg
 import numpy as np
 import pytest
+import stream_graphs
+from stream_graphs import Layer, Spec
 
 from benchmarks import emulation
-from tflite_export import inference_writer, ir, memory_plan, packing, reference, tflite_writer
+from tflite_export import inference_writer, ir, memory_plan, packing, reference, streaming, tflite_writer
 
+STREAMS = (
+    Spec((Layer("conv", 4, 3), Layer("conv", 3, 2, 2)), "mean", 3, channels=5, seed=1),
+    Spec((Layer("conv", 3, 1, 2, True), Layer("skip", 4, 1, 1, True)), "rows", seed=2),
+    Spec((Layer("taps", 3, 2), Layer("max", 2)), "flatten", 2, mel=3, seed=4),
+)
 RUNNER = pathlib.Path(__file__).resolve().parent / "arm" / "run_inference.c"
 
 
@@ -50,6 +57,30 @@ def test_equals_the_reference(
         folder = tmp_path / str(number)
         folder.mkdir()
         run_everywhere(core, graph, target, rng, folder, 100 if number == 0 else 10)
+
+
+@pytest.mark.parametrize("name", ["host", "cortex-m3", "cortex-m55"])
+def test_streams_keep_their_frames(name: str, require_tool, tmp_path: pathlib.Path) -> None:
+    """Rings in the arena: step by step, the rows of the reference; a second program run begins anew."""
+    core = emulation.CORES[name]
+    for tool in (core.compiler[0], *core.emulator[:1]):
+        require_tool(tool)
+    for number, spec in enumerate(STREAMS):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        graph = stream_graphs.make(spec, stream_graphs.clip_frames(spec), whole=True)
+        stream = streaming.to_stream(graph)
+        data = tflite_writer.write(stream.graph, metadata=stream.schedule.to_metadata())
+        inference_writer.write_inference(data, folder)
+        x = eg.feeds(np.random.default_rng(number), stream.graph, 40)["x"]
+        (folder / "inputs.bin").write_bytes(x.tobytes())
+        flags = ["-O1", *emulation.SANITIZE] if name == "host" else ["-O2"]
+        program = emulation.build(core, [RUNNER, folder / "kws_inference.c"], folder, [*flags, f"-I{folder}"])
+        emulation.run(core, program)
+        state: dict = {}
+        rows = [reference.run(stream.graph, {"x": hop[None]}, state=state)[stream.graph.outputs[0]] for hop in x]
+        assert (folder / "outputs.bin").read_bytes() == b"".join(row.tobytes() for row in rows)
+        assert f"STREAM_HOP {stream.schedule.hop}\n" in (folder / "kws_inference.h").read_text()
 
 
 def test_nothing_that_is_needed_overlaps(rng: np.random.Generator) -> None:

@@ -108,7 +108,7 @@ def test_random_bytes_are_refused_or_read(data: bytes) -> None:
     [
         (0, 1, "version 1"),
         (1, 0, "kind of op 0"),
-        (1, 9, "kind of op 9"),
+        (1, 10, "kind of op 10"),
         (2, 1, "mode 1"),
         (3, 55, "55 bytes"),
         (10, 2, "grid 2"),

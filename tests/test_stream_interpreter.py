@@ -6,11 +6,9 @@ import numpy as np
 import pytest
 import stream_graphs
 from export_graphs import feeds
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from stream_graphs import Layer, Spec
 
-from tflite_export import StreamInterpreter, flatbuffer_reader, ir, reference, streaming, tflite_reader, tflite_writer
+from tflite_export import StreamInterpreter, reference, streaming, tflite_writer
 
 RUNTIMES = ("reference", "tflite", "litert", "tflm")
 SPECS = {

@@ -17,8 +17,8 @@ from tflite_export import builtin_functions, builtin_weights, flatbuffer_model, 
 
 # Version of each op that has int8 (and what else is used here); all others need 2.
 _VERSIONS = {
-    "CAST": 1, "RESHAPE": 1, "CONV_2D": 3, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 5, "CALL_ONCE": 1, "VAR_HANDLE": 1,
-    "READ_VARIABLE": 1, "ASSIGN_VARIABLE": 1,
+    "CAST": 1, "RESHAPE": 1, "CONV_2D": 3, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 5, "CALL_ONCE": 1,
+    "VAR_HANDLE": 1, "READ_VARIABLE": 1, "ASSIGN_VARIABLE": 1,
 }  # fmt: skip
 _INT4_CONV_VERSION, _LARGE_MUL_VERSION = 7, 3
 _WAY_OUT = 'export it with ops="packed"'

@@ -14,7 +14,10 @@ from tfmot_kws import rewrite, streaming, train
 from tfmot_kws.keras import keras
 
 L = keras.layers
-_POOLS = {L.MaxPooling1D: 1, L.MaxPooling2D: 2, L.GlobalMaxPooling1D: 1, L.GlobalMaxPooling2D: 2}
+_POOLS = {
+    L.MaxPooling1D: 1, L.MaxPooling2D: 2, L.GlobalMaxPooling1D: 1, L.GlobalMaxPooling2D: 2,
+    streaming.TimeMaxPooling1D: 1,
+}  # fmt: skip
 _SOFTMAX = ir.Quantization(qo.SOFTMAX_SCALE, -128)
 
 

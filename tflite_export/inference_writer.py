@@ -21,6 +21,7 @@ from tflite_export import (
     memory_plan,
     op_options,
     packing,
+    stream_schedule,
     tflite_reader,
     tflite_writer,
 )
@@ -72,6 +73,7 @@ class _Writer:
         self.graph, self.model, self.name = graph, model, name
         self.plan = memory_plan.plan(graph)
         self.narrow, self.wide = row_bytes(graph)
+        self.state_bytes = 0
         self.constants: list[str] = []
         self.layers: list[str] = []
         for number, (op, operator) in enumerate(zip(graph.ops, model.operators)):
@@ -99,7 +101,9 @@ class _Writer:
         inputs = []
         for index in operator.inputs:
             tensor = self.model.tensors[index]
-            if tensor.data is None:
+            if tensor.variable:
+                inputs.append(self.state(tensor.shape[1]))
+            elif tensor.data is None:
                 inputs.append(self.operand(tensor.name))
             else:
                 label = self.array(f"constant_{number}_{len(inputs)}", tensor.data)
@@ -110,6 +114,12 @@ class _Writer:
             f"    {{{options_label}, {options[1]}, {len(inputs)}, 0, 0, {{{', '.join(inputs)}}}, "
             f"{self.operand(op.output)}, 0}}, /* {type(op).__name__} -> {op.output} */"
         )
+
+    def state(self, size: int) -> str:
+        """What a ring keeps lies behind all activations, where nothing else is ever written."""
+        place = self.plan.size + self.state_bytes
+        self.state_bytes += -(-size // memory_plan.ALIGNMENT) * memory_plan.ALIGNMENT
+        return f"{{0, {place}, {size}, KWS_INT8, 2, {{1, {size}}}}}"
 
     def operand(self, name: str) -> str:
         tensor = self.graph.tensors[name]
@@ -127,8 +137,9 @@ class _Writer:
         )
 
     def move(self, copy: _Copy, output: int) -> str:
-        pad = _RANK - len(copy.dims)
-        columns = [[*[1] * pad, *copy.dims], [*[0] * pad, *copy.from_steps], [*[0] * pad, *copy.to_steps]]
+        axes = _merged(copy)
+        pad = _RANK - len(axes)
+        columns = [[first] * pad + [axis[i] for axis in axes] for i, first in enumerate((1, 0, 0))]
         text = ", ".join("{" + ", ".join(map(str, column)) + "}" for column in columns)
         return f"    {{{self.plan.offsets[copy.input] + copy.begin}, {output + copy.to}, {text}}},"
 
@@ -171,7 +182,8 @@ class _Writer:
                 "#else",
                 f"#define {upper}_SCRATCH_BYTES {self.narrow}",
                 "#endif",
-                f"#define {upper}_ARENA_BYTES ({self.plan.size} + {upper}_SCRATCH_BYTES)",
+                f"#define {upper}_ARENA_BYTES ({self.plan.size + self.state_bytes} + {upper}_SCRATCH_BYTES)",
+                *self.stream_lines(),
                 "",
                 "/* Runs the model once. The arena, aligned to 16 bytes, has the inputs at their offsets and gets the",
                 " * outputs at theirs; inputs may be overwritten. False where this build has no kernel for a layer. */",
@@ -185,6 +197,39 @@ class _Writer:
             ]
         )
 
+    def stream_lines(self) -> list[str]:
+        """What a streaming model adds to the header."""
+        upper, lines = self.name.upper(), []
+        if stream_schedule.METADATA in self.model.metadata:
+            schedule = stream_schedule.from_metadata(self.model.metadata)
+            lines += [
+                "",
+                "/* A stream: a run takes the next _HOP frames, the first run _HOP - _LEAD behind _LEAD others of any",
+                " * value. The first _LAG rows of the output mean nothing; a run gives _ROWS. */",
+                f"#define {upper}_STREAM_HOP {schedule.hop}",
+                f"#define {upper}_STREAM_LEAD {schedule.lead}",
+                f"#define {upper}_STREAM_ROWS {schedule.outputs[0].rows}",
+                f"#define {upper}_STREAM_LAG {schedule.outputs[0].lag}",
+            ]
+        if self.state_bytes:
+            lines += [
+                "",
+                "/* Where the arena has what rings keep; all other places are free between two runs. */",
+                f"#define {upper}_STATE_OFFSET {self.plan.size}",
+                f"#define {upper}_STATE_BYTES {self.state_bytes}",
+                "",
+                "/* Forgets all frames: to be called before the first run, and when a stream begins anew. */",
+                f"void {self.name}_reset(uint8_t* arena);",
+            ]
+        return lines
+
+    def reset_lines(self) -> list[str]:
+        """The function that clears what rings keep."""
+        if not self.state_bytes:
+            return []
+        body = f"  memset(arena + {self.plan.size}, 0, {self.state_bytes});"
+        return [f"void {self.name}_reset(uint8_t* arena) {{", body, "}", ""]
+
     def source(self) -> str:
         upper = self.name.upper()
         return "\n".join(
@@ -192,6 +237,7 @@ class _Writer:
                 "/* Made by tflite_export: do not edit. */",
                 f'#include "{self.name}.h"',
                 "",
+                *(["#include <string.h>", ""] if self.state_bytes else []),
                 '#include "layers.h"',
                 "",
                 "/* clang-format off */",
@@ -202,10 +248,12 @@ class _Writer:
                 "};",
                 "/* clang-format on */",
                 "",
+                *self.reset_lines(),
                 f"bool {self.name}_run(uint8_t* arena) {{",
                 "  kws_error error;",
                 "  size_t failed;",
-                f"  return kws_run_layers(layers, sizeof layers / sizeof layers[0], arena, {self.plan.size},",
+                "  return kws_run_layers(layers, sizeof layers / sizeof layers[0], arena,",
+                f"                        {self.plan.size + self.state_bytes},",
                 f"                        {upper}_SCRATCH_BYTES, &failed, &error);",
                 "}",
                 "",
@@ -228,6 +276,17 @@ class _Copy:
     from_steps: Sequence[int]
     to: int
     to_steps: Sequence[int]
+
+
+def _merged(copy: _Copy) -> list[tuple[int, int, int]]:
+    """(places, step from, step to) of each axis; axes that follow each other without a gap on both sides are one."""
+    axes: list[tuple[int, int, int]] = []
+    for dim, step, to in zip(copy.dims, copy.from_steps, copy.to_steps):
+        if axes and axes[-1][1:] == (dim * step, dim * to):
+            axes[-1] = (axes[-1][0] * dim, step, to)
+        else:
+            axes.append((dim, step, to))
+    return axes
 
 
 def _copies(op: ir.Op, graph: ir.Graph) -> Iterator[_Copy]:

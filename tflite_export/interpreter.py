@@ -129,7 +129,7 @@ class Interpreter:
         return results[0] if hasattr(x, "__array__") and len(results) == 1 else results
 
     def invoke(self, feeds: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """``run`` without its checks: int8 inputs [1, ...] in the order of ``inputs``, outputs as the runtime has them."""
+        """``run`` without its checks: int8 inputs [1, ...] in the order of ``inputs``, and such outputs."""
         return self._runner.run(feeds)
 
     def reset(self) -> None:

@@ -21,8 +21,8 @@ class ScheduleError(ValueError):
 class Rows:
     """What a step gives of a tensor.
 
-    rows: new rows of a step. lag: after step j (from 0) the newest row is ``(j + 1) * rows - 1 - lag``; rows below 0 are
-    of no use. timed: whether the first axis is time; else the tensor has one value a step.
+    rows: new rows of a step. lag: after step j (from 0) the newest row is ``(j + 1) * rows - 1 - lag``; rows below 0
+    are of no use. timed: whether the first axis is time; else the tensor has one value a step.
     """
 
     rows: int
@@ -34,9 +34,9 @@ class Rows:
 class Schedule:
     """Of a model that is run once for every ``hop`` frames.
 
-    lead: frames ahead of the first one that fill up the first step (their values never reach an output); the first step
-    takes ``hop - lead`` frames. outputs: rows of each output. states: (input, output) tensors that a caller carries from
-    step to step, first real zeros; empty where the model keeps its state.
+    lead: frames ahead of the first one that fill up the first step (their values never reach an output); the first
+    step takes ``hop - lead`` frames. outputs: rows of each output. states: (input, output) tensors that a caller
+    carries from step to step, first real zeros; empty where the model keeps its state.
     """
 
     hop: int

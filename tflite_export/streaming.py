@@ -69,7 +69,7 @@ def to_stream(graph: ir.Graph) -> Stream:
 
 
 def externalize(stream: Stream) -> Stream:
-    """The same stream without rings: states are inputs and outputs of the graph, called <tensor>/state and <tensor>/next."""
+    """The same stream without rings: states are inputs and outputs of the graph, <tensor>/state and <tensor>/next."""
     graph = stream.graph
     tensors, ops, states = dict(graph.tensors), [], []
     for op in graph.ops:

@@ -12,11 +12,16 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOMES = {
+    "CausalConv1D": "streaming",
+    "CausalDepthwiseConv1D": "streaming",
     "FrontendConfig": "features",
     "KwsQuantizeConfig": "quantize_configs",
+    "TimeAveragePooling1D": "streaming",
+    "TimeMaxPooling1D": "streaming",
     "TimeWindow": "streaming",
     "TwoStageSchedule": "train",
     "calibrate": "train",
+    "ds_cnn_stream": "models",
     "kws_scheme": "scheme",
     "load_model": "scheme",
     "quantize_apply": "scheme",

@@ -79,6 +79,45 @@ def wakeword_250k(num_classes: int = 2, frames: int = 49, mel_bins: int = 40, wi
     return build(ModelConfig(num_classes, frames, mel_bins, width))
 
 
+def ds_cnn_stream(
+    num_classes: int = 3,
+    frames: int = 30,
+    mel_bins: int = 40,
+    filters: tuple[int, ...] = (128, 128, 128, 32),
+    kernels: tuple[int, ...] = (3, 5, 10, 15),
+) -> keras.Model:
+    """A 1-D depthwise-separable network, shaped as the streaming wake word of MLPerf Tiny.
+
+    Blocks of a depthwise convolution over time and a dense layer of each frame, then one linear layer; nothing is
+    padded, so that every new frame costs one row of each layer. 30 frames give one row; the mean over time joins more.
+
+    Args:
+      num_classes: logits.
+      frames, mel_bins: shape of the features of a clip.
+      filters: outputs of each block's dense layer.
+      kernels: frames of each block's window.
+
+    Raises:
+      ValueError: as many filters as kernels are needed, and a clip of at least ``sum(kernels) - len(kernels) + 1``.
+    """
+    least = sum(kernels) - len(kernels) + 1
+    if len(filters) != len(kernels) or not kernels:
+        raise ValueError(
+            f"ds_cnn_stream: {len(filters)} filters but {len(kernels)} kernels; each block has one of both"
+        )
+    if frames < least:
+        raise ValueError(f"ds_cnn_stream: kernels {kernels} span {least} frames but the clip has {frames}")
+    x = inputs = keras.Input((frames, mel_bins), name="features")
+    for i, (count, size) in enumerate(zip(filters, kernels), 1):
+        x = keras.layers.DepthwiseConv1D(size, use_bias=False, name=f"depthwise_{i}")(x)
+        x = keras.layers.Conv1D(count, 1, use_bias=False, name=f"pointwise_{i}")(x)
+        x = keras.layers.BatchNormalization(name=f"norm_{i}")(x)
+        x = keras.layers.ReLU(name=f"relu_{i}")(x)
+    x = keras.layers.Dense(num_classes, name="logits")(x)
+    join = keras.layers.Flatten if frames == least else keras.layers.GlobalAveragePooling1D
+    return keras.Model(inputs, join(name="posteriors")(x), name="ds_cnn_stream")
+
+
 @dataclasses.dataclass(frozen=True)
 class LayerCost:
     """Cost of one layer: parameters, and multiply-accumulates for a clip and for one more hop of a stream."""

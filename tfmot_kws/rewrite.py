@@ -15,18 +15,29 @@ from tfmot_kws import quantized_layers as ql
 from tfmot_kws import quantized_ops as qo
 from tfmot_kws.keras import keras
 from tfmot_kws.layer_bits import LayerBits
-from tfmot_kws.streaming import TimeWindow
+from tfmot_kws.streaming import (
+    CausalConv1D,
+    CausalDepthwiseConv1D,
+    TimeAveragePooling1D,
+    TimeMaxPooling1D,
+    TimeWindow,
+)
 
 L = keras.layers
 
-WEIGHTED = (L.Dense, L.Conv1D, L.Conv2D, L.DepthwiseConv1D, L.DepthwiseConv2D, L.SeparableConv1D, L.SeparableConv2D)
+WEIGHTED = (
+    L.Dense, L.Conv1D, L.Conv2D, L.DepthwiseConv1D, L.DepthwiseConv2D, L.SeparableConv1D, L.SeparableConv2D,
+    CausalConv1D, CausalDepthwiseConv1D,
+)  # fmt: skip
 MOVERS = (
     L.Flatten, L.Reshape, L.Permute, L.ZeroPadding1D, L.ZeroPadding2D, L.MaxPooling1D, L.MaxPooling2D,
     L.GlobalMaxPooling1D, L.GlobalMaxPooling2D, TimeWindow,
+    TimeMaxPooling1D,
 )  # fmt: skip
 IDLE = (L.Dropout, L.SpatialDropout1D, L.SpatialDropout2D)
 AVERAGES = {
     L.AveragePooling1D: 1, L.AveragePooling2D: 2, L.GlobalAveragePooling1D: 1, L.GlobalAveragePooling2D: 2,
+    TimeAveragePooling1D: 1,
 }  # fmt: skip
 MERGES = {L.Add: "add", L.Multiply: "multiply"}
 SUPPORTED = (

@@ -121,7 +121,8 @@ def kws_scheme(
 def custom_objects() -> dict[str, type]:
     """Classes that ``keras.models.load_model`` needs for a saved model of this package."""
     classes = (
-        streaming.TimeWindow, quantized_layers.QuantizedAffine, quantized_layers.QuantizedDense,
+        streaming.TimeWindow, streaming.CausalConv1D, streaming.CausalDepthwiseConv1D, streaming.TimeAveragePooling1D,
+        streaming.TimeMaxPooling1D, quantized_layers.QuantizedAffine, quantized_layers.QuantizedDense,
         quantized_layers.QuantizedConv, quantized_layers.QuantizedDepthwise, quantized_ops.QuantizeInput,
         quantized_ops.Dequantize, quantized_ops.QuantizedFunction, quantized_ops.QuantizedSoftmax,
         quantized_ops.QuantizedMerge, quantized_ops.QuantizedConcatenate, quantized_ops.QuantizedAveragePool,

@@ -11,8 +11,18 @@ int main(void) {
   FILE* out = fopen("outputs.bin", "wb");
   long examples = 0;
   if (!in || !out) return 3;
+#ifdef KWS_INFERENCE_STATE_BYTES
+  memset(arena, 0x55, sizeof arena);
+  kws_inference_reset(arena);
+#endif
   for (;; ++examples) {
+#ifdef KWS_INFERENCE_STATE_BYTES /* all but what rings keep may be lost between two runs */
+    memset(arena, 0x55, KWS_INFERENCE_STATE_OFFSET);
+    memset(arena + KWS_INFERENCE_STATE_OFFSET + KWS_INFERENCE_STATE_BYTES, 0x55,
+           sizeof arena - KWS_INFERENCE_STATE_OFFSET - KWS_INFERENCE_STATE_BYTES);
+#else
     memset(arena, 0x55, sizeof arena);
+#endif
     if (fread(arena + KWS_INFERENCE_INPUT_0_OFFSET, 1, KWS_INFERENCE_INPUT_0_BYTES, in) != KWS_INFERENCE_INPUT_0_BYTES)
       break;
 #ifdef KWS_INFERENCE_INPUT_1_BYTES

@@ -48,7 +48,7 @@ static void put_u32(uint8_t* p, uint32_t v) {
 static void repair(uint8_t* o, int kind, const kws_tensor* x) {
   const bool weighted = kind == KWS_PACKED_DENSE || kind == KWS_DEPTHWISE;
   const bool pool = kind == KWS_AVERAGE_POOL || kind == KWS_MAX_POOL;
-  const bool table = kind == KWS_LOOKUP || kind == KWS_SOFTMAX;
+  const bool table = kind == KWS_LOOKUP || kind == KWS_SOFTMAX, ring = kind == KWS_RING;
   const uint32_t channels = (uint32_t)x->dims[x->rank - 1];
   uint32_t taps = 1;
   o[0] = KWS_OPTIONS_VERSION;
@@ -66,8 +66,8 @@ static void repair(uint8_t* o, int kind, const kws_tensor* x) {
     o[33 + 2 * i] = 0;
   }
   if (o[15]) taps = (uint32_t)o[32] * o[34];
-  if (table || kind == KWS_MAX_POOL) {
-    memset(o + 4, 0, 5);
+  if (table || ring || kind == KWS_MAX_POOL) {
+    memset(o + 4, 0, ring ? 4 : 5);
     o[14] = 0;
     put_u32(o + 16, 0);
   } else {
@@ -83,7 +83,10 @@ static void repair(uint8_t* o, int kind, const kws_tensor* x) {
   o[11] = weighted ? (uint8_t)(1 + (o[11] & 1)) : 0;
   o[12] = weighted ? (uint8_t)(1 + (o[12] & 1)) : 0;
   o[13] = weighted ? o[13] % 63 : 0;
-  put_u32(o + 24, !weighted ? 0 : kind == KWS_DEPTHWISE ? channels * (1 + o[24] % 3u) : 1 + o[24] % 40u);
+  put_u32(o + 24, ring                    ? 1 + o[24] % 20u
+                  : !weighted             ? 0
+                  : kind == KWS_DEPTHWISE ? channels * (1 + o[24] % 3u)
+                                          : 1 + o[24] % 40u);
   put_u32(o + 28, !weighted ? 0 : kind == KWS_DEPTHWISE ? taps : taps * channels);
 }
 
@@ -101,7 +104,7 @@ int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   for (size_t i = 0; i < call.options_bytes; ++i) options[i] = take(&s);
   call.options = options;
 
-  static const int counts[] = {0, 3, 3, 2, 2, 2, 2, 1, 1, 0, 0, 0};
+  static const int counts[] = {0, 3, 3, 2, 2, 2, 2, 1, 1, 2, 0, 0};
   call.input_count = wild && take(&s) > 240 ? take(&s) % 4 : counts[call.kind];
   for (int i = 0; i < KWS_MAX_INPUTS; ++i) {
     sizes[i] = take_shape(&s, &call.inputs[i], dims[i], wild);
@@ -110,6 +113,11 @@ int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (!wild) {
     const int rank = call.inputs[0].rank;
     if ((call.kind == KWS_AVERAGE_POOL || call.kind == KWS_MAX_POOL) && rank < 3) goto done;
+    if (call.kind == KWS_RING) { /* one recording */
+      if (rank < 2) goto done;
+      sizes[0] /= (size_t)dims[0][0];
+      dims[0][0] = 1;
+    }
     repair(options, call.kind, &call.inputs[0]);
     if (call.kind == KWS_PACKED_DENSE || call.kind == KWS_DEPTHWISE) {
       const uint32_t outputs = options[24] | (uint32_t)options[25] << 8;
@@ -122,6 +130,10 @@ int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     } else if (call.kind == KWS_LOOKUP || call.kind == KWS_SOFTMAX) {
       sizes[1] = call.kind == KWS_LOOKUP ? 256 : 512;
       call.inputs[1].type = call.kind == KWS_LOOKUP ? KWS_INT8 : KWS_UINT8;
+    } else if (call.kind == KWS_RING) {
+      call.inputs[1].rank = 1;
+      sizes[1] = options[24] * (sizes[0] / (size_t)dims[0][1]) + KWS_RING_HEAD;
+      dims[1][0] = (int32_t)sizes[1];
     } else if (call.input_count == 2) { /* shapes that often broadcast */
       for (int i = 0; i < KWS_MAX_RANK; ++i)
         if (i < rank) dims[1][i] = i && flags >> i & 2 ? 1 : dims[0][i];

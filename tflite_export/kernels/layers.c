@@ -18,7 +18,10 @@ static void run_move(const kws_move* m, uint8_t* arena) {
   uint8_t* to = arena + m->to;
   for (;;) {
     int axis = KWS_MAX_RANK - 1;
-    for (int32_t i = 0; i < m->dims[axis]; ++i) to[i * m->to_step[axis]] = from[i * m->from_step[axis]];
+    if (m->from_step[axis] == 1 && m->to_step[axis] == 1)
+      memcpy(to, from, (size_t)m->dims[axis]);
+    else
+      for (int32_t i = 0; i < m->dims[axis]; ++i) to[i * m->to_step[axis]] = from[i * m->from_step[axis]];
     /* the next place of the outer axes: like an odometer */
     for (--axis; axis >= 0; --axis) {
       from += m->from_step[axis];

@@ -126,7 +126,7 @@ typedef struct {
   size_t stride[2][KWS_MAX_RANK]; /* of both inputs of add and multiply, 0 along a broadcast axis */
   void* scratch;
   const int8_t* x[2];
-  uint8_t* state; /* of a ring */
+  uint8_t* state;         /* of a ring */
   const uint8_t* weights; /* packed codes; int8 levels [taps, outputs]; a table */
   const uint8_t* channel_parameters;
   int8_t* y;
