@@ -269,3 +269,31 @@ def test_micro_needs_no_tensorflow():
         "assert 'tensorflow' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("backend", ["micro", "lfbe"])
+@settings(max_examples=15)
+@given(cuts=st.lists(st.integers(0, 16000), max_size=12), hop=st.sampled_from([10, 20]))
+def test_audio_in_pieces(backend: str, cuts: list[int], hop: int) -> None:
+    """However a recording is cut: the frames of the whole, and after a reset the same again."""
+    config = features.FrontendConfig(backend=backend, hop_ms=hop, window_ms=30 if hop == 10 else 25)
+    sound = _sound("chirp")[:16000]
+    expected = features.extract(config, sound)
+    stream = features.FrontendStream(config)
+    for _ in range(2):
+        found = np.concatenate([stream.step(part) for part in np.split(sound, sorted(cuts))])
+        if backend == "micro":
+            np.testing.assert_array_equal(found, expected)
+        else:
+            np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-4)
+        stream.reset()
+
+
+def test_audio_in_pieces_as_floats() -> None:
+    config = features.FrontendConfig()
+    sound = _sound("white")[:8000].astype(np.float32) / 32768
+    stream = features.FrontendStream(config)
+    found = np.concatenate([stream.step(sound[:5000]), stream.step(sound[5000:])])
+    np.testing.assert_array_equal(found, features.extract(config, sound))
+    with pytest.raises(ValueError, match=r"audio: expected \[samples\], got \(2, 3\)"):
+        stream.step(np.zeros((2, 3), np.int16))

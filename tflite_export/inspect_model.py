@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from tflite_export import flatbuffer_reader, op_options
+from tflite_export import cost, flatbuffer_reader, op_options, stream_schedule, tflite_reader
 from tflite_export.flatbuffer_reader import Model, Operator
 
 WEIGHTED = ("FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D")
@@ -28,6 +28,14 @@ class Layer:
 
 
 @dataclasses.dataclass(frozen=True)
+class Stream:
+    """A step of a stream beside a run of the clip model. ``step`` is None where the file has stock ops only."""
+
+    schedule: stream_schedule.Schedule
+    step: cost.Cost | None
+
+
+@dataclasses.dataclass(frozen=True)
 class Summary:
     """A whole file; ``weights`` counts single weights."""
 
@@ -36,10 +44,11 @@ class Summary:
     layers: tuple[Layer, ...]
     file_bytes: int
     weights: int
+    stream: Stream | None = None
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates of one clip."""
+        """Multiply-accumulates of one run: of a clip, or of a step of a stream."""
         return sum(layer.macs for layer in self.layers)
 
 
@@ -48,18 +57,36 @@ def inspect(flatbuffer: bytes) -> Summary:
     model = flatbuffer_reader.parse(flatbuffer)
     rows = [_layer(op, model) for op in model.operators]
     return Summary(
-        model.name, model.description, tuple(layer for layer, _ in rows), len(flatbuffer), sum(n for _, n in rows)
+        model.name,
+        model.description,
+        tuple(layer for layer, _ in rows),
+        len(flatbuffer),
+        sum(n for _, n in rows),
+        _stream(model),
     )
 
 
+def _stream(model: Model) -> Stream | None:
+    if stream_schedule.METADATA not in model.metadata:
+        return None
+    schedule = stream_schedule.from_metadata(model.metadata)
+    if not any(op.custom for op in model.operators):
+        return Stream(schedule, None)
+    graph = tflite_reader.graph_of(model)
+    step = cost.of_graph(graph)
+    return Stream(schedule, dataclasses.replace(step, moved=step.moved + cost.of_states(graph, schedule.states)))
+
+
 def _layer(op: Operator, model: Model) -> tuple[Layer, int]:
+    if not op.outputs:  # it only fills a variable
+        return Layer(op.name, "", (), None, 0, None, None, 0), 0
     output = model.tensors[op.outputs[0]]
     constants = [model.tensors[i] for i in op.inputs if model.tensors[i].data is not None]
     places = int(np.prod(output.shape, dtype=np.int64)) // max(1, output.shape[-1] if output.shape else 1)
     bits, weights, macs = None, 0, 0
     if op.custom and op.name in op_options.KINDS:
         o = op_options.decode(op.custom_options)
-        if o.outputs:
+        if o.inputs:
             bits, weights = o.bits or 8, o.outputs * o.inputs
             macs = places * weights
     elif op.name in WEIGHTED and constants:
@@ -81,6 +108,32 @@ def _layer(op: Operator, model: Model) -> tuple[Layer, int]:
     return layer, weights
 
 
+def _stream_table(stream: Stream):
+    """A step of the stream beside computing the whole window again."""
+    from rich.table import Table
+
+    schedule, step = stream.schedule, stream.step
+    frames = f"{schedule.hop} frame{'s' * (schedule.hop > 1)}"
+    state = "in and out" if schedule.states else "inside"
+    table = Table(title=f"a stream: a step takes {frames}, needs {schedule.receptive} for the first; state {state}")
+    table.add_column("for each step")
+    for name in ("stream", "whole window again", "times less"):
+        table.add_column(name, justify="right")
+    clip = schedule.clip
+    if step is not None:
+        rows = [
+            ("multiply-accumulates", step.macs, clip.macs),
+            ("arena, bytes", step.arena, clip.arena),
+            ("bytes moved for the state", step.moved, None),
+        ]
+        for name, ours, theirs in rows:
+            ratio = "" if theirs is None else f"{theirs / ours:.1f}"
+            table.add_row(name, f"{ours:,}", "" if theirs is None else f"{theirs:,}", ratio)
+    else:
+        table.add_row("multiply-accumulates", "", f"{clip.macs:,}", "")
+    return table
+
+
 def print_summary(summary: Summary) -> None:
     """Prints the table to standard output."""
     from rich.console import Console
@@ -96,7 +149,7 @@ def print_summary(summary: Summary) -> None:
         ("bytes", f"{constants:,}", "right"),
         ("scale", "", "right"),
         ("zero point", "", "right"),
-        ("MACs a clip", f"{summary.macs:,}", "right"),
+        ("MACs a step" if summary.stream else "MACs a clip", f"{summary.macs:,}", "right"),
     ]
     for header, footer, justify in columns:
         table.add_column(header, footer=footer, justify=justify, overflow="fold")
@@ -113,6 +166,8 @@ def print_summary(summary: Summary) -> None:
         )
     console = Console()
     console.print(table)
+    if summary.stream:
+        console.print(_stream_table(summary.stream))
     if summary.weights:
         share = summary.file_bytes / (4 * summary.weights)
         console.print(

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 
 METADATA = "tfmot_kws_stream"
-_MOST = 1 << 31
+_MOST = 1 << 40
 
 
 class ScheduleError(ValueError):
@@ -31,17 +31,27 @@ class Rows:
 
 
 @dataclasses.dataclass(frozen=True)
+class Clip:
+    """The clip model that the stream was made of: frames, multiply-accumulates, bytes of arena."""
+
+    frames: int
+    macs: int
+    arena: int
+
+
+@dataclasses.dataclass(frozen=True)
 class Schedule:
     """Of a model that is run once for every ``hop`` frames.
 
     lead: frames ahead of the first one that fill up the first step (their values never reach an output); the first
     step takes ``hop - lead`` frames. outputs: rows of each output. states: (input, output) tensors that a caller
-    carries from step to step, first real zeros; empty where the model keeps its state.
+    carries from step to step, first real zeros; empty where the model keeps its state. clip: to compare with.
     """
 
     hop: int
     lead: int
     outputs: tuple[Rows, ...]
+    clip: Clip
     states: tuple[tuple[str, str], ...] = ()
 
     @property
@@ -67,11 +77,12 @@ def from_metadata(metadata: Mapping[str, bytes]) -> Schedule:
         states = tuple((str(before), str(after)) for before, after in found["states"])
         hop = _number(found["hop"], 1)
         lead = _number(found["lead"], 0)
+        clip = Clip(*(_number(found["clip"][name], 0) for name in ("frames", "macs", "arena")))
     except (ValueError, KeyError, TypeError) as error:
         raise ScheduleError(f"metadata {METADATA!r} is damaged: {error!r}") from error
     if lead >= hop or not outputs:
         raise ScheduleError(f"metadata {METADATA!r} is damaged: hop {hop}, lead {lead}, {len(outputs)} outputs")
-    return Schedule(hop, lead, outputs, states)
+    return Schedule(hop, lead, outputs, clip, states)
 
 
 def _number(value: object, least: int) -> int:

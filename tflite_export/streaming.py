@@ -18,8 +18,8 @@ from __future__ import annotations
 import dataclasses
 import math
 
-from tflite_export import ir
-from tflite_export.stream_schedule import Rows, Schedule
+from tflite_export import cost, ir
+from tflite_export.stream_schedule import Clip, Rows, Schedule
 
 _WINDOWED = (ir.PackedDense, ir.Depthwise, ir.AveragePool, ir.MaxPool)
 _POINTWISE = (ir.PackedDense, ir.Depthwise, ir.Lookup, ir.Softmax)
@@ -65,7 +65,9 @@ def to_stream(graph: ir.Graph) -> Stream:
     candidates = [(_Plan(graph, hop, strides, lead), lead) for lead in leads]
     plan, lead = min(candidates, key=lambda c: (c[0].receptive() - c[1], c[1]))
     outputs = [plan.known[name] for name in graph.outputs]
-    return Stream(plan.build(), Schedule(hop, lead, tuple(Rows(v.rows, v.lag, v.timed) for v in outputs)))
+    whole = cost.of_graph(graph)
+    clip = Clip(graph.tensors[graph.inputs[0]].shape[0], whole.macs, whole.arena)
+    return Stream(plan.build(), Schedule(hop, lead, tuple(Rows(v.rows, v.lag, v.timed) for v in outputs), clip))
 
 
 def externalize(stream: Stream) -> Stream:

@@ -195,6 +195,51 @@ def extract(config: FrontendConfig, audio: np.ndarray) -> np.ndarray:
     return tf_frontend(config)(audio.astype(np.float32)).numpy()
 
 
+class FrontendStream:
+    """The front end of a stream: audio in pieces of any length, frames as they are complete.
+
+    The frames of all pieces are those of :func:`extract` on the whole recording; ``micro`` to the last bit.
+    """
+
+    def __init__(self, config: FrontendConfig) -> None:
+        self.config = config
+        self._micro = _tables(config) if config.backend == "micro" else None
+        self.reset()
+
+    def reset(self) -> None:
+        """Forgets all audio and the noise estimate."""
+        self._audio = np.zeros(0, np.int16)
+        self._estimate = np.zeros((1, self.config.mel_bins), np.int64)
+        self._skip = 0
+
+    def step(self, audio: np.ndarray) -> np.ndarray:
+        """Takes samples and gives the frames that they complete.
+
+        Args:
+            audio: [samples], any number of them; float in [-1, 1), which is rounded to 16 bits, or int16.
+
+        Returns:
+            float32 [frames, mel].
+
+        Raises:
+            ValueError: ``audio`` has another rank or type.
+        """
+        audio = np.asarray(audio)
+        if audio.ndim != 1:
+            raise ValueError(f"audio: expected [samples], got {audio.shape}")
+        audio = np.concatenate([self._audio, _to_int16(audio)])
+        skip = min(self._skip, len(audio))
+        audio, self._skip = audio[skip:], self._skip - skip
+        frames = self.config.num_frames(len(audio))
+        used = audio[: (frames - 1) * self.config.hop + self.config.window if frames else 0]
+        done = frames * self.config.hop
+        self._audio, self._skip = audio[done:].copy(), self._skip + max(0, done - len(audio))
+        if self._micro is None or not frames:
+            return extract(self.config, used)
+        raw = microfrontend.features(self._micro, used[None], self.config.hop, self._estimate)[0]
+        return raw.astype(np.float32) * np.float32(MICRO_SCALE)
+
+
 def tf_frontend(config: FrontendConfig) -> Callable[[Any], Any]:
     """The front end as a function of tensors, for ``tf.data`` and ``tf.function``.
 

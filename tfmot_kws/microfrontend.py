@@ -111,13 +111,15 @@ def make_tables(sample_rate: int, window: int, mel_bins: int, lower_hz: float, u
     )
 
 
-def features(tables: Tables, audio: np.ndarray, hop: int) -> np.ndarray:
-    """Computes the features of a batch of clips, each from a fresh noise estimate.
+def features(tables: Tables, audio: np.ndarray, hop: int, estimate: np.ndarray | None = None) -> np.ndarray:
+    """Computes the features of a batch of clips, each from a fresh noise estimate unless one is given.
 
     Args:
         tables: from :func:`make_tables`.
         audio: int16 [batch, samples].
         hop: samples between frames.
+        estimate: int64 [batch, mel], the noise estimate before the first frame, zeros at the start of a recording;
+            afterwards that of the last frame, so that the next call can go on from it.
 
     Returns:
         uint16 [batch, frames, mel], ``64 * ln(gain-controlled energy)``, about 0..670;
@@ -143,7 +145,9 @@ def features(tables: Tables, audio: np.ndarray, hop: int) -> np.ndarray:
             at = first * frames + row
             rows = part[row : row + _CHUNK]
             signal[at : at + len(rows)] = _filterbank(tables, rows)
-    return _normalize(tables, signal.reshape(batch, frames, mel))
+    if estimate is None:
+        estimate = np.zeros((batch, mel), np.int64)
+    return _normalize(tables, signal.reshape(batch, frames, mel), estimate)
 
 
 def _hann(window: int) -> np.ndarray:
@@ -342,19 +346,24 @@ def _real_fft(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return out_r, out_i
 
 
-def _normalize(tables: Tables, signal: np.ndarray) -> np.ndarray:
-    """int64 [batch, frames, mel] -> uint16: noise reduction, gain control, logarithm."""
-    mel = signal.shape[2]
+def _normalize(tables: Tables, signal: np.ndarray, estimate: np.ndarray) -> np.ndarray:
+    """int64 [batch, frames, mel] -> uint16: noise reduction, gain control, logarithm. Moves the estimate on."""
+    batch, frames, mel = signal.shape
     smoothing = np.where(np.arange(mel) % 2 == 0, _EVEN_SMOOTHING, _ODD_SMOOTHING)
-    estimate = np.zeros((signal.shape[0], mel), np.int64)
+    rest = (1 << _NOISE_BITS) - smoothing
     out = np.empty(signal.shape, np.uint16)
-    for frame in range(signal.shape[1]):
-        now = signal[:, frame]
+    several = max(1, _CHUNK // batch)
+    for first in range(0, frames, several):
+        now = signal[:, first : first + several]
         scaled = (now << _SMOOTHING_BITS) & _MASK32
-        estimate = (scaled * smoothing + estimate * ((1 << _NOISE_BITS) - smoothing)) >> _NOISE_BITS
-        clean = (scaled - np.minimum(estimate, scaled)) >> _SMOOTHING_BITS
+        # Only the estimate needs one frame after the other.
+        fresh, estimates = scaled * smoothing, np.empty_like(scaled)
+        for frame in range(now.shape[1]):
+            estimate[...] = (fresh[:, frame] + estimate * rest) >> _NOISE_BITS
+            estimates[:, frame] = estimate
+        clean = (scaled - np.minimum(estimates, scaled)) >> _SMOOTHING_BITS
         clean = np.maximum(clean, (now * _MIN_SIGNAL) >> _NOISE_BITS)
-        out[:, frame] = _log(tables, _gain_control(tables, clean, estimate))
+        out[:, first : first + several] = _log(tables, _gain_control(tables, clean, estimates))
     return out
 
 
