@@ -32,7 +32,10 @@ KERNEL_SOURCES = (
 )
 """Portable C99, for any machine; paths from the package's folder."""
 
-SOURCES = (*KERNEL_SOURCES, "shims/tflite/delegate.c", "shims/tflm/registerer.c")
+STREAM_SOURCES = ("kernels/detector.c",)
+"""What a firmware runs after the model, from outputs to events; portable C99 as well, and none of the ops needs it."""
+
+SOURCES = (*KERNEL_SOURCES, *STREAM_SOURCES, "shims/tflite/delegate.c", "shims/tflm/registerer.c")
 """Everything in the host library."""
 
 FIRMWARE = ("shims/tflm/micro_ops.h", "shims/tflm/micro_ops.cc")
@@ -49,6 +52,7 @@ HEADERS = (
     "kernels/dense_arm.h",
     "kernels/kernels.inc",
     "kernels/layers.h",
+    "kernels/detector.h",
     "kernels/dense_body.inc",
     "shims/tflite/tflite_abi.h",
 )
