@@ -177,6 +177,13 @@ def export(
         str,
         typer.Option(help="Chip that packed weights are laid out for: any, cortex-m4 (M4, M7, M33) or aarch64-i8mm."),
     ] = "any",
+    streaming: Annotated[
+        str | None,
+        typer.Option(
+            help="For streams, new frames only: internal (keeps its state) or external (state goes in and out).",
+            show_default="whole clips",
+        ),
+    ] = None,
     c_array: Annotated[bool, typer.Option("--c-array", help="Also write NAME.h and NAME.cc next to it.")] = False,
 ) -> None:
     """Writes a quantized model as a .tflite file, and as C arrays for firmware.
@@ -187,10 +194,44 @@ def export(
       tfmot-kws export --model q.keras --out kws.tflite --c-array
       tfmot-kws export --model q.keras --target cortex-m4 --out kws_m4.tflite
       tfmot-kws export --model q.keras --ops builtin --out stock.tflite
+      tfmot-kws export --model q.keras --streaming internal --out stream.tflite
     """
     from tfmot_kws.commands import export as command
 
-    command.run(model, out, ops, target, c_array)
+    command.run(model, out, ops, target, streaming, c_array)
+
+
+@app.command()
+def listen(
+    model: Annotated[pathlib.Path, typer.Option(help="Streaming .tflite made by export --streaming internal.")],
+    wav: Annotated[
+        pathlib.Path | None,
+        typer.Option(
+            help="A WAV, FLAC or OGG file, or - for a pipe (16-bit WAV, or raw 16-bit mono at 16 kHz).",
+            show_default="the microphone",
+        ),
+    ] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(
+            help="Score from which on a keyword counts; evaluate --streams finds one.", show_default="likelier"
+        ),
+    ] = None,
+    smooth: Annotated[float, typer.Option(help="Seconds over which scores are averaged.")] = 0.2,
+    refractory: Annotated[float, typer.Option(help="Seconds after a detection without another one.")] = 1.0,
+    runtime: Annotated[str, typer.Option(help="reference, tflite, litert or tflm.")] = "tflite",
+) -> None:
+    """Listens to a file, a pipe or the microphone and prints the keywords as they come.
+
+    Any sample rate, mono or stereo. A microphone needs: pip install tfmot-kws[[microphone]]
+
+    Examples:
+      tfmot-kws listen --model stream.tflite --wav recording.wav --threshold 2
+      arecord -f S16_LE -r 48000 -c 2 -t wav - | tfmot-kws listen --model stream.tflite --wav -
+    """
+    from tfmot_kws.commands import listen as command
+
+    command.run(model, wav, threshold, smooth, refractory, runtime)
 
 
 @app.command()
