@@ -87,7 +87,7 @@ KWS_INLINE const int8_t* multiply_block(const int bits, const int8_t* w, int8x16
 }
 
 /* Sums of sixteen rows of four places, as kws_finish_groups() takes them. */
-KWS_INLINE const int8_t* multiply_rows(const int bits, const int8_t* w, const int8_t* x0, ptrdiff_t stride, size_t n,
+KWS_INLINE const int8_t* multiply_rows(const int bits, const int8_t* w, const int8_t* x, ptrdiff_t stride, size_t n,
                                        const int32_t* zeros, int32_t* dots) {
   int32x4_t parts01[KWS_MAX_SLOTS + 1], parts23[KWS_MAX_SLOTS + 1], slots01[KWS_TILE], slots23[KWS_TILE];
 #define CLEAR(i)                                           \
@@ -98,11 +98,12 @@ KWS_INLINE const int8_t* multiply_rows(const int bits, const int8_t* w, const in
   }
   KWS_REPEAT_14(CLEAR)
 #undef CLEAR
-  const int8_t *x1 = x0 + stride, *x2 = x1 + stride, *x3 = x2 + stride;
   /* Several places are read where they lie, which kws_row_in_place() grants for whole vectors only. */
-  const int8_t* const end = x0 + n;
-  for (; x0 != end; x0 += KWS_VECTOR, x1 += KWS_VECTOR, x2 += KWS_VECTOR, x3 += KWS_VECTOR) {
-    const int8x16_t v0 = vld1q_s8(x0), v1 = vld1q_s8(x1), v2 = vld1q_s8(x2), v3 = vld1q_s8(x3);
+  for (size_t left = n / KWS_VECTOR; left; --left) {
+    const int8x16_t v1 = vld1q_s8(x + stride), v2 = vld1q_s8(x + 2 * stride), v3 = vld1q_s8(x + 3 * stride);
+    const int8x16_t v0 = vld1q_s8(x);
+    x += KWS_VECTOR;
+    KWS_HIDE_POINTER(x);
     w = multiply_block(bits, w, low_halves(v0, v1), low_halves(v2, v3), parts01, parts23);
     if (bits == 4) w = kws_settle(parts01, KWS_TILE, w);
     w = multiply_block(bits, w, high_halves(v0, v1), high_halves(v2, v3), parts01, parts23);
