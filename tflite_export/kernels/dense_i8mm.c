@@ -67,6 +67,7 @@ KWS_INLINE const int8_t* multiply_block(const int bits, const int8_t* w, int8x16
   int8x16_t bytes[8];
   if (bits == 4 || bits == 8) {
     w = kws_load(w, bits, bytes);
+    KWS_HIDE_POINTER(w);
   } else { /* one by one: registers in a row are hard to find among so many sums */
 #define LOAD(i) \
   if (i < bits) bytes[i] = vld1q_s8(w + KWS_VECTOR * i);
