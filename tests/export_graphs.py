@@ -14,8 +14,8 @@ ALL_INT8 = np.arange(-128, 128).astype(np.int8)
 
 
 def quantization(rng: np.random.Generator) -> ir.Quantization:
-    """Zero points at the ends of the range more often than by chance."""
-    zero_point = int(rng.choice([-128, 127, *rng.integers(-128, 128, 2), *rng.integers(-40, 40, 5)]))
+    """Zero points at the ends of the range, and 0, more often than by chance."""
+    zero_point = int(rng.choice([-128, 127, 0, *rng.integers(-128, 128, 2), *rng.integers(-40, 40, 5)]))
     return ir.Quantization(2.0 ** -int(rng.integers(0, 12)), zero_point)
 
 

@@ -34,10 +34,10 @@ def typical(rng: np.random.Generator, outputs: int, bound: int, terms: int) -> i
     """Constants as the exporter makes them: one byte each, and a multiplier of 16 bits."""
     gain, bias = (rng.integers(-128, 128, outputs).astype(np.int16) for _ in range(2))
     shift = 15 + int(np.clip(np.log2(max(1.0, bound / (3 * np.sqrt(terms)) * 64 / 40)), 1, 30))
+    shift = max(1, shift - int(rng.choice([0, 0, 0, 6, 12])))  # some clip most outputs
     low = int(rng.choice([-128, -128, -100]))
-    return ir.Requantization(
-        gain, bias, int(rng.integers(1 << 15, (1 << 16) + 1)), max(0, shift - int(rng.integers(0, 8))), shift, low, 127
-    )
+    bias_shift = max(0, shift - int(rng.integers(-3, 10)))
+    return ir.Requantization(gain, bias, int(rng.integers(1 << 15, (1 << 16) + 1)), bias_shift, shift, low, 127)
 
 
 def dense_case(

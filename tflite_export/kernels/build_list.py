@@ -50,6 +50,7 @@ HEADERS = (
     "kernels/dense_row.h",
     "kernels/dense_vector.h",
     "kernels/dense_arm.h",
+    "kernels/dense_groups.h",
     "kernels/kernels.inc",
     "kernels/layers.h",
     "kernels/detector.h",

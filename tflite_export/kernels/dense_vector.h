@@ -54,9 +54,9 @@ typedef struct {
 
 /* Primitives of dense_body.inc. */
 #define KWS_DENSE_BLOCKS(scale, bits, w, x, n, constants, rows, y) \
-  kws_run_blocks(bits, count, (kws_blocks){scale, w, x, stride, n, constants, rows, outputs, y, NULL, o->grid})
+  kws_run_blocks(bits, 1, (kws_blocks){scale, w, x, 0, n, constants, rows, outputs, y, NULL, o->grid})
 #define KWS_DENSE_DOTS(bits, places, w, x, stride, n, dots) \
   kws_run_blocks(bits, places,                              \
-                 (kws_blocks){&scale, w, x, stride, n, constants[0], KWS_DENSE_ROWS, outputs, NULL, dots, o->grid})
+                 (kws_blocks){&scale, w, x, stride, n, constants, KWS_DENSE_ROWS, outputs, NULL, dots, o->grid})
 
 #endif
