@@ -165,6 +165,13 @@ def test_where_intervals_meet_the_later_word_takes_over() -> None:
     assert got.results["go"].hours == pytest.approx((100 - 26) * STEP / 3600)
 
 
+def test_a_long_word_ends_where_the_next_begins() -> None:
+    """Also where the next ends earlier."""
+    targets = (Target("go", 1.0, 6.0), Target("go", 2.0, 2.5))
+    got = stream_evaluate.evaluate([quiet_stream("s", [14, 39], targets)], ONE, ["go"], STEP, fa_per_hour=None)
+    assert [e.outcome for e in got.events] == ["hit", "false accept"]
+
+
 def test_recordings_do_not_silence_or_smooth_each_other() -> None:
     """An event at the very end of one and at the very start of the next."""
     config = dataclasses.replace(ONE, refractory=50)
@@ -232,6 +239,7 @@ def test_mlperf_counts() -> None:
     assert mlperf.count([1.1, 1.2, 2.6, 7.0], windows) == mlperf.MlperfTiny(0, 0, 2)
     # debounced: the one at 4.9 is silenced by that at 4.0, that at 5.1 is not
     assert mlperf.count([4.0, 4.9, 5.0, 5.1], windows) == mlperf.MlperfTiny(2, 2, 2)
+    assert mlperf.count([4.0, 5.0], windows).false_positives == 1
     assert mlperf.count([], []) == mlperf.MlperfTiny(0, 0, 0)
     limit = mlperf.MlperfTiny(8, 8, 50)
     assert limit.passed and limit.comparable
