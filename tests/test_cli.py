@@ -144,6 +144,9 @@ def test_evaluate_at_a_threshold_found_before(made, long_recordings) -> None:
     value = json.loads(path.read_text())["streams"]
     assert value["detector"]["thresholds"] == {"low": 0.75, "high": 0.75} and value["fa_per_hour_wanted"] is None
     assert value["detector"]["smooth_steps"] == 2  # of 60 ms
+    run("evaluate", *model, *streams, "--threshold", "high=-1, low=0.5", "--json", path)
+    value = json.loads(path.read_text())["streams"]
+    assert value["detector"]["thresholds"] == {"low": 0.5, "high": -1.0}
     clips = ("--data", made / "words", "--cache", made / "cache", "--plot", made / "both.png")
     done = run("evaluate", *model, *clips, "--negatives", long_recordings / "negatives" / "low", "--json", path)
     value = json.loads(path.read_text())
@@ -161,7 +164,8 @@ def test_errors_of_evaluate_on_streams(made, long_recordings, tmp_path) -> None:
     assert "no recordings" in error("evaluate", *model, "--negatives", tmp_path)
     assert "--smooth -1" in error("evaluate", *model, *streams, "--smooth", -1)
     assert "--fa-per-hour -1" in error("evaluate", *model, *streams, "--fa-per-hour", -1)
-    assert "--threshold nan" in error("evaluate", *model, *streams, "--threshold", "nan")
+    for wrong in ("nan", "loud", "low=1", "low=1,high=x", "low=1,high=2,up=3", "low=1=2,high=3"):
+        assert f"--threshold {wrong}: must be" in error("evaluate", *model, *streams, "--threshold", wrong)
     assert "--scores loud" in error("evaluate", *model, *streams, "--scores", "loud")
     assert "in which the detector could fire" in error("evaluate", *model, *streams, "--smooth", 100)
     speech_files.make_stream(tmp_path, "short", ["low"])

@@ -219,8 +219,8 @@ def evaluate(
         float, typer.Option(help="Streams: false accepts an hour to choose each keyword's threshold for.")
     ] = 0.5,
     threshold: Annotated[
-        float | None,
-        typer.Option(help="Streams: this threshold for all keywords, as found on other recordings."),
+        str | None,
+        typer.Option(help="Streams: the threshold, as found on other recordings, or WORD=NUMBER,... for several."),
     ] = None,
     smooth: Annotated[float, typer.Option(help="Streams: seconds over which outputs are averaged.")] = 0.2,
     refractory: Annotated[float, typer.Option(help="Streams: seconds after a detection without another.")] = 1.0,

@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -47,7 +48,7 @@ class Options:
     refractory: float = 1.0
     tolerance: float = 1.0
     fa_per_hour: float = 0.5
-    threshold: float | None = None
+    threshold: str | None = None
     hop: int = 2
     scores: str = "auto"
 
@@ -56,12 +57,30 @@ class Options:
             value = getattr(self, name)
             if not 0.0 <= value < float("inf"):
                 raise ValueError(f"--{name.replace('_', '-')} {value}: must be 0 or more")
-        if self.threshold is not None and not np.isfinite(self.threshold):
-            raise ValueError(f"--threshold {self.threshold}: must be a number")
         if self.scores not in ("auto", *detector.MODES):
             raise ValueError(f"--scores {self.scores}: must be one of auto, {', '.join(detector.MODES)}")
         if self.hop < 1:
             raise ValueError(f"--hop {self.hop}: must be 1 frame or more")
+
+    def thresholds(self, words: Sequence[str]) -> tuple[float, ...]:
+        """What --threshold says for each keyword: "2.5" for all, or "yes=2.5,no=1.25"; zeros where it was not given.
+
+        Raises:
+            ValueError: it is neither, or leaves a keyword out.
+        """
+        text = "0" if self.threshold is None else self.threshold
+        try:
+            if "=" not in text:
+                values = dict.fromkeys(words, float(text))
+            else:
+                pairs = (part.split("=") for part in text.split(","))
+                values = {word.strip(): float(value) for word, value in pairs}
+        except ValueError:
+            values = {}
+        if set(values) != set(words) or not np.isfinite(list(values.values())).all():
+            example = ",".join(f"{word}=1.5" for word in words)
+            raise ValueError(f"--threshold {text}: must be one number, or one for each keyword: {example}")
+        return tuple(values[word] for word in words)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,6 +154,8 @@ def _features(recordings: list[Recording], frontend: features.FrontendConfig, ad
 def measure(model: pathlib.Path, runtime: str, options: Options, phases: Phases) -> Measured:
     """Reads, runs and evaluates."""
     about = sidecar.read(model)
+    words = about.task.keywords
+    thresholds = options.thresholds(words)
     rate = about.frontend.sample_rate
     recordings, skipped = [], 0
     if options.streams is not None:
@@ -158,14 +179,13 @@ def measure(model: pathlib.Path, runtime: str, options: Options, phases: Phases)
     if mode == "auto":
         mode = "value" if stream_runners.are_posteriors(numbers, scale, zero_point) else "margin"
     step_seconds = runner.hop * about.frontend.hop_ms / 1000.0
-    words = about.task.keywords
     config = DetectorConfig.in_seconds(
         step_seconds,
         options.smooth,
         options.refractory,
         classes=len(about.task.classes),
         keywords=tuple(about.task.classes.index(word) for word in words),
-        thresholds=0.0 if options.threshold is None else options.threshold,
+        thresholds=thresholds,
         mode=mode,
         scale=scale,
         zero_point=zero_point,
