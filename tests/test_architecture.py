@@ -24,6 +24,8 @@ ONLY = {
     "tflite_export/reference.py": {"numpy", "tflite_export.ir", "tflite_export.arithmetic"},
     "tflite_export/packing.py": {"numpy", "tflite_export.ir"},
     "tfmot_kws/det.py": {"numpy"},
+    "tfmot_kws/detector.py": {"numpy"},
+    "tfmot_kws/mlperf.py": {"numpy"},
 }
 # (which modules, what they may not import, the ones that may all the same)
 NEVER = [
@@ -38,6 +40,7 @@ NEVER = [
     ("tfmot_kws/features.py", ("tfmot_kws.models", "tfmot_kws.train", "tfmot_kws.evaluate"), ()),
     ("tfmot_kws/det.py", ("tfmot_kws",), ()),
     ("tfmot_kws/evaluate.py", ("tfmot_kws.models", "tfmot_kws.train"), ()),
+    ("tfmot_kws/stream_evaluate.py", (*TENSORFLOW, "tfmot_kws.models", "tfmot_kws.train", "tfmot_kws.evaluate"), ()),
 ]
 # Modules that may import these inside functions only: the runtimes are optional.
 LAZY = {"tflite_export/interpreter.py": RUNTIMES, "tflite_export/__init__.py": (*RUNTIMES, "tflite_export.from_keras")}

@@ -104,6 +104,76 @@ def test_evaluate_says_the_same_for_keras_and_tflite(made) -> None:
     assert (made / "plots" / "det.png").stat().st_size > 10_000
 
 
+@pytest.fixture(scope="module")
+def long_recordings(tmp_path_factory) -> pathlib.Path:
+    folder = tmp_path_factory.mktemp("long")
+    speech_files.make_stream(folder / "streams", "first", ["low", "rising", "high", "low"])
+    speech_files.make_stream(folder / "streams", "second", ["high", "rising"], seed=1)
+    speech_files.make_words(folder / "negatives", 4, seed=2)
+    return folder
+
+
+def test_evaluate_on_streams_says_the_same_for_every_kind_of_model(made, long_recordings) -> None:
+    common = ("--streams", long_recordings / "streams", "--negatives", long_recordings / "negatives" / "rising")
+    values = {}
+    for model, runtime in (("q.keras", "tflite"), ("my-kws.tflite", "reference"), ("my-kws.tflite", "tflite")):
+        path, plot = made / "streams.json", made / "plots" / "fa.png"
+        plot.unlink(missing_ok=True)
+        options = ("--runtime", runtime, "--fa-per-hour", 1000, "--json", path, "--plot", plot)
+        shown = run("evaluate", "--model", made / model, *common, *options).stdout
+        for text in ("low", "times faster than real time", "MLPerf Tiny", "FA/h"):
+            assert text in shown
+        assert plot.stat().st_size > 10_000
+        values[model, runtime] = json.loads(path.read_text())["streams"]
+        assert values[model, runtime].pop("times_real_time") > 1
+        assert f"one false accept is {1 / values[model, runtime]['all']['hours']:.0f} an hour" in shown
+    packed = values["my-kws.tflite", "reference"]
+    assert values["my-kws.tflite", "tflite"] == packed
+    assert packed["detector"]["mode"] == "margin" and packed["detector"]["refractory_steps"] == 25
+    assert {word: k["targets"] for word, k in packed["keywords"].items()} == {"low": 2, "high": 2}
+    assert packed["all"]["targets"] == packed["mlperf_tiny"]["targets"] == 4
+    assert packed["seconds"] == 20 + 12 + 4
+    assert values["q.keras", "tflite"]["all"] == pytest.approx(packed["all"], abs=0.05)
+    assert any(event["outcome"] == "hit" for event in packed["events"])
+
+
+def test_evaluate_at_a_threshold_found_before(made, long_recordings) -> None:
+    model, path = ("--model", made / "my-kws.tflite"), made / "fixed.json"
+    streams = ("--streams", long_recordings / "streams")
+    run("evaluate", *model, *streams, "--threshold", 0.75, "--smooth", 0.1, "--hop", 3, "--json", path)
+    value = json.loads(path.read_text())["streams"]
+    assert value["detector"]["thresholds"] == {"low": 0.75, "high": 0.75} and value["fa_per_hour_wanted"] is None
+    assert value["detector"]["smooth_steps"] == 2  # of 60 ms
+    run("evaluate", *model, *streams, "--threshold", "high=-1, low=0.5", "--json", path)
+    value = json.loads(path.read_text())["streams"]
+    assert value["detector"]["thresholds"] == {"low": 0.5, "high": -1.0}
+    clips = ("--data", made / "words", "--cache", made / "cache", "--plot", made / "both.png")
+    done = run("evaluate", *model, *clips, "--negatives", long_recordings / "negatives" / "low", "--json", path)
+    value = json.loads(path.read_text())
+    assert "accuracy" in value and value["streams"]["all"]["frr"] is None
+    assert (made / "both.png").exists() and "both_streams.png not drawn" in done.stdout
+    run("evaluate", *model, *clips, *streams)
+    assert (made / "both_streams.png").exists()
+
+
+def test_errors_of_evaluate_on_streams(made, long_recordings, tmp_path) -> None:
+    model, streams = ("--model", made / "my-kws.tflite"), ("--streams", long_recordings / "streams")
+    assert "give --data, --streams or --negatives" in error("evaluate", *model)
+    assert "streams_labels.csv: not found in" in error("evaluate", *model, "--streams", made / "words")
+    assert "nowhere: no such folder" in error("evaluate", *model, "--negatives", tmp_path / "nowhere")
+    assert "no recordings" in error("evaluate", *model, "--negatives", tmp_path)
+    assert "--smooth -1" in error("evaluate", *model, *streams, "--smooth", -1)
+    assert "--fa-per-hour -1" in error("evaluate", *model, *streams, "--fa-per-hour", -1)
+    for wrong in ("nan", "loud", "low=1", "low=1,high=x", "low=1,high=2,up=3", "low=1=2,high=3"):
+        assert f"--threshold {wrong}: must be" in error("evaluate", *model, *streams, "--threshold", wrong)
+    assert "--scores loud" in error("evaluate", *model, *streams, "--scores", "loud")
+    assert "in which the detector could fire" in error("evaluate", *model, *streams, "--smooth", 100)
+    speech_files.make_stream(tmp_path, "short", ["low"])
+    with (tmp_path / "streams_labels.csv").open("a") as file:
+        file.write("short,keyword,low,90,91,,,\n")
+    assert "a word of short ends at 91.0 s" in error("evaluate", *model, "--streams", tmp_path)
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_has_an_example(command) -> None:
     shown = run(command, "--help").stdout

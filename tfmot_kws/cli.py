@@ -237,25 +237,67 @@ def listen(
 @app.command()
 def evaluate(
     model: Annotated[pathlib.Path, typer.Option(help="Model file, .keras or .tflite, with its .json.")],
-    data: Data,
+    data: Annotated[
+        pathlib.Path | None,
+        typer.Option(help="Clips: a folder word/*.wav|flac|ogg, a folder with manifest.csv, or a .csv file."),
+    ] = None,
     runtime: Annotated[str, typer.Option(help="For .tflite: reference, tflite, litert or tflm.")] = "tflite",
     split: Annotated[
-        str | None, typer.Option(help="train, dev or test.", show_default="test, or dev where there is no test")
+        str | None,
+        typer.Option(help="Of the clips: train, dev or test.", show_default="test, or dev where there is no test"),
     ] = None,
-    frr: Annotated[float, typer.Option(help="Share of missed keywords (0..1) to count false detections at.")] = 0.05,
+    frr: Annotated[
+        float, typer.Option(help="Clips: share of missed keywords (0..1) to count false detections at.")
+    ] = 0.05,
+    streams: Annotated[
+        pathlib.Path | None,
+        typer.Option(help="Long recordings; streams_labels.csv in this folder or above says where the keywords are."),
+    ] = None,
+    negatives: Annotated[
+        pathlib.Path | None, typer.Option(help="Recordings without keywords; every detection in them is false.")
+    ] = None,
+    fa_per_hour: Annotated[
+        float, typer.Option(help="Streams: false accepts an hour to choose each keyword's threshold for.")
+    ] = 0.5,
+    threshold: Annotated[
+        str | None,
+        typer.Option(help="Streams: the threshold, as found on other recordings, or WORD=NUMBER,... for several."),
+    ] = None,
+    smooth: Annotated[float, typer.Option(help="Streams: seconds over which outputs are averaged.")] = 0.2,
+    refractory: Annotated[float, typer.Option(help="Streams: seconds after a detection without another.")] = 1.0,
+    tolerance: Annotated[
+        float, typer.Option(help="Streams: seconds after the end of a word in which it may be detected.")
+    ] = 1.0,
+    hop: Annotated[
+        int, typer.Option(min=1, help="Streams: frames between two runs of a model that is not a streaming one.")
+    ] = 2,
+    scores: Annotated[
+        str, typer.Option(help="Streams: auto, value (outputs are posteriors) or margin (outputs are logits).")
+    ] = "auto",
     plot: Annotated[pathlib.Path | None, typer.Option(help="DET curves as .png, .svg or .pdf.")] = None,
     json_out: Annotated[pathlib.Path | None, typer.Option("--json", help="Write the numbers here.")] = None,
     cache: Cache = None,
 ) -> None:
-    """Measures accuracy and DET curves of a Keras or .tflite model.
+    """Measures a Keras or .tflite model on clips (accuracy, DET curves) and on long recordings.
+
+    On long recordings a detector listens as it would on a device: missed keywords against false accepts per hour,
+    latency, the threshold for a wanted rate, MLPerf Tiny's count.
 
     Examples:
       tfmot-kws evaluate --model kws.tflite --runtime tflm --data my_recordings --plot det.png
       tfmot-kws evaluate --model float.keras --data my_recordings --split dev
+      tfmot-kws evaluate --model kws.tflite --streams my_streams --negatives radio --fa-per-hour 0.5 --plot fa.png
+      tfmot-kws evaluate --model kws.tflite --streams test_streams --threshold 2.5 --json numbers.json
     """
     from tfmot_kws.commands import evaluate as command
+    from tfmot_kws.commands import evaluate_streams
 
-    command.run(model, data, runtime, split, frr, plot, json_out, cache)
+    options = None
+    if streams is not None or negatives is not None:
+        options = evaluate_streams.Options(
+            streams, negatives, smooth, refractory, tolerance, fa_per_hour, threshold, hop, scores
+        )
+    command.run(model, data, runtime, split, frr, plot, json_out, cache, options)
 
 
 @app.command()

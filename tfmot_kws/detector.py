@@ -34,7 +34,7 @@ MAX_CLASSES = 32767
 MAX_SMOOTH = 32767
 """Steps. So many of the largest scores of 16-bit outputs still sum to less than 2^31."""
 MAX_STEPS = 2**31 - 1
-_ROUNDING = 1e-9
+_ROUNDING = 1e-12
 """Thresholds this little above a whole number (relative) count as that number: 0.3 / 0.1 is not quite 3."""
 
 
@@ -216,15 +216,14 @@ def fire(sums: np.ndarray, thresholds: Sequence[int], refractory: int, first: in
     Returns:
         (step, keyword) of each event, in order.
     """
-    above = sums.astype(np.int64) - np.asarray(thresholds, np.int64)
-    best = np.argmax(above, axis=1) if sums.shape[1] > 1 else np.zeros(len(sums), np.intp)
-    at = np.flatnonzero(above[np.arange(len(above)), best] >= 0)
+    limits = np.asarray(thresholds, np.int64)
+    at = np.flatnonzero((sums >= limits).any(axis=1))
     at = at[np.searchsorted(at, first) :]
+    best = np.argmax(sums[at] - limits, axis=1)  # int64, and the first of equal ones
     follower = np.searchsorted(at, at + refractory + 1).tolist()
     events, index = [], 0
     while index < len(follower):
-        step = int(at[index])
-        events.append((step, int(best[step])))
+        events.append((int(at[index]), int(best[index])))
         index = follower[index]
     return events
 

@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``tfmot-kws evaluate``."""
+"""``tfmot-kws evaluate``: on clips, and on long recordings by ``evaluate_streams``."""
 
 from __future__ import annotations
 
 import pathlib
+from typing import Any
+
+import rich.console
 
 from tfmot_kws import atomic, datasets, evaluate, report
 from tfmot_kws.commands import console as consoles
 from tfmot_kws.commands import data as data_files
-from tfmot_kws.commands import results, sidecar
+from tfmot_kws.commands import evaluate_streams, results, sidecar
 from tfmot_kws.commands.console import Phases
 
 RUNTIMES = ("reference", "tflite", "litert", "tflm")
@@ -17,15 +20,16 @@ _PLOTS = (".png", ".svg", ".pdf")
 
 def run(
     model: pathlib.Path,
-    data: pathlib.Path,
+    data: pathlib.Path | None,
     runtime: str,
     split: str | None,
     frr: float,
     plot: pathlib.Path | None,
     json_out: pathlib.Path | None,
     cache: pathlib.Path | None,
+    streams: evaluate_streams.Options | None = None,
 ) -> None:
-    """Measures a model and prints, draws and writes what was found."""
+    """Measures a model on clips, long recordings or both, and prints, draws and writes what was found."""
     if model.suffix not in (".keras", ".tflite"):
         raise ValueError(f"--model {model}: must end in .keras or .tflite")
     if runtime not in RUNTIMES:
@@ -34,9 +38,51 @@ def run(
         raise ValueError(f"--frr {frr}: must be a share between 0 and 1")
     if plot is not None and plot.suffix.lower() not in _PLOTS:
         raise ValueError(f"--plot {plot}: must end in one of {', '.join(_PLOTS)}")
-    about = sidecar.read(model)
+    if data is None and streams is None:
+        raise ValueError("nothing to evaluate on: give --data, --streams or --negatives")
     console = consoles.stdout()
     phases = Phases(console)
+    value: dict[str, Any] = {"model": model.name, "runtime": "Keras" if model.suffix == ".keras" else runtime}
+    if data is not None:
+        value |= _on_clips(console, phases, model, data, runtime, split, frr, plot, cache)
+    if streams is not None:
+        if data is not None and plot is not None:
+            plot = plot.with_name(f"{plot.stem}_streams{plot.suffix}")
+        value["streams"] = _on_streams(console, phases, model, runtime, streams, plot)
+    if json_out is not None:
+        atomic.write_json(json_out, value)
+        console.print(f"wrote {json_out}")
+
+
+def _on_streams(
+    console: rich.console.Console,
+    phases: Phases,
+    model: pathlib.Path,
+    runtime: str,
+    options: evaluate_streams.Options,
+    plot: pathlib.Path | None,
+) -> dict[str, Any]:
+    measured = evaluate_streams.measure(model, runtime, options, phases)
+    title = model.name if model.suffix == ".keras" else f"{model.name} in {runtime}"
+    evaluate_streams.show(console, f"{title}, on streams", measured, options)
+    if plot is not None:
+        drawn = evaluate_streams.plot(measured, plot, title, options)
+        console.print(f"wrote {plot}" if drawn else f"{plot} not drawn: no stream has a keyword of this model")
+    return evaluate_streams.metrics(measured, options)
+
+
+def _on_clips(
+    console: rich.console.Console,
+    phases: Phases,
+    model: pathlib.Path,
+    data: pathlib.Path,
+    runtime: str,
+    split: str | None,
+    frr: float,
+    plot: pathlib.Path | None,
+    cache: pathlib.Path | None,
+) -> dict[str, Any]:
+    about = sidecar.read(model)
     clips = data_files.without_compounds(datasets.open_corpus(data), about.task.keywords)
     splits = (split,) if split else data_files.eval_splits(clips)
     with phases.phase("features") as advance:
@@ -70,7 +116,4 @@ def run(
         name = "all keywords" if curves else evaluation.keywords[0]
         report.plot_curves({name: evaluation.pooled, **curves}, plot, frr, model.name)
         console.print(f"wrote {plot}")
-    if json_out is not None:
-        value = {"model": model.name, "runtime": where, **results.metrics(evaluation, splits, frr)}
-        atomic.write_json(json_out, value)
-        console.print(f"wrote {json_out}")
+    return results.metrics(evaluation, splits, frr)
