@@ -51,6 +51,10 @@ MISTAKES = (
     # portable
     Mistake("dense_c.c", "cortex-m3", "shift", r">> SLOT\(i\)\.shift\)", ">> (SLOT(i).shift + 1))"),
     Mistake("dense_c.c", "cortex-m3", "separation of slots", r"<< s\.width;", "<< (s.width - 1);"),
+    Mistake("dense_c.c", "cortex-m3", "accumulator width", r"bits == 2 \? 80", "bits == 2 ? 96"),
+    Mistake("dense_c.c", "cortex-m0plus", "accumulator width", r"bits == 2 \? 80 : 16", "bits == 2 ? 80 : 32"),
+    Mistake("dense_c.c", "cortex-m3", "flipped codes", r"0x00080000 : 0x00800080", "0x00080000 : 0x00800000"),
+    Mistake("dense_c.c", "cortex-m3", "rounding", r"s->add >> 32", "s->add >> 33"),
     # Cortex-A
     Mistake("dense_neon.c", "cortex-a53", "accumulator width", r"\{0, 120, 40, 16, 8,", "{0, 128, 40, 16, 8,"),
     Mistake("dense_neon.c", "cortex-a53", "tail", r"for \(; blocks; --blocks\) \{", "for (; blocks > 1; --blocks) {"),
