@@ -21,7 +21,7 @@ from benchmarks import common, cycles, emulation
 
 SIZES = ((640, 128), (256, 256), (512, 128), (128, 128))
 SHOWN = (256, 256)
-LAYOUTS = ("any", "aarch64-i8mm", "cortex-m4")
+LAYOUTS = ("any", "aarch64-i8mm", "cortex-m4", "cortex-a53")
 """Targets of the layouts, by number."""
 
 _CLANG_A64 = ("clang-22", "--target=aarch64-linux-gnu", "-march=armv8-a")
@@ -65,7 +65,7 @@ COLUMNS = (
 )  # fmt: skip
 
 
-OURS = ("c", "avx2", "neon", "dotprod", "i8mm", "dsp_rows", "dsp", "mve")
+OURS = ("c", "avx2", "neon", "tables", "dotprod", "i8mm", "dsp_rows", "dsp", "mve")
 SHORT_COLUMNS = (
     ("core", "core", ""), ("kernel", "kernel", ""), ("batch", "batch", "d"),
     *((f"b{bits}", f"{bits} bit{'s' if bits > 1 else ''}", ".3f") for bits in (1, 2, 3, 4, 5, 6, 7, 8)),

@@ -74,6 +74,8 @@ def cases(rng: np.random.Generator, sizes: int) -> list[tuple[ir.Graph, dict[str
         out.append(dense_case(rng, (1040,), 9, bits, grid, 1, (str(rng.choice(["most", "least"])), "least")))
         # the largest sum of a row whose codes are signed: -1 * -128 of every input at 1 bit
         out.append(dense_case(rng, (2064,), 9, bits, grid, 1, ("least", "least")))
+        if bits == 1:  # and the least sum of one whose codes have no sign
+            out.append(dense_case(rng, (2064,), 9, bits, grid, 1, ("most", "least")))
         for window in (ir.Window((3, 1)), ir.Window((3, 1), (2, 1), (2, 1), (1, 2, 0, 0))):
             out.append(dense_case(rng, (9, int(rng.choice([5, 16, 32]))), 9, bits, grid, 2, window=window))
         picture = ir.Window((2, 3), (1, 2), (1, 1), (1, 0, 1, 1))
@@ -84,11 +86,11 @@ def cases(rng: np.random.Generator, sizes: int) -> list[tuple[ir.Graph, dict[str
 def write_cases(
     path: pathlib.Path, rng: np.random.Generator, chosen: list[tuple[ir.Graph, dict[str, np.ndarray]]]
 ) -> int:
-    """Writes the file that arm/run_cases.c describes, every case in every layout; returns how many there are."""
+    """Writes the file that arm/run_cases.c describes, every case in each layout of its width; returns how many."""
     blobs = []
     for graph, values in chosen:
         expected = reference.run(graph, values)["y"]
-        for target in packing.TARGETS:
+        for target in packing.different_targets(graph.ops[0].weights.bits):
             call = eg.call_of(graph, values, target)
             kind, dims, x = call.inputs[0]
             parts = [call.options, x.tobytes(), *(data.tobytes() for _, _, data in call.inputs[1:]), expected.tobytes()]
@@ -119,10 +121,10 @@ def check(core: emulation.Core, folder: pathlib.Path, count: int, flags: tuple[s
 
 
 EXPECTED = {
-    "host": {"c", "avx2"} if platform.machine() == "x86_64" else {"c", "neon"},
-    "cortex-a53": {"c", "neon"},
-    "cortex-a76": {"c", "neon", "dotprod"},
-    "armv8-i8mm": {"c", "neon", "dotprod", "i8mm"},
+    "host": {"c", "avx2"} if platform.machine() == "x86_64" else {"c", "neon", "tables"},
+    "cortex-a53": {"c", "neon", "tables"},
+    "cortex-a76": {"c", "neon", "tables", "dotprod"},
+    "armv8-i8mm": {"c", "neon", "tables", "dotprod", "i8mm"},
     "cortex-a7": {"c", "neon"},
     "cortex-m0plus": {"c"},
     "cortex-m3": {"c"},
@@ -143,6 +145,8 @@ def test_kernels(name: str, require_tool, tmp_path: pathlib.Path, rng: np.random
     flags = ("-O1", *emulation.SANITIZE) if name == "host" else ("-O2",)
     ran = check(core, tmp_path, count, flags)
     assert {f"kws_packed_dense_{kernel}" for kernel in EXPECTED[name] | {"ref"}} <= set(ran)
+    one_bit = ran.pop("kws_packed_dense_tables", count)
+    assert one_bit >= count // (len(WIDTHS) * len(packing.TARGETS))
     assert all(times >= count // len(packing.TARGETS) for times in ran.values())
 
 

@@ -12,6 +12,7 @@ from tflite_export.packing import Layout
 
 WIDTHS = range(1, 9)
 TILED = [Layout.ROWS, Layout.PAIRS]
+PACKED = [(bits, layout) for layout in Layout for bits in packing.widths(layout)]
 
 
 def pack(codes: list[list[int]] | np.ndarray, bits: int, layout: Layout = Layout.ROWS) -> np.ndarray:
@@ -30,6 +31,22 @@ def test_example_of_lanes() -> None:
     """The example of the layout DSP in kernels/weight_layout.h."""
     data = pack([[1, 2, 5], [3, 4, 6]], 4, Layout.DSP)
     assert data.size == 32 and data[:8].tobytes() == bytes.fromhex("31 80 65 80 42 80 00 80")
+
+
+def test_example_of_words() -> None:
+    """The example of the layout WORDS in kernels/weight_layout.h."""
+    data = pack([[1, 1, 0, 1, 0, 0, 0, 0, 1, 0], [0, 0, 0, 0, 1, 0, 0, 0, 0, 1]], 1, Layout.WORDS)
+    assert data.size == 64 and data[:4].tobytes() == bytes.fromhex("0B 01 10 02") and not data[4:].any()
+
+
+def test_one_hot_words() -> None:
+    for row in range(35):
+        for column in range(33):
+            codes = np.zeros((35, 33), int)
+            codes[row, column] = 1
+            expected = np.zeros(2 * 3 * 32, "<u2")
+            expected[(row // 32 * 3 + column // 16) * 32 + row % 32] = 1 << column % 16
+            np.testing.assert_array_equal(pack(codes, 1, Layout.WORDS), expected.view(np.uint8))
 
 
 @pytest.mark.parametrize("bits", WIDTHS)
@@ -110,10 +127,9 @@ def test_one_hot(bits: int, layout: Layout) -> None:
             np.testing.assert_array_equal(changed, expected)
 
 
-@given(
-    st.integers(0, 2**32 - 1), st.integers(1, 40), st.integers(1, 40), st.sampled_from(WIDTHS), st.sampled_from(Layout)
-)
-def test_unpack_is_the_inverse(seed: int, outputs: int, inputs: int, bits: int, layout: Layout) -> None:
+@given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.integers(1, 40), st.sampled_from(PACKED))
+def test_unpack_is_the_inverse(seed: int, outputs: int, inputs: int, packed: tuple[int, Layout]) -> None:
+    bits, layout = packed
     codes = np.random.default_rng(seed).integers(0, 1 << bits, (outputs, inputs)).astype(np.uint8)
     data = packing.pack(ir.Weights(codes, bits, "mid-rise"), layout)
     assert len(data) == packing.packed_size(outputs, inputs, bits, layout)
@@ -138,5 +154,8 @@ def test_refuses_wrong_sizes_and_targets() -> None:
     for bits in (0, 9):
         with pytest.raises(packing.PackingError, match=rf"1\.\.8, found {bits}"):
             packing.packed_size(1, 1, bits)
+    with pytest.raises(packing.PackingError, match="words is for one bit, found 2"):
+        pack([[1]], 2, Layout.WORDS)
+    assert packing.layout_for("cortex-a53", 1) is Layout.WORDS and packing.layout_for("cortex-a53", 2) is Layout.ROWS
     with pytest.raises(ValueError, match="target must be one of any, .*found 'z80'"):
         packing.layout_for("z80", 4)

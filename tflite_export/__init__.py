@@ -17,8 +17,8 @@ def convert(model: Any, ops: str = "packed", target: str = "any", streaming: str
 
     ops: "packed" for our custom ops, smallest in flash and RAM; "builtin" for stock ops only, weights in int8.
     target: "any" packs weights as every kernel reads them, so that one file runs everywhere; "aarch64-i8mm" packs them
-    for processors with that extension and "cortex-m4" for Cortex-M4, M7 and M33, where it is faster. Files run on other
-    chips too, but slowly.
+    for processors with that extension, "cortex-m4" for Cortex-M4, M7 and M33, and "cortex-a53" one-bit weights for
+    64-bit processors without dot products, where it is faster. Files run on other chips too, but slowly.
     streaming: None for a model of whole clips; "internal" for one that takes the new frames of a stream and keeps what
     it needs of those before; "external" for one whose state goes in and out as further tensors. The integers are those
     of the clip model. StreamInterpreter runs such files; docs/streaming.md has the rules.

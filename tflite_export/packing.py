@@ -11,6 +11,8 @@ A vector is one byte of the tile for 16 places. A layout says what the places ar
 The layout "dsp" has no tiles: it is for Cortex-M4, M7 and M33, whose SMLAD multiplies the two 16-bit *lanes* of a word
 with two inputs. There, a code takes 1, 2, 4, 5 or 8 bits; widths 3, 6 and 7 are stored in 4 and 8, which trades bytes
 for speed, and six rows of 5 bits take 32.
+
+The layout "words" is for one bit: 16 inputs of a row side by side, for kernels that look up sums of a few inputs.
 """
 
 from __future__ import annotations
@@ -24,6 +26,8 @@ from tflite_export import ir
 
 TILE = 8
 VECTOR = 16
+WORD_ROWS = 32
+"""Output rows of a block of the layout "words"."""
 
 
 class PackingError(ValueError):
@@ -36,6 +40,7 @@ class Layout(enum.IntEnum):
     ROWS = 0
     PAIRS = 1
     DSP = 2
+    WORDS = 3
 
 
 ROWS_PER_CODE: dict[Layout, int] = {Layout.ROWS: 1, Layout.PAIRS: 2}
@@ -45,6 +50,7 @@ TARGETS: dict[str, dict[int, Layout]] = {
     "any": {},
     "aarch64-i8mm": {bits: Layout.PAIRS for bits in range(1, 9)},
     "cortex-m4": {bits: Layout.DSP for bits in range(1, 9)},
+    "cortex-a53": {1: Layout.WORDS},
 }
 """Layout of each width by target; ROWS, which every kernel reads, for widths that are not listed."""
 
@@ -134,6 +140,16 @@ def layout_for(target: str, bits: int) -> Layout:
     return TARGETS[target].get(bits, Layout.ROWS)
 
 
+def different_targets(bits: int) -> list[str]:
+    """A target for each layout that a width may have."""
+    return list({layout_for(target, bits): target for target in reversed(TARGETS)}.values())
+
+
+def widths(layout: Layout) -> range:
+    """Widths that may have a layout."""
+    return range(1, 2 if layout is Layout.WORDS else 9)
+
+
 def signed_rows(bits: int) -> tuple[int, ...]:
     """Rows of a tile whose codes are stored with the top bit flipped: those with a whole code at the top of a byte."""
     _check_bits(bits)
@@ -144,18 +160,22 @@ def block_shape(bits: int, layout: Layout) -> tuple[int, int]:
     """(output rows, inputs) of a block, the unit that is padded."""
     if layout is Layout.DSP:
         return LANES[bits].rows, VECTOR
+    if layout is Layout.WORDS:
+        return WORD_ROWS, VECTOR
     rows = ROWS_PER_CODE[layout]
     return TILE * rows, VECTOR // rows
 
 
 def block_bytes(bits: int, layout: Layout) -> int:
     """Bytes of a block."""
+    if layout is Layout.WORDS:
+        return WORD_ROWS * VECTOR // 8
     return 4 * LANES[bits].words if layout is Layout.DSP else VECTOR * bits
 
 
 def packed_size(outputs: int, inputs: int, bits: int, layout: Layout = Layout.ROWS) -> int:
     """Bytes that ``pack`` makes of codes [outputs, inputs]."""
-    _check_bits(bits)
+    _check_bits(bits, layout)
     rows, columns = block_shape(bits, layout)
     return -(-outputs // rows) * -(-inputs // columns) * block_bytes(bits, layout)
 
@@ -168,6 +188,7 @@ def pack(weights: ir.Weights, layout: Layout = Layout.ROWS) -> bytes:
     code.
     """
     bits = weights.bits
+    _check_bits(bits, layout)
     rows, columns = block_shape(bits, layout)
     outputs, inputs = weights.codes.shape
     down, across = -(-outputs // rows), -(-inputs // columns)
@@ -175,6 +196,9 @@ def pack(weights: ir.Weights, layout: Layout = Layout.ROWS) -> bytes:
     codes[:outputs, :inputs] = weights.codes
     if layout is Layout.DSP:
         return _pack_lanes(codes.reshape(down, rows, across, columns), LANES[bits])
+    if layout is Layout.WORDS:
+        words = np.packbits(codes, axis=1, bitorder="little").reshape(down, rows, across, columns // 8)
+        return words.transpose(0, 2, 1, 3).tobytes()
     per_code = ROWS_PER_CODE[layout]
     tiles = codes.reshape(down, TILE, per_code, across, columns)
     flipped = tiles.copy()
@@ -196,6 +220,10 @@ def unpack(data: bytes, outputs: int, inputs: int, bits: int, layout: Layout = L
     if layout is Layout.DSP:
         codes = _unpack_lanes(data, down, across, LANES[bits])
         return codes.reshape(down * rows, across * columns)[:outputs, :inputs].copy()
+    if layout is Layout.WORDS:
+        words = np.frombuffer(data, np.uint8).reshape(down, across, rows, columns // 8).transpose(0, 2, 1, 3)
+        codes = np.unpackbits(words.reshape(down * rows, -1), axis=1, bitorder="little")
+        return codes[:outputs, :inputs].copy()
     packed = np.frombuffer(data, np.uint8).reshape(down, across, bits, rows // TILE, columns)
     tiles = np.zeros((down, TILE, rows // TILE, across, columns), np.uint8)
     for slot in SLOTS[bits]:
@@ -240,6 +268,8 @@ def _unpack_lanes(data: bytes, down: int, across: int, lanes: Lanes) -> np.ndarr
     return codes
 
 
-def _check_bits(bits: int) -> None:
+def _check_bits(bits: int, layout: Layout = Layout.ROWS) -> None:
     if not 1 <= bits <= 8:
         raise PackingError(f"bits must lie in 1..8, found {bits}")
+    if bits not in widths(layout):
+        raise PackingError(f"the layout {layout.name.lower()} is for one bit, found {bits}")

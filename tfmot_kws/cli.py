@@ -175,7 +175,10 @@ def export(
     ] = "packed",
     target: Annotated[
         str,
-        typer.Option(help="Chip that packed weights are laid out for: any, cortex-m4 (M4, M7, M33) or aarch64-i8mm."),
+        typer.Option(
+            help="Chip that packed weights are laid out for: any, cortex-m4 (M4, M7, M33), cortex-a53 (one-bit weights "
+            "on 64-bit chips without dot products) or aarch64-i8mm."
+        ),
     ] = "any",
     streaming: Annotated[
         str | None,

@@ -104,6 +104,7 @@ static void draw_weights(int bits, int layout) {
 }
 
 static void packed(int bits, int layout, int zero_point, uint32_t inputs, uint32_t outputs, int batch) {
+  if (!kws_layout_has(layout, bits)) return;
   kws_op op = layer(bits, layout, zero_point, inputs, outputs, batch);
   const kws_kernel* best = kws_choose(&op);
   if (best == &kws_kernels[0]) return; /* nothing but the reference reads this layout here */

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "../../tflite_export/kernels/options.h"
+#include "../../tflite_export/kernels/weight_layout.h"
 
 enum { MAX_BYTES = 1 << 16 };
 
@@ -57,7 +58,6 @@ static void repair(uint8_t* o, int kind, const kws_tensor* x) {
   o[3] = KWS_OPTIONS_BYTES;
   o[15] = (uint8_t)(pool || (weighted && x->rank >= 3 && o[15] & 1));
   if (!o[15]) memset(o + 32, 0, 20);
-  o[52] = kind == KWS_PACKED_DENSE ? o[52] % KWS_LAYOUT_END : 0;
   o[53] = kind != KWS_PACKED_DENSE || !o[6] ? 0 : o[53] & 1 ? 4 : 2;
   o[54] = o[55] = 0;
   for (int i = 0; o[15] && i < 10; ++i) {
@@ -79,6 +79,8 @@ static void repair(uint8_t* o, int kind, const kws_tensor* x) {
   if (kind != KWS_ADD) put_u32(o + 20, 0);
   o[23] &= 0x7F;
   o[9] = kind == KWS_PACKED_DENSE ? (uint8_t)(1 + o[9] % 8) : 0;
+  o[52] = kind == KWS_PACKED_DENSE ? o[52] % KWS_LAYOUT_END : 0;
+  if (kind == KWS_PACKED_DENSE && !kws_layout_has(o[52], o[9])) o[9] = 1;
   o[10] = kind == KWS_PACKED_DENSE ? o[10] & 1 : 0;
   o[11] = weighted ? (uint8_t)(1 + (o[11] & 1)) : 0;
   o[12] = weighted ? (uint8_t)(1 + (o[12] & 1)) : 0;

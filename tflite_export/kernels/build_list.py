@@ -22,6 +22,7 @@ KERNEL_SOURCES = (
     "kernels/dense_mve.c",
     "kernels/dense_dsp.c",
     "kernels/dense_neon.c",
+    "kernels/dense_tables.c",
     "kernels/dense_dotprod.c",
     "kernels/dense_i8mm.c",
     "kernels/dense_avx2.c",

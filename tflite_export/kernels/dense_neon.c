@@ -37,41 +37,48 @@ KWS_INLINE void multiply_slots(const int bits, const bool fresh, const int8x16_t
 }
 
 /* Eight blocks; fresh: the sums begin here. */
-KWS_INLINE const int8_t* add_eight(const int bits, const bool fresh, const int8_t* w, const int8_t* x,
-                                   int16x8_t* parts) {
+KWS_INLINE void add_eight(const int bits, const bool fresh, const int8_t** w, const int8_t** x, int16x8_t* parts) {
   int8x16_t bytes[16], inputs[4];
   const int vectors = bits > 2 ? bits : 4; /* of one, two or four blocks */
-#define ADD(i)                                                 \
-  if (i % 4 == 0) x = kws_load(x, 4, inputs);                  \
-  if (i * bits % vectors == 0) {                               \
-    if (i) w = kws_settle_16(parts, kws_slot_counts[bits], w); \
-    w = kws_load(w, vectors, bytes);                           \
-  }                                                            \
+#define ADD(i)                                                   \
+  if (i % 4 == 0) *x = kws_load(*x, 4, inputs);                  \
+  if (i * bits % vectors == 0) {                                 \
+    if (i) *w = kws_settle_16(parts, kws_slot_counts[bits], *w); \
+    *w = kws_load(*w, vectors, bytes);                           \
+  }                                                              \
   multiply_slots(bits, fresh&& i == 0, bytes + i * bits % vectors, inputs[i % 4], parts);
   KWS_REPEAT_8(ADD)
 #undef ADD
-  return w;
 }
 
+/* Whether the first chunk has code of its own, which begins the sums of rows: not where that would be long, with chunks
+ * of three bits and the moves that ARMv7 needs. */
+KWS_INLINE bool first_apart(const int bits) { return KWS_MANY_REGISTERS && bits != 3; }
+
 /* Adds `blocks` blocks, at most a chunk of them, to the sums of rows: those of 16 bits fit once the slots of a byte are
- * separated. */
-KWS_INLINE void add_chunk(const int bits, size_t blocks, const int8_t* w, const int8_t* x, int32x4_t* rows) {
+ * separated. Chunks of one and two bits are long: those after a first one are rare, and get little code. */
+KWS_INLINE void add_chunk(const int bits, const bool first, size_t blocks, const int8_t** w, const int8_t** x,
+                          int32x4_t* rows) {
   int16x8_t parts[KWS_MAX_SLOTS + 1], sums[KWS_TILE];
-  if (chunk_blocks(bits) == 8 && blocks == 8) {
+  const bool eights = first || bits > 2 || !first_apart(bits), begin = KWS_MANY_REGISTERS || chunk_blocks(bits) == 8;
+  if (eights && begin && blocks >= 8) {
     add_eight(bits, true, w, x, parts);
+    blocks -= 8;
   } else {
+    int16x8_t zero = vdupq_n_s16(0);
+    KWS_HIDE_VECTOR(zero); /* else compilers clear before they ask how many blocks there are */
 #define CLEAR(i) \
-  if (i < kws_slot_counts[bits]) parts[i] = vdupq_n_s16(0);
+  if (i < kws_slot_counts[bits]) parts[i] = zero;
     KWS_REPEAT_14(CLEAR)
 #undef CLEAR
-    if (chunk_blocks(bits) > 8)
-      for (; blocks >= 8; blocks -= 8, x += 8 * KWS_VECTOR) w = add_eight(bits, false, w, x, parts);
-    for (; blocks; --blocks) {
-      int8x16_t bytes[16], inputs[1];
-      x = kws_load(x, 1, inputs);
-      w = kws_load(w, bits, bytes);
-      multiply_slots(bits, false, bytes, inputs[0], parts);
-    }
+  }
+  if (eights && chunk_blocks(bits) > 8)
+    for (; blocks >= 8; blocks -= 8) add_eight(bits, false, w, x, parts);
+  for (; blocks; --blocks) {
+    int8x16_t bytes[16], inputs[1];
+    *x = kws_load(*x, 1, inputs);
+    *w = kws_load(*w, bits, bytes);
+    multiply_slots(bits, false, bytes, inputs[0], parts);
   }
 #define SEPARATE(i)                                                                                   \
   if (i < kws_slot_counts[bits]) {                                                                    \
@@ -81,10 +88,17 @@ KWS_INLINE void add_chunk(const int bits, size_t blocks, const int8_t* w, const 
   }
   KWS_REPEAT_14(SEPARATE)
 #undef SEPARATE
-#define ADD(i) rows[i] = vpadalq_s16(rows[i], sums[i]);
+#define ADD(i) rows[i] = first ? vpaddlq_s16(sums[i]) : vpadalq_s16(rows[i], sums[i]);
   KWS_REPEAT_8(ADD)
 #undef ADD
 }
+
+KWS_INLINE void clear_rows(int32x4_t* rows) {
+#define CLEAR(i) rows[i] = vdupq_n_s32(0);
+  KWS_REPEAT_8(CLEAR)
+#undef CLEAR
+}
+
 /* More than four bits: block `block` of some chunks. */
 KWS_INLINE void multiply_rows(const int bits, const int block, const bool has_lowest, const int8x16_t* bytes,
                               int8x16_t inputs, int16x8_t* sums, int32x4_t* rows) {
@@ -109,6 +123,7 @@ KWS_INLINE void add_rows(const int bits, const bool has_lowest, size_t blocks, c
                          int32x4_t* rows) {
   int16x8_t sums[KWS_TILE];
   int8x16_t bytes[16], inputs[4];
+  clear_rows(rows);
   for (; KWS_MANY_REGISTERS && blocks >= 4; blocks -= 4) {
     x = kws_load(x, 4, inputs);
 #define ADD(i)                                                         \
@@ -132,19 +147,23 @@ KWS_INLINE void add_rows(const int bits, const bool has_lowest, size_t blocks, c
 /* sum(u * x) of a tile, lane by lane. has_lowest: there may be the 8-bit code -128. */
 KWS_INLINE void add_tile(const int bits, const bool has_lowest, const int8_t* w, const int8_t* x, size_t blocks,
                          int32x4_t* rows) {
-  const size_t chunk = (size_t)chunk_blocks(bits);
-#define CLEAR(i) rows[i] = vdupq_n_s32(0);
-  KWS_REPEAT_8(CLEAR)
-#undef CLEAR
-  if (bits <= 4) {
-    for (; blocks; w += KWS_VECTOR * bits * chunk, x += KWS_VECTOR * chunk) {
-      const size_t now = blocks < chunk ? blocks : chunk;
-      add_chunk(bits, now, w, x, rows);
-      blocks -= now;
-    }
+  if (bits > 4) {
+    add_rows(bits, has_lowest, blocks, w, x, rows);
     return;
   }
-  add_rows(bits, has_lowest, blocks, w, x, rows);
+  const size_t chunk = (size_t)chunk_blocks(bits);
+  if (first_apart(bits)) {
+    const size_t now = blocks < chunk ? blocks : chunk;
+    add_chunk(bits, true, now, &w, &x, rows);
+    blocks -= now;
+  } else {
+    clear_rows(rows);
+  }
+  while (blocks) {
+    const size_t now = blocks < chunk ? blocks : chunk;
+    add_chunk(bits, false, now, &w, &x, rows);
+    blocks -= now;
+  }
 }
 
 KWS_INLINE const uint8_t* run(const int bits, const int places, const kws_blocks* b) {

@@ -56,7 +56,7 @@ int kws_op_kind(const char* name) {
 static size_t product(size_t a, size_t b) { return b && a > (size_t)-1 / b ? 0 : a * b; }
 
 size_t kws_packed_size(uint32_t outputs, uint32_t inputs, int bits, int layout) {
-  if (!outputs || !inputs || bits < 1 || bits > 8 || layout < 0 || layout >= KWS_LAYOUT_END) return 0;
+  if (!outputs || !inputs || bits < 1 || bits > 8 || !kws_layout_has(layout, bits)) return 0;
   const size_t down = (outputs - 1) / kws_block_rows(bits, layout) + 1,
                across = (inputs - 1) / kws_block_inputs(layout) + 1;
   return product(product(down, across), kws_block_bytes(bits, layout));
@@ -134,6 +134,7 @@ bool kws_parse_options(kws_options* o, const uint8_t* p, size_t size, kws_error*
     CHECK(o->grid <= KWS_MID_TREAD, "options: unknown grid", o->grid, KWS_MID_TREAD);
     CHECK(o->layout < KWS_LAYOUT_END, "options: unknown layout of weights; update the ops", o->layout,
           KWS_LAYOUT_END - 1);
+    CHECK(kws_layout_has(o->layout, o->bits), "options: a layout for weights of one bit", o->bits, 1);
     const bool sums = o->input_zero_point[0] != 0;
     CHECK(sums ? o->sum_bytes == 2 || o->sum_bytes == 4 : !o->sum_bytes,
           "options: a sum of weights has two or four bytes, and is there if the input's zero point is not 0",

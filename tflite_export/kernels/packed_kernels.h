@@ -31,7 +31,7 @@ extern "C" {
 #endif
 
 /* How packed weights lie; values are part of the file format. */
-enum { KWS_LAYOUT_ROWS = 0, KWS_LAYOUT_PAIRS = 1, KWS_LAYOUT_DSP = 2, KWS_LAYOUT_END = 3 };
+enum { KWS_LAYOUT_ROWS = 0, KWS_LAYOUT_PAIRS = 1, KWS_LAYOUT_DSP = 2, KWS_LAYOUT_WORDS = 3, KWS_LAYOUT_END = 4 };
 
 enum { KWS_MAX_RANK = 6, KWS_MAX_INPUTS = 3 };
 
@@ -154,6 +154,7 @@ enum {
   KWS_ROWS = 1 << KWS_LAYOUT_ROWS,
   KWS_PAIRS = 1 << KWS_LAYOUT_PAIRS,
   KWS_DSP = 1 << KWS_LAYOUT_DSP,
+  KWS_WORDS = 1 << KWS_LAYOUT_WORDS,
   KWS_ALL = (1 << KWS_LAYOUT_END) - 1
 };
 

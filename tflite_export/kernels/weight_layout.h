@@ -36,13 +36,18 @@
  * rotated left by 0, 2, 4, 6 the pairs of rows of inputs 0; 2, by 8 ... those of inputs 1; 3
  *
  * 4 bits, DSP, 3 inputs, row 0 {1, 2, 5}, row 1 {3, 4, 6}, no other rows: 31 80 65 80 42 80 00 80.
+ *
+ * The layout WORDS is for one bit, and for kernels that look up sums of a few inputs: a block has 32 rows and 16
+ * inputs, and a little-endian word of 16 bits for each row, with the code of input i at bit i. Nothing is flipped.
+ *
+ * WORDS, 10 inputs, row 0 {1, 1, 0, 1, 0, 0, 0, 0, 1, 0}, row 1 {0, 0, 0, 0, 1, 0, 0, 0, 0, 1}: 0B 01 10 02.
  */
 #ifndef TFMOT_KWS_WEIGHT_LAYOUT_H_
 #define TFMOT_KWS_WEIGHT_LAYOUT_H_
 
 #include "packed_kernels.h"
 
-enum { KWS_TILE = 8, KWS_VECTOR = 16, KWS_MAX_SLOTS = 14, KWS_MAX_BLOCK_ROWS = 16 };
+enum { KWS_TILE = 8, KWS_VECTOR = 16, KWS_MAX_SLOTS = 14, KWS_MAX_BLOCK_ROWS = 16, KWS_WORD_ROWS = 32 };
 
 /* `width` bits at bit `shift` of byte `byte` of a tile: bits `low` and up of the code of row `row`. */
 typedef struct {
@@ -153,7 +158,13 @@ static inline int kws_stored_bits(int bits) { return bits == 3 ? 4 : bits == 6 |
 static inline unsigned kws_lane_rows(int stored) { return stored == 1 ? 8 : stored == 5 ? 6 : 4; }
 static inline unsigned kws_lane_fields(int stored) { return stored < 4 ? 2 : 16u / (unsigned)stored; }
 
+/* Whether weights of so many bits may have a layout. */
+static inline bool kws_layout_has(int layout, int bits) {
+  return layout >= 0 && layout < KWS_LAYOUT_END && (layout != KWS_LAYOUT_WORDS || bits == 1);
+}
+
 static inline unsigned kws_block_rows(int bits, int layout) {
+  if (layout == KWS_LAYOUT_WORDS) return KWS_WORD_ROWS;
   return layout == KWS_LAYOUT_DSP ? kws_lane_rows(kws_stored_bits(bits)) : KWS_TILE * kws_rows_per_code(layout);
 }
 static inline unsigned kws_block_inputs(int layout) { return KWS_VECTOR / kws_rows_per_code(layout); }
@@ -165,6 +176,7 @@ static inline size_t kws_blocks_across(const kws_options* o) {
 
 /* Bytes of a block. */
 static inline unsigned kws_block_bytes(int bits, int layout) {
+  if (layout == KWS_LAYOUT_WORDS) return 2 * KWS_WORD_ROWS;
   if (layout != KWS_LAYOUT_DSP) return KWS_VECTOR * (unsigned)bits;
   const int stored = kws_stored_bits(bits);
   return stored < 4 ? 16 : stored == 4 ? 32 : 64;
@@ -190,9 +202,16 @@ static inline unsigned kws_dsp_code(const kws_options* o, const uint8_t* weights
   return field == fields - 1 ? code ^ 1u << (stored - 1) : code;
 }
 
+static inline unsigned kws_word_code(const kws_options* o, const uint8_t* weights, uint32_t row, uint32_t input) {
+  const size_t block = (size_t)(row / KWS_WORD_ROWS) * kws_blocks_across(o) + input / KWS_VECTOR;
+  const uint8_t* word = weights + 2 * (block * KWS_WORD_ROWS + row % KWS_WORD_ROWS);
+  return word[input % KWS_VECTOR / 8] >> input % 8 & 1u;
+}
+
 /* The code of one weight. Slow: for the reference and for tests. */
 static inline unsigned kws_code(const kws_options* o, const uint8_t* weights, uint32_t row, uint32_t input) {
   if (o->layout == KWS_LAYOUT_DSP) return kws_dsp_code(o, weights, row, input);
+  if (o->layout == KWS_LAYOUT_WORDS) return kws_word_code(o, weights, row, input);
   const unsigned per_code = kws_rows_per_code(o->layout), columns = kws_block_inputs(o->layout);
   const unsigned tile_row = row % (KWS_TILE * per_code) / per_code, lane = row % per_code * columns + input % columns;
   const size_t block = (size_t)(row / (KWS_TILE * per_code)) * kws_blocks_across(o) + input / columns;
