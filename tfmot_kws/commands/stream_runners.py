@@ -144,11 +144,14 @@ def open_runner(model: pathlib.Path, about: Sidecar, runtime: str, hop: int) -> 
         traced = tf.function(lambda x: loaded(x, training=False), autograph=False)
         return SlidingWindows(lambda x: traced(tf.convert_to_tensor(x)).numpy(), frames, hop)
     import tflite_export
+    from tflite_export import stream_schedule
     from tfmot_kws.commands import measure
 
     flatbuffer = model.read_bytes()
     with measure.quiet():
         runner = tflite_export.Interpreter(flatbuffer, runtime)
+        if stream_schedule.METADATA in runner.metadata:
+            return Streaming(tflite_export.StreamInterpreter(flatbuffer, runtime))
     if len(runner.inputs) != 1 or len(runner.outputs) != 1:
         raise ValueError(
             f"{model}: has {len(runner.inputs)} inputs and {len(runner.outputs)} outputs; needed is one each"
