@@ -110,7 +110,7 @@ def change_speed(audio: np.ndarray, factor: float) -> np.ndarray:
     return out.astype(np.float32)
 
 
-def add_noise(audio: np.ndarray, noise: np.ndarray, snr_db: float) -> np.ndarray:
+def add_noise(audio: np.ndarray, noise: np.ndarray, snr_db: float, lead: int = 0) -> np.ndarray:
     """Adds ``noise``, scaled so that speech power / noise power is ``snr_db``.
 
     Power is the mean square over the whole clip. Silence on either side leaves ``audio`` as is.
@@ -119,8 +119,9 @@ def add_noise(audio: np.ndarray, noise: np.ndarray, snr_db: float) -> np.ndarray
         audio: float [n].
         noise: float [n].
         snr_db: ratio in dB.
+        lead: samples at the start that get noise but do not count as speech.
     """
-    speech_power = float(np.mean(np.square(audio, dtype=np.float64)))
+    speech_power = float(np.mean(np.square(audio[lead:], dtype=np.float64)))
     noise_power = float(np.mean(np.square(noise, dtype=np.float64)))
     if speech_power == 0.0 or noise_power == 0.0:
         return audio
@@ -184,6 +185,7 @@ def augment(
     config: AugmentConfig,
     noises: Sequence[np.ndarray] = (),
     sample_rate: int = 16000,
+    before: np.ndarray | None = None,
 ) -> np.ndarray:
     """One augmented version of a clip: speed, shift, room, noise, gain, in this order.
 
@@ -193,11 +195,11 @@ def augment(
         config: the ranges.
         noises: recordings, float32 [any length] each; without any, white noise is used.
         sample_rate: samples per second.
+        before: float32, what is heard ahead of the clip: it gets the same noise and gain.
 
     Returns:
-        float32 [samples] in [-1, 1].
+        float32 [samples] in [-1, 1], behind what was before where that is given.
     """
-    n = len(audio)
     factor = rng.uniform(*config.speed)
     offset = int(round(rng.uniform(-1.0, 1.0) * config.shift_ms * sample_rate / 1000.0))
     with_room, with_noise = rng.random(2) < (config.reverb_probability, config.noise_probability)
@@ -207,12 +209,16 @@ def augment(
     out = shift(change_speed(audio.astype(np.float32), factor), offset)
     if with_room:
         out = reverberate(out, room(rng, seconds, sample_rate))
-    if with_noise and n:
+    lead = 0 if before is None else len(before)
+    if lead:
+        out = np.concatenate([before.astype(np.float32), out])
+    n = len(out)
+    if with_noise and n > lead:
         if len(noises):
             noise = take_noise(noises[int(rng.integers(len(noises)))], n, rng)
         else:
             noise = rng.standard_normal(n).astype(np.float32)
-        out = add_noise(out, noise, snr_db)
+        out = add_noise(out, noise, snr_db, lead)
     return np.clip(gain(out, level_db), -1.0, 1.0).astype(np.float32)
 
 

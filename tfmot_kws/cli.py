@@ -116,20 +116,35 @@ def train(
     batch_size: Annotated[int, typer.Option(min=1, help="Examples per step.")] = 128,
     learning_rate: Annotated[float, typer.Option(help="Adam's, at the start; a cosine ends at 1 % of it.")] = 2e-3,
     clip_seconds: Annotated[float, typer.Option(help="Length of an example in seconds.")] = 1.0,
+    context: Annotated[
+        float, typer.Option(help="Seconds of sound that the front end hears before each example, as in a stream.")
+    ] = 0.0,
+    mine: Annotated[
+        pathlib.Path | None,
+        typer.Option(help="Folder of long sound without keywords: what the model falls for is taught to it."),
+    ] = None,
+    mine_rounds: Annotated[int, typer.Option(min=1, help="How often it is run and trained on.")] = 2,
+    confusables: Annotated[
+        str | None, typer.Option(help="Words like the keywords, with commas; spoken by espeak-ng, with the keywords.")
+    ] = None,
     seed: Seed = 0,
     cache: Cache = None,
 ) -> None:
     """Trains a float model.
 
+    For a wake word that holds on long sound: --context 1 --mine FOLDER --confusables "words,like it".
+
     Examples:
       tfmot-kws train --data my_recordings --keywords yes,no --out float.keras
       tfmot-kws train --data my_recordings --width 18 --epochs 60 --out small.keras
+      tfmot-kws train --data my_recordings --keywords alexa --context 1 --mine radio --out wake.keras
     """
     from tfmot_kws.commands import train as command
 
     command.run(
-        data, out, keywords, epochs, width, backend, copies, batch_size, learning_rate, clip_seconds, seed, cache
-    )
+        data, out, keywords, epochs, width, backend, copies, batch_size, learning_rate, clip_seconds, seed, cache,
+        context, mine, mine_rounds, confusables,
+    )  # fmt: skip
 
 
 @app.command()

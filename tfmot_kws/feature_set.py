@@ -83,6 +83,28 @@ class FeatureSet:
     def __len__(self) -> int:
         return len(self.y)
 
+    def with_examples(self, x: np.ndarray, label: str, where: str) -> FeatureSet:
+        """The same and more: features [n, frames, mel] of one class; ``where`` they come from, for ``paths``.
+
+        Raises:
+            ValueError: another shape, or a class that there is not.
+        """
+        if label not in self.classes:
+            raise ValueError(f"label {label!r}: not among the classes {list(self.classes)}")
+        if x.shape[1:] != self.x.shape[1:]:
+            raise ValueError(f"x: expected [n, {', '.join(map(str, self.x.shape[1:]))}], found {list(x.shape)}")
+        y = np.full(len(x), self.classes.index(label), np.int32)
+        source = np.full(len(x), len(self.paths), np.int32)
+        counts = {**self.report.examples, label: self.report.examples.get(label, 0) + len(x)}
+        return FeatureSet(
+            np.concatenate([self.x, x.astype(np.float32)]),
+            np.concatenate([self.y, y]),
+            self.classes,
+            dataclasses.replace(self.report, examples=counts),
+            np.concatenate([self.source, source]),
+            (*self.paths, where),
+        )
+
     def dataset(
         self,
         batch: int = 64,
@@ -140,17 +162,15 @@ def _cut(sound: np.ndarray, first: int, length: int) -> np.ndarray:
     return out
 
 
-def _windows(
-    clip: Clip, sound: np.ndarray, task: TaskConfig, rate: int, rng: np.random.Generator | None
-) -> list[np.ndarray]:
-    """The examples in one recording: float32 [length] each; without ``rng`` always the same."""
+def _windows(clip: Clip, sound: np.ndarray, task: TaskConfig, rate: int, rng: np.random.Generator | None) -> list[int]:
+    """Where the examples in one recording begin, below 0 too; without ``rng`` always the same."""
     length = int(round(task.clip_seconds * rate))
     spare = len(sound) - length
     if clip.word not in task.keywords and spare > 0:
         count = min(task.windows, max(1, len(sound) // length))
         share = np.full(count, 0.5) if rng is None else rng.random(count)
         starts = ((np.arange(count) + share) * (spare + 1) / count).astype(int)
-        return [_cut(sound, int(first), length) for first in starts]
+        return [int(first) for first in starts]
     if clip.start is not None and clip.end is not None:
         first_word, last_word = int(clip.start * rate), int(clip.end * rate)
         earliest, latest = last_word - length, first_word
@@ -164,7 +184,12 @@ def _windows(
         first = _loudest(sound, length)
     else:
         first = spare // 2 if rng is None or spare == 0 else int(rng.integers(spare, 1))
-    return [_cut(sound, first, length)]
+    return [int(first)]
+
+
+def lead_samples(task: TaskConfig, frontend: features.FrontendConfig) -> int:
+    """Samples of an example's context: whole hops."""
+    return round(task.context_seconds * frontend.sample_rate / frontend.hop) * frontend.hop
 
 
 def _stamp(path: str) -> list:
@@ -260,6 +285,8 @@ def load_features(
         if stored is not None:
             return stored
 
+    length, lead = int(round(task.clip_seconds * rate)), lead_samples(task, frontend)
+
     def examples(index: int) -> tuple[list[np.ndarray], audio_files.Problem | None]:
         clip = clips[index][0]
         try:
@@ -274,10 +301,12 @@ def load_features(
         out = []
         for copy in range(copies):
             rng = _rng(seed, _relative(clip.path), copy) if augment else None
-            for window in _windows(clip, sound, task, rate, rng):
+            for first in _windows(clip, sound, task, rate, rng):
+                window, before = _cut(sound, first, length), _cut(sound, first - lead, lead)
                 if rng is not None:
-                    window = augmentation.augment(window, rng, augment, noises, rate)
-                out.append(window)
+                    out.append(augmentation.augment(window, rng, augment, noises, rate, before))
+                else:
+                    out.append(np.concatenate([before, window]))
         return out, problem
 
     blocks, labels, source, problems = [], [], [], list(chosen.skipped)
@@ -291,7 +320,7 @@ def load_features(
                 labels += [clips[index][1]] * len(windows)
                 source += [index] * len(windows)
             if pending:
-                blocks.append(features.extract(frontend, np.stack(pending)))
+                blocks.append(features.extract(frontend, np.stack(pending))[:, lead // frontend.hop :])
                 pending = []
             if progress is not None:
                 progress(span.stop, len(clips))

@@ -216,6 +216,32 @@ def train_float(
     return _fit(model, features, config, stages, config.epochs, callbacks, verbose)
 
 
+def train_on(
+    model: keras.Model,
+    features: FeatureSet,
+    config: TrainConfig | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    verbose: int = 0,
+) -> keras.Model:
+    """Trains a float model on from its weights, with more examples, say.
+
+    Args:
+        model: as ``train_float`` gave it; its weights change.
+        features: training examples.
+        config: the recipe, with the epochs to add; its defaults where None.
+        callbacks: for ``model.fit``.
+        verbose: for ``model.fit``.
+
+    Raises:
+        ValueError: features and model do not agree, or there are no features.
+    """
+    config = config or TrainConfig()
+    _check(features, tuple(model.input_shape[1:]), model.output_shape[-1], f"model {model.name!r}")
+    keras.utils.set_random_seed(config.seed)
+    stages = [(config.learning_rate, config.epochs * _steps(features, config))]
+    return _fit(model, features, config, stages, config.epochs, callbacks, verbose)
+
+
 def train_quantized(
     float_model: keras.Model,
     quantize_scheme: scheme.KwsQuantizeScheme | None,

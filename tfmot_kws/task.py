@@ -21,6 +21,9 @@ class TaskConfig:
         silence: whether noise without speech is a class; if not, it counts as unknown.
         windows: at most so many examples are cut from one long negative recording.
         min_seconds: shorter files are left out.
+        context_seconds: sound ahead of an example that the front end hears, but the model does not: what a recording
+            has there, else silence, with the example's noise. A front end that follows the noise then gives features
+            as it does in the middle of a stream; 0 starts it anew for every example.
 
     Raises:
         ValueError: an option is outside of what is allowed; the message names it.
@@ -32,6 +35,7 @@ class TaskConfig:
     silence: bool = True
     windows: int = 8
     min_seconds: float = 0.1
+    context_seconds: float = 0.0
 
     def __post_init__(self) -> None:
         if isinstance(self.keywords, str):
@@ -47,6 +51,8 @@ class TaskConfig:
             raise ValueError(f"TaskConfig.clip_seconds={self.clip_seconds!r}: must be between 0.1 and 60")
         if not 0.0 <= self.min_seconds <= self.clip_seconds:
             raise ValueError(f"TaskConfig.min_seconds={self.min_seconds!r}: must be between 0 and clip_seconds")
+        if not 0.0 <= self.context_seconds <= 60.0:
+            raise ValueError(f"TaskConfig.context_seconds={self.context_seconds!r}: must be between 0 and 60")
         if self.windows < 1:
             raise ValueError(f"TaskConfig.windows={self.windows!r}: must be 1 or more")
         if len(self.classes) < 2:

@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import collections
+import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from tfmot_kws import augment, corpus, datasets, features
+from tfmot_kws.task import SILENCE, UNKNOWN
 
 MAX_KEYWORDS = 10
 AUGMENT = augment.AugmentConfig(
@@ -16,6 +18,7 @@ AUGMENT = augment.AugmentConfig(
 )
 """Augmentation of recordings for models of this size; stronger ranges made them miss more."""
 
+LONG_SECONDS = 60.0
 _COMPOUND_LETTERS = 5
 _NEGATIVE_KINDS = ("negatives", "negative", "confusable", "other")
 
@@ -74,7 +77,9 @@ def without_compounds(clips: corpus.Corpus, keywords: Sequence[str]) -> corpus.C
     return clips.filter(lambda clip: clip.word in keywords or not clip.word.endswith(long))
 
 
-def make_task(clips: corpus.Corpus, keywords: Sequence[str], clip_seconds: float = 1.0) -> datasets.TaskConfig:
+def make_task(
+    clips: corpus.Corpus, keywords: Sequence[str], clip_seconds: float = 1.0, context_seconds: float = 0.0
+) -> datasets.TaskConfig:
     """The task of telling these keywords apart, with a class for other words and one for noise where there are any.
 
     Raises:
@@ -89,9 +94,76 @@ def make_task(clips: corpus.Corpus, keywords: Sequence[str], clip_seconds: float
     return datasets.TaskConfig(
         tuple(keywords),
         clip_seconds=clip_seconds,
+        context_seconds=context_seconds,
         unknown=any(not c.is_noise for c in others) or len(keywords) == 1,
         silence=any(c.is_noise for c in others),
     )
+
+
+def other_class(task: datasets.TaskConfig) -> str:
+    """The class of sound that is no keyword.
+
+    Raises:
+        ValueError: the task has none.
+    """
+    for name in (UNKNOWN, SILENCE):
+        if name in task.classes:
+            return name
+    raise ValueError("the recordings have no other words and no noise, so there is no class for what is no keyword")
+
+
+def keyword_classes(task: datasets.TaskConfig) -> tuple[int, ...]:
+    """Places of the keywords among the classes."""
+    return tuple(task.classes.index(word) for word in task.keywords)
+
+
+def speak_confusables(
+    keywords: Sequence[str], words: Sequence[str], cache: Path, seed: int, progress=None
+) -> corpus.Corpus:
+    """Synthetic clips of the keywords and of words like them, in all voices; kept in the cache."""
+    from tfmot_kws import synthetic
+
+    spoken = corpus.Corpus(())
+    for keyword in keywords:
+        like = tuple(word for word in words if word not in keywords)
+        name = hashlib.sha256(repr((keyword, like, seed)).encode()).hexdigest()[:16]
+        made = synthetic.synthesize(
+            cache / f"confusables-{name}", keyword, like, clips=1000, seed=seed, progress=progress
+        )
+        spoken = spoken + made.filter(lambda clip: clip.split == "train" and not clip.is_noise)
+    return spoken
+
+
+def read_long(folder: Path, rate: int, progress=None) -> list:
+    """All sound of a folder, short files joined to stretches of a minute: float32 [samples] each.
+
+    Raises:
+        ValueError: there is no folder or no sound in it.
+    """
+    import numpy as np
+
+    from tfmot_kws import audio
+
+    if not folder.is_dir():
+        raise ValueError(f"--mine {folder}: no such folder")
+    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in audio.EXTENSIONS)
+    stretches, parts = [], []
+    for index, path in enumerate(files):
+        try:
+            parts.append(audio.read(path, rate))
+        except audio.AudioError:
+            continue
+        finally:
+            if progress is not None:
+                progress(index + 1, len(files))
+        if sum(map(len, parts)) >= LONG_SECONDS * rate:
+            stretches.append(np.concatenate(parts))
+            parts = []
+    if parts:
+        stretches.append(np.concatenate(parts))
+    if not stretches:
+        raise ValueError(f"--mine {folder}: no sound in it ({len(files)} files)")
+    return stretches
 
 
 def training_features(

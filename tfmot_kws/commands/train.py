@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 
 from tfmot_kws import atomic, datasets, features
@@ -25,6 +26,10 @@ def run(
     clip_seconds: float,
     seed: int,
     cache: pathlib.Path | None,
+    context: float = 0.0,
+    mine: pathlib.Path | None = None,
+    mine_rounds: int = 2,
+    confusables: str | None = None,
 ) -> None:
     """Trains a float model and writes it with its sidecar."""
     results.check_suffix(out, ".keras", "--out")
@@ -35,15 +40,23 @@ def run(
     splits = data_files.eval_splits(clips)
     words = data_files.words_of(keywords) or data_files.pick_keywords(clips, ("train", *splits))
     clips = data_files.without_compounds(clips, words)
-    task = data_files.make_task(clips, words, clip_seconds)
     cache = cache or data_files.default_cache()
+    spoken = data_files.words_of(confusables)
+    if spoken:
+        with phases.phase("speaking confusable words") as advance:
+            clips = clips + data_files.speak_confusables(words, spoken, cache, seed, advance)
+    task = data_files.make_task(clips, words, clip_seconds, context)
+    sound: list = []
+    if mine is not None:
+        with phases.phase("reading sound to mine") as advance:
+            sound = data_files.read_long(mine, frontend.sample_rate, advance)
     with phases.phase("features") as advance:
         training = data_files.training_features(clips, task, frontend, copies, seed, cache, advance)
         held_out = data_files.held_out_features(clips, splits, task, frontend, cache, advance)
     console.print(f"train: {training.report.summary()}")
     console.print(f"{' and '.join(splits)}: {held_out.report.summary()}")
 
-    from tfmot_kws import evaluate, models, recipes
+    from tfmot_kws import evaluate, mining, models, recipes
     from tfmot_kws.commands import progress
 
     frames, mel_bins = training.x.shape[1:]
@@ -51,6 +64,18 @@ def run(
     shape = models.ModelConfig(len(task.classes), frames, mel_bins, width)
     with phases.phase("training") as advance:
         model = recipes.train_float(training, shape, recipe, [progress.Epochs(advance)])
+    for number in range(mine_rounds if sound else 0):
+        with phases.phase(f"mining, round {number + 1}") as advance:
+            function = results.keras_function(model)
+            found = mining.mine(function, sound, frontend, frames, data_files.keyword_classes(task), progress=advance)
+        console.print(
+            f"{len(found.x):,} hard negatives in {found.hours:.2f} h; {int((found.scores > 0).sum()):,} of them taken "
+            "for a keyword"
+        )
+        training = training.with_examples(found.x, data_files.other_class(task), f"{mine} (mined)")
+        more = dataclasses.replace(recipe, epochs=max(1, epochs // 3), learning_rate=learning_rate / 2)
+        with phases.phase("training on") as advance:
+            model = recipes.train_on(model, training, more, [progress.Epochs(advance)])
     evaluation = evaluate.evaluate(results.keras_function(model), held_out)
     metrics = results.metrics(evaluation, splits)
     options = {
@@ -60,6 +85,8 @@ def run(
         "batch_size": batch_size,
         "learning_rate": learning_rate,
         "seed": seed,
+        "mined": None if mine is None else mine_rounds,
+        "confusables": list(spoken or ()),
     }
     with atomic.replacing(out) as temporary:
         model.save(temporary)
