@@ -170,8 +170,7 @@ class Study:
         return recipes.train_float(examples, shape, self.config)
 
     def hear(self, model: keras.Model, task: datasets.TaskConfig) -> dict:
-        function = lambda x: model.predict_on_batch(x)  # noqa: E731
-        runner = stream_runners.SlidingWindows(function, model.input_shape[1], self.args.hop)
+        runner = stream_runners.SlidingWindows(model.predict_on_batch, model.input_shape[1], self.args.hop)
         return {**scores(runner, self.sounds, task, self.args.keyword), "bytes": 4 * model.count_params()}
 
     def run(self) -> None:
@@ -192,7 +191,7 @@ class Study:
         sound = data_files.read_long(self.args.data / "negatives" / "train", FRONTEND.sample_rate)
         for _ in range(2):
             found = mining.mine(
-                lambda x: model.predict_on_batch(x), sound, FRONTEND, model.input_shape[1], (task.classes.index(word),)
+                model.predict_on_batch, sound, FRONTEND, model.input_shape[1], (task.classes.index(word),)
             )
             examples = examples.with_examples(found.x, data_files.other_class(task), "mined")
             more_epochs = dataclasses.replace(self.config, epochs=max(1, self.args.epochs // 3), learning_rate=1.5e-3)
