@@ -48,7 +48,7 @@ def test_commands_and_make_targets_exist() -> None:
     assert all(f"\n{target}:" in makefile for target in re.findall(r"make ([a-z]+)", README))
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/architecture.md", "docs/numerics.md"])
+@pytest.mark.parametrize("page", ["README.md", *(f"docs/{p.name}" for p in sorted((ROOT / "docs").glob("*.md")))])
 def test_links_lead_somewhere(page) -> None:
     path = ROOT / page
     links = [link for link in re.findall(r"\]\(([^)]+)\)", path.read_text(encoding="utf-8")) if "://" not in link]
