@@ -221,7 +221,7 @@ def main() -> None:
     parser.add_argument("data", type=pathlib.Path)
     parser.add_argument("--keyword", default="alexa")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--hours", type=float, default=2.0, help="of made streams")
+    parser.add_argument("--hours", type=float, default=5.0, help="of made streams")
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--hop", type=int, default=6, help="frames between two windows of float models")
     parser.add_argument("--bits", type=int, nargs="*", default=[8, 5, 4, 2, 1])

@@ -118,6 +118,44 @@ def ds_cnn_stream(
     return keras.Model(inputs, join(name="posteriors")(x), name="ds_cnn_stream")
 
 
+def svd_50k(
+    num_classes: int = 2,
+    frames: int = 31,
+    mel_bins: int = 20,
+    context: int = 31,
+    width: int = 128,
+    rank: int = 39,
+    pairs: int = 3,
+) -> keras.Model:
+    """The 50,000-parameter low-rank spotter of Mishchenko et al. 2019.
+
+    31 frames of 20 bands (20 behind, 10 ahead of the one that is judged: a delay of 10 frames) go through three pairs of
+    a linear layer of 39 and a sigmoid layer of 128, each pair the low-rank form of one dense layer.
+
+    Args:
+      num_classes: logits.
+      frames, mel_bins: shape of the features of a clip; more frames than ``context`` give several rows, whose mean it is.
+      context: frames that are stacked.
+      width, rank, pairs: outputs of the sigmoid and of the linear layers, and how many pairs there are.
+
+    Raises:
+      ValueError: a clip is shorter than the context, or a size is below 1.
+    """
+    for name, value in (("num_classes", num_classes), ("width", width), ("rank", rank), ("pairs", pairs)):
+        if value < 1:
+            raise ValueError(f"svd_50k: {name} must be at least 1, found {value}")
+    if not 1 <= context <= frames:
+        raise ValueError(f"svd_50k: context must lie in 1..{frames}, the frames of a clip, found {context}")
+    inputs = keras.Input((frames, mel_bins), name="features")
+    x = TimeWindow(context, name="stack")(inputs)
+    for i in range(1, pairs + 1):
+        x = keras.layers.Dense(rank, use_bias=False, name=f"linear_{i}")(x)
+        x = keras.layers.Dense(width, activation="sigmoid", name=f"sigmoid_{i}")(x)
+    x = keras.layers.Dense(num_classes, name="logits")(x)
+    join = keras.layers.Flatten if frames == context else keras.layers.GlobalAveragePooling1D
+    return keras.Model(inputs, join(name="posteriors")(x), name="svd")
+
+
 @dataclasses.dataclass(frozen=True)
 class LayerCost:
     """Cost of one layer: parameters, and multiply-accumulates for a clip and for one more hop of a stream."""
