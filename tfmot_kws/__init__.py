@@ -22,11 +22,13 @@ _HOMES = {
     "TwoStageSchedule": "train",
     "calibrate": "train",
     "ds_cnn_stream": "models",
+    "factorize": "low_rank",
     "kws_scheme": "scheme",
     "load_model": "scheme",
     "quantize_apply": "scheme",
     "quantize_scope": "scheme",
     "set_stage": "train",
+    "svd_50k": "models",
     "wakeword_250k": "models",
 }
 

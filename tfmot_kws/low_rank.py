@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Dense layers as pairs of thin ones: a low-rank form by singular value decomposition.
 
-A kernel W [inputs, outputs] becomes U [inputs, rank] and V [rank, outputs] with the least squared error there is for that
-rank (Eckart and Young 1936): the largest singular values and their vectors, each half carrying the square root of the
-values. Keyword spotters have been made so since Sainath and Parada; Mishchenko et al. 2019 quantize such pairs.
+A kernel W [inputs, outputs] becomes U [inputs, rank] and V [rank, outputs] with the least squared error there is for
+that rank (Eckart and Young 1936): the largest singular values and their vectors, each half carrying the square root of
+the values. Mishchenko et al. 2019 quantize a spotter of such pairs.
 """
 
 from __future__ import annotations

@@ -129,12 +129,12 @@ def svd_50k(
 ) -> keras.Model:
     """The 50,000-parameter low-rank spotter of Mishchenko et al. 2019.
 
-    31 frames of 20 bands (20 behind, 10 ahead of the one that is judged: a delay of 10 frames) go through three pairs of
-    a linear layer of 39 and a sigmoid layer of 128, each pair the low-rank form of one dense layer.
+    31 frames of 20 bands (20 behind, 10 ahead of the one that is judged: a delay of 10 frames) go through three pairs
+    of a linear layer of 39 and a sigmoid layer of 128, each pair the low-rank form of one dense layer.
 
     Args:
       num_classes: logits.
-      frames, mel_bins: shape of the features of a clip; more frames than ``context`` give several rows, whose mean it is.
+      frames, mel_bins: shape of the features of a clip; of more frames than ``context`` the mean over rows is taken.
       context: frames that are stacked.
       width, rank, pairs: outputs of the sigmoid and of the linear layers, and how many pairs there are.
 
