@@ -15,7 +15,8 @@ import soundfile
 from test_listen import FRONTEND, TASK, speech, write_spotter
 
 from benchmarks import emulation
-from tflite_export import ir
+from tflite_export import c_writer, ir
+from tflite_export.kernels import build_list
 from tfmot_kws import features
 from tfmot_kws.commands import firmware, listen, sidecar, spotter
 
@@ -119,6 +120,18 @@ def test_sound_on_the_board_with_a_real_front_end(folder, example, require_tool)
     run(*options)
     build = example / "build" / board
     assert (build / "frames_made.bin").read_bytes() == (build / "frames.bin").read_bytes()
+
+
+@pytest.mark.parametrize("program", ["main", "main_stream"])
+def test_programs_of_tflm_compile(program: str, folder, tmp_path, require_tool) -> None:
+    """Against the declarations that they need; README.md says how they are linked with a TFLM library."""
+    model = folder / "stream.tflite"
+    firmware.run(model, tmp_path, None, 0.2, 1.0)
+    c_writer.write_c(model.read_bytes(), tmp_path)
+    (tmp_path / "resolver.inc").write_text("\n".join(c_writer.op_resolver_lines(model.read_bytes())) + "\n")
+    include = [f"-I{path}" for path in (tmp_path, TFLM / "include", build_list.PACKAGE, emulation.KERNELS)]
+    flags = ["-std=c++17", "-Wall", "-Wextra", "-Werror", "-fsyntax-only"]
+    subprocess.run([require_tool("g++"), *flags, *include, str(EXAMPLE / f"{program}.cc")], check=True)
 
 
 def test_feature_table_is_what_the_host_computes(folder) -> None:
