@@ -55,6 +55,7 @@ bench: $(VENV)/installed $(NATIVE)
 bench-arm: $(VENV)/installed debian-tools
 	$(VENV)/bin/python -m benchmarks.arm_kernels
 	$(VENV)/bin/python -m benchmarks.firmware
+	$(VENV)/bin/python -m benchmarks.firmware_stream
 	$(VENV)/bin/python -m benchmarks.containers
 	$(VENV)/bin/python -m benchmarks.host_time
 	$(VENV)/bin/python -m benchmarks.readme_tables

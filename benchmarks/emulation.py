@@ -107,6 +107,7 @@ def build(
     kernels: pathlib.Path = KERNELS,
     compiler: Sequence[str] | None = None,
     objects: Sequence[pathlib.Path] = (),
+    link_flags: Sequence[str] = (),
 ) -> pathlib.Path:
     """Compiles ``sources`` with all kernels for a core and returns the program, ``folder``/NAME.elf.
 
@@ -114,6 +115,7 @@ def build(
         kernels: where the kernels' sources lie.
         compiler: makes the objects, instead of the core's own, which always links.
         objects: more of them.
+        link_flags: for the linker alone.
 
     Raises:
         EmulationError: with what the compiler said.
@@ -136,7 +138,7 @@ def build(
         link += ["-O2", "-Wl,--no-warn-rwx-segments"]
     elif core.emulator:
         link += ["-static"]
-    _run(link, folder, 300)
+    _run([*link, *link_flags], folder, 300)
     return program
 
 

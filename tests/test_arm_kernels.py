@@ -12,7 +12,6 @@ import pytest
 
 from benchmarks import emulation
 from tflite_export import ir, packing, reference
-from tflite_export.op_options import Kind
 
 RUNNER = pathlib.Path(__file__).resolve().parent / "arm" / "run_cases.c"
 WIDTHS = [(bits, grid) for grid in ("mid-rise", "mid-tread") for bits in range(1 if grid == "mid-rise" else 2, 9)]
@@ -97,7 +96,7 @@ def write_cases(
             shifts = (int(rng.integers(0, 4)), int(rng.choice([0, 0, 0, 1, 2, 4])))
             sizes_of = [len(part) for part in parts]
             padded = [*dims, *[1] * (6 - len(dims))]
-            blobs.append(struct.pack("<15i", Kind.PACKED_DENSE, *sizes_of, *shifts, len(dims), *padded))
+            blobs.append(struct.pack("<15i", call.kind, *sizes_of, *shifts, len(dims), *padded))
             blobs.append(b"".join(parts))
     path.write_bytes(struct.pack("<i", len(blobs) // 2) + b"".join(blobs))
     return len(blobs) // 2
@@ -148,6 +147,39 @@ def test_kernels(name: str, require_tool, tmp_path: pathlib.Path, rng: np.random
     one_bit = ran.pop("kws_packed_dense_tables", count)
     assert one_bit >= count // (len(WIDTHS) * len(packing.TARGETS))
     assert all(times >= count // len(packing.TARGETS) for times in ran.values())
+
+
+def depthwise_case(
+    rng: np.random.Generator, shape: tuple[int, ...], window: ir.Window, multiple: int, corners: tuple[str, str]
+) -> tuple[ir.Graph, dict[str, np.ndarray]]:
+    outputs = shape[-1] * multiple
+    levels = extreme(rng, corners[0], (window.taps, outputs), -128, 127).astype(np.int8)
+    bound = max(1, int(np.abs(levels.astype(int)).sum(axis=0).max()) * 255)
+    make = typical if rng.random() < 0.75 else eg.requantization
+    op = ir.Depthwise("depthwise", "x0", "y", levels, make(rng, outputs, bound, window.taps), window)
+    x = extreme(rng, corners[1], (2, *shape), -128, 127).astype(np.int8)
+    return eg.single(rng, op, shape), {"x0": x}
+
+
+@pytest.mark.parametrize("name", ["host", "cortex-a53", "cortex-m0plus", "cortex-m4", "cortex-m55"])
+def test_depthwise_kernels(name: str, require_tool, tmp_path: pathlib.Path, rng: np.random.Generator) -> None:
+    core = emulation.CORES[name]
+    for tool in (core.compiler[0], *core.emulator[:1]):
+        require_tool(tool)
+    chosen = []
+    for channels in (1, 3, 4, 5, 15, 16, 17, 31, 32, 63, 64, 65, 70, 128, 133):
+        for shape, window in (
+            ((7, channels), ir.Window((3, 1))),
+            ((5, channels), ir.Window((5, 1))),
+            ((9, channels), ir.Window((3, 1), (2, 1), (2, 1), (1, 2, 0, 0))),
+            ((4, 5, channels), ir.Window((2, 3), (1, 2), (1, 1), (1, 0, 1, 1))),
+            ((1, 2, channels), ir.Window((1, 1), padding=(1, 0, 0, 1))),
+        ):
+            corners = tuple(rng.choice(["random", "random", "least", "most", "alternating"], 2))
+            chosen.append(depthwise_case(rng, shape, window, int(rng.choice([1, 1, 1, 2])), corners))
+    count = write_cases(tmp_path / "cases.bin", rng, chosen)
+    ran = check(core, tmp_path, count, ("-O1", *emulation.SANITIZE) if name == "host" else ("-O2",))
+    assert ran == {"kws_depthwise_ref": count, "kws_depthwise_c": count}
 
 
 def test_a_build_with_one_width(require_tool, tmp_path: pathlib.Path, rng: np.random.Generator) -> None:

@@ -82,7 +82,9 @@ class _Writer:
     def add(self, op: ir.Op, operator: Operator, number: int) -> None:
         if isinstance(op, ir.Reshape):
             return  # the same bytes at the same place
-        if operator.custom:
+        if isinstance(op, ir.Ring):
+            self.add_ring(op, operator)
+        elif operator.custom:
             self.add_kernel(op, operator, number, operator.custom_options)
         elif isinstance(op, ir.MaxPool):
             self.add_kernel(op, operator, number, op_options.encode(tflite_writer.max_pool_options(op)))
@@ -101,9 +103,7 @@ class _Writer:
         inputs = []
         for index in operator.inputs:
             tensor = self.model.tensors[index]
-            if tensor.variable:
-                inputs.append(self.state(tensor.shape[1]))
-            elif tensor.data is None:
+            if tensor.data is None:
                 inputs.append(self.operand(tensor.name))
             else:
                 label = self.array(f"constant_{number}_{len(inputs)}", tensor.data)
@@ -113,6 +113,15 @@ class _Writer:
         self.layers.append(
             f"    {{{options_label}, {options[1]}, {len(inputs)}, 0, 0, {{{', '.join(inputs)}}}, "
             f"{self.operand(op.output)}, 0}}, /* {type(op).__name__} -> {op.output} */"
+        )
+
+    def add_ring(self, op: ir.Ring, operator: Operator) -> None:
+        """Without options: a hop would spend more on reading them again than on moving the frames."""
+        state = next(self.model.tensors[i] for i in operator.inputs if self.model.tensors[i].variable)
+        inputs = f"{self.operand(op.input)}, {self.state(state.shape[1])}"
+        fill = self.graph.tensors[op.output].quantization.zero_point
+        self.layers.append(
+            f"    {{0, KWS_RING, 2, 0, {fill}, {{{inputs}}}, {self.operand(op.output)}, 0}}, /* Ring -> {op.output} */"
         )
 
     def state(self, size: int) -> str:

@@ -253,6 +253,28 @@ def listen(
 
 
 @app.command()
+def firmware(
+    model: Annotated[pathlib.Path, typer.Option(help="Streaming .tflite made by export --streaming internal.")],
+    out: Annotated[pathlib.Path, typer.Option(help="Folder for the C files.")],
+    threshold: Annotated[
+        float | None, typer.Option(help="Score from which on a keyword counts.", show_default="likelier")
+    ] = None,
+    smooth: Annotated[float, typer.Option(help="Seconds over which scores are averaged.")] = 0.2,
+    refractory: Annotated[float, typer.Option(help="Seconds after a detection without another one.")] = 1.0,
+) -> None:
+    """Writes a streaming spotter as C: the model, and the settings of front end and detector.
+
+    They compile with the C files of tflite_export/kernels; examples/firmware is a firmware made of them.
+
+    Example:
+      tfmot-kws firmware --model stream.tflite --out src --threshold 2
+    """
+    from tfmot_kws.commands import firmware as command
+
+    command.run(model, out, threshold, smooth, refractory)
+
+
+@app.command()
 def evaluate(
     model: Annotated[pathlib.Path, typer.Option(help="Model file, .keras or .tflite, with its .json.")],
     data: Annotated[

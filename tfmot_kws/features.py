@@ -130,7 +130,8 @@ class FrontendConfig:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _to_int16(audio: np.ndarray) -> np.ndarray:
+def to_int16(audio: np.ndarray) -> np.ndarray:
+    """Samples as the ``micro`` front end takes them: int16 as it is, float in [-1, 1) rounded and clipped."""
     if audio.dtype == np.int16:
         return audio
     if not np.issubdtype(audio.dtype, np.floating):
@@ -162,7 +163,7 @@ def raw_micro(config: FrontendConfig, audio: np.ndarray) -> np.ndarray:
     audio = np.asarray(audio)
     if audio.ndim not in (1, 2):
         raise ValueError(f"audio: expected [batch, samples] or [samples], got {audio.shape}")
-    batch = _to_int16(audio if audio.ndim == 2 else audio[None])
+    batch = to_int16(audio if audio.ndim == 2 else audio[None])
     result = microfrontend.features(_tables(config), batch, config.hop)
     return result if audio.ndim == 2 else result[0]
 
@@ -227,7 +228,7 @@ class FrontendStream:
         audio = np.asarray(audio)
         if audio.ndim != 1:
             raise ValueError(f"audio: expected [samples], got {audio.shape}")
-        audio = np.concatenate([self._audio, _to_int16(audio)])
+        audio = np.concatenate([self._audio, to_int16(audio)])
         skip = min(self._skip, len(audio))
         audio, self._skip = audio[skip:], self._skip - skip
         frames = self.config.num_frames(len(audio))

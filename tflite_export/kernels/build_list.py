@@ -27,6 +27,7 @@ KERNEL_SOURCES = (
     "kernels/dense_i8mm.c",
     "kernels/dense_avx2.c",
     "kernels/depthwise_ref.c",
+    "kernels/depthwise_c.c",
     "kernels/elementwise_ref.c",
     "kernels/pool_ref.c",
     "kernels/ring.c",

@@ -35,10 +35,21 @@ static void run_move(const kws_move* m, uint8_t* arena) {
   }
 }
 
+static void run_ring(const kws_layer* layer, uint8_t* arena) {
+  const kws_operand *x = &layer->inputs[0], *state = &layer->inputs[1], *y = &layer->output;
+  const size_t fresh = (size_t)x->dims[1], kept = (size_t)y->dims[1] - fresh;
+  kws_ring_step(arena + state->offset, (const int8_t*)arena + x->offset, (int8_t*)arena + y->offset, kept, fresh,
+                x->bytes / fresh, layer->fill);
+}
+
 bool kws_run_layers(const kws_layer* layers, size_t count, uint8_t* arena, size_t scratch, size_t scratch_bytes,
                     size_t* failed, kws_error* error) {
   for (size_t i = 0; i < count; ++i) {
     const kws_layer* layer = &layers[i];
+    if (!layer->options && layer->kind == KWS_RING) {
+      run_ring(layer, arena);
+      continue;
+    }
     const kws_tensor output = view(&layer->output, arena);
     if (!layer->options) {
       memset(output.data, layer->fill, output.bytes);

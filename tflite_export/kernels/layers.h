@@ -26,7 +26,8 @@ typedef struct {
   ptrdiff_t from_step[KWS_MAX_RANK], to_step[KWS_MAX_RANK];
 } kws_move;
 
-/* One op (options set), or copies (options NULL) after the output was filled with one value. */
+/* One op (options set). Without options, for the table's sizes were checked when it was made: a ring, or copies (kind
+ * 0) after the output was filled with one value. */
 typedef struct {
   const uint8_t* options;
   uint8_t kind, input_count, move_count;

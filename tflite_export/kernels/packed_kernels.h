@@ -188,6 +188,11 @@ bool kws_invoke(const kws_call* call, const kws_tensor* output, kws_error* error
 /* kws_invoke() with a kernel of the caller's choice. */
 bool kws_invoke_kernel(const kws_kernel* kernel, const kws_call* call, const kws_tensor* output, kws_error* error);
 
+/* What the kernel of a ring does, for callers that know all sizes: `to` gets the `kept` frames before and the `fresh`
+ * new ones of x, `frame` bytes each, and the state keeps the last ones. Frames before the first are filled with `fill`.
+ */
+void kws_ring_step(uint8_t* state, const int8_t* x, int8_t* to, size_t kept, size_t fresh, size_t frame, int fill);
+
 #define KWS_KERNEL(kind, function, layouts, cpu, scratch) void function(const kws_op* op);
 #include "kernels.inc"
 #undef KWS_KERNEL

@@ -34,9 +34,7 @@ def run(
     console = consoles.stdout()
     if threshold is not None and not math.isfinite(threshold):
         raise ValueError(f"--threshold {threshold}: must be a number")
-    ear = spotter.open_spotter(model, threshold=threshold or 0.0, smooth=smooth, refractory=refractory, runtime=runtime)
-    if threshold is None and ear.config.mode == "value":
-        ear = spotter.open_spotter(model, threshold=0.5, smooth=smooth, refractory=refractory, runtime=runtime)
+    ear = spotter.open_spotter(model, threshold=threshold, smooth=smooth, refractory=refractory, runtime=runtime)
     if threshold is None:
         console.print(
             f"--threshold {ear.config.thresholds[0]:g}: where a keyword is likelier than all else; choose one by "
@@ -48,9 +46,14 @@ def run(
             seconds += len(block) / ear.frontend.sample_rate
             for heard in ear.step(block):
                 count += 1
-                console.print(f"{_clock(heard.seconds)}  {heard.keyword}  {heard.score:.2f}", markup=False)
+                console.print(line(heard), markup=False)
             show(seconds)
     console.print(f"{count} detection{'s' * (count != 1)} in {seconds:.1f} s of sound")
+
+
+def line(heard: spotter.Heard) -> str:
+    """A detection as it is printed, here and by a firmware."""
+    return f"{_clock(heard.seconds)}  {heard.keyword}  {heard.score:.2f}"
 
 
 def _blocks(wav: pathlib.Path | None, rate: int) -> Iterator[np.ndarray]:

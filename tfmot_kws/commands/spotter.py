@@ -32,7 +32,7 @@ class Spotter:
         flatbuffer: a streaming .tflite file.
         about: its sidecar.
         threshold: real score from which on a keyword counts: a posterior (0..1) for models that end in a softmax, else
-            a difference of logits.
+            a difference of logits. None: where a keyword is likelier than all else.
         smooth, refractory: seconds, see ``detector.DetectorConfig``.
         runtime: one of ``tflite_export.interpreter.RUNTIMES``.
 
@@ -40,6 +40,7 @@ class Spotter:
         config: of the detector.
         keywords: their names.
         scores: real scores of the keywords after the last step, None before the first.
+        input: scale and zero point of the model's features.
 
     Raises:
         ValueError: the file does not stream, its output does not suit the sidecar's classes, or a number is wrong.
@@ -50,7 +51,7 @@ class Spotter:
         self,
         flatbuffer: bytes,
         about: sidecar.Sidecar,
-        threshold: float,
+        threshold: float | None = None,
         smooth: float = 0.2,
         refractory: float = 1.0,
         runtime: str = "tflite",
@@ -67,6 +68,9 @@ class Spotter:
         self.frontend = about.frontend
         self.keywords = tuple(task.keywords)
         self.step_seconds = self._model.hop * about.frontend.hop_ms / 1000
+        value = (output.scale, output.zero_point) == SOFTMAX
+        if threshold is None:
+            threshold = 0.5 if value else 0.0
         self.config = detector.DetectorConfig.in_seconds(
             self.step_seconds,
             smooth,
@@ -74,7 +78,7 @@ class Spotter:
             classes=len(task.classes),
             keywords=tuple(task.classes.index(word) for word in task.keywords),
             thresholds=threshold,
-            mode="value" if (output.scale, output.zero_point) == SOFTMAX else "margin",
+            mode="value" if value else "margin",
             scale=output.scale,
             zero_point=output.zero_point,
         )
@@ -82,7 +86,7 @@ class Spotter:
         self._detector = detector.Detector(self.config)
         self.scores: np.ndarray | None = None
         self._recent = np.zeros((0, len(self.keywords)), np.int32)
-        self._scale = self._model.inputs[0].quantization
+        self.input = self._model.inputs[0].quantization
 
     def reset(self) -> None:
         """Forgets all sound."""
@@ -96,19 +100,23 @@ class Spotter:
         if len(self._recent) == self.config.smooth:
             self.scores = self._recent.mean(axis=0) * self.config.scale
         return [
-            Heard(self._seconds(event.step), self.keywords[event.keyword], self.config.real_score(event.score))
+            Heard(self.seconds(event.step), self.keywords[event.keyword], self.config.real_score(event.score))
             for event in self._detector.run(outputs)
         ]
 
     def outputs(self, audio: np.ndarray) -> np.ndarray:
         """int8 [steps, classes]: what the model says of the sound."""
-        from tflite_export import arithmetic
-
-        outputs: Any = self._model.step(arithmetic.quantize(self._sound.step(audio), self._scale))
+        outputs: Any = self._model.step(self.frames(audio))
         outputs = outputs[0] if isinstance(outputs, list) else outputs
         return outputs.reshape(len(outputs), self.config.classes)
 
-    def _seconds(self, step: int) -> float:
+    def frames(self, audio: np.ndarray) -> np.ndarray:
+        """int8 [frames, mel]: the features that the sound completes, as the model takes them."""
+        from tflite_export import arithmetic
+
+        return arithmetic.quantize(self._sound.step(audio), self.input)
+
+    def seconds(self, step: int) -> float:
         """When the last sample of a step's last frame was heard."""
         frames = self._model.receptive + step * self._model.hop
         return ((frames - 1) * self.frontend.hop_ms + self.frontend.window_ms) / 1000

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``tfmot-kws firmware``: a spotter as C, from features to detections."""
+
+from __future__ import annotations
+
+import pathlib
+
+import numpy as np
+
+from tfmot_kws import features
+from tfmot_kws.commands import spotter
+
+_MOST_RAW = 1420
+"""64 * ln(2^32), rounded up: no feature of the micro front end is larger."""
+_NUMBERS_A_LINE = 24
+
+
+def run(
+    model: pathlib.Path, out: pathlib.Path, threshold: float | None, smooth: float, refractory: float
+) -> list[pathlib.Path]:
+    """Writes kws_inference.c, kws_inference.h and kws_spotter.h into a folder; returns their paths.
+
+    Raises what ``spotter.open_spotter`` raises, and ValueError where the file cannot be written as C.
+    """
+    from tflite_export import inference_writer
+
+    ear = spotter.open_spotter(model, threshold=threshold, smooth=smooth, refractory=refractory, runtime="reference")
+    paths = [*inference_writer.write_inference(model.read_bytes(), out), write_header(ear, out)]
+    for path in paths:
+        print(path)
+    return paths
+
+
+def write_header(ear: spotter.Spotter, out: pathlib.Path) -> pathlib.Path:
+    """Writes kws_spotter.h: settings of the front end and of the detector, and names; complete or as it was before."""
+    from tflite_export import c_writer
+
+    out.mkdir(parents=True, exist_ok=True)
+    return c_writer.write_text(out / "kws_spotter.h", header(ear))
+
+
+def header(ear: spotter.Spotter) -> str:
+    """The text of kws_spotter.h."""
+    config, frontend = ear.config, ear.frontend
+    words = ", ".join(f'"{_escaped(word)}"' for word in ear.keywords)
+    limits = ", ".join(f"{limit:g}" for limit in config.thresholds)
+    first, second = (round(1000 * ear.seconds(step)) for step in (0, 1))
+    lines = [
+        "/* Made by 'tfmot-kws firmware': do not edit. */",
+        "#ifndef KWS_SPOTTER_H_",
+        "#define KWS_SPOTTER_H_",
+        "",
+        '#include "detector.h"',
+        "",
+        f"/* Detector. Thresholds: {limits}, of the mean over {config.smooth} steps. */",
+        f"#define KWS_SPOTTER_HISTORY {len(config.keywords) * config.smooth}",
+        f"static const char* const kws_spotter_words[] = {{{words}}};",
+        f"static const int32_t kws_spotter_classes[] = {{{_joined(config.keywords)}}};",
+        f"static const int32_t kws_spotter_thresholds[] = {{{_joined(map(_int32, config.sum_thresholds))}}};",
+        "static const kws_detector_config kws_spotter_detector = {",
+        f"    {config.classes}, {len(config.keywords)}, kws_spotter_classes, kws_spotter_thresholds, {config.smooth}, "
+        f"{config.refractory}, {config.zero_point}, {str(config.mode == 'margin').lower()}}};",
+        "",
+        "/* The mean score of a window in real units, from kws_detector_sum(). */",
+        f"#define KWS_SPOTTER_SCORE(sum) ((sum) * {config.scale!r} / {config.smooth})",
+        "",
+        "/* Milliseconds of sound until the first row of the model's output, and from row to row. */",
+        f"#define KWS_SPOTTER_FIRST_MS {first}",
+        f"#define KWS_SPOTTER_STEP_MS {second - first}",
+        "",
+        f"/* Front end ({frontend.backend}). */",
+        f"#define KWS_SPOTTER_SAMPLE_RATE {frontend.sample_rate}",
+        f"#define KWS_SPOTTER_MEL_BINS {frontend.mel_bins}",
+        f"#define KWS_SPOTTER_WINDOW_MS {frontend.window_ms}",
+        f"#define KWS_SPOTTER_HOP_MS {frontend.hop_ms}",
+        f"#define KWS_SPOTTER_LOWER_HZ {float(frontend.lower_hz)!r}f",
+        f"#define KWS_SPOTTER_UPPER_HZ {float(frontend.upper_hz)!r}f",
+        *(_table(ear) if frontend.backend == "micro" else []),
+        "",
+        "#endif /* KWS_SPOTTER_H_ */",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def feature_table(ear: spotter.Spotter) -> np.ndarray:
+    """int8 [n]: what the model takes for the values 0, 1, ... of the micro front end; larger ones are as the last."""
+    from tflite_export import arithmetic
+
+    raw = np.arange(_MOST_RAW + 1, dtype=np.uint16)
+    table = arithmetic.quantize(raw.astype(np.float32) * np.float32(features.MICRO_SCALE), ear.input)
+    return table[: np.argmax(table == table[-1]) + 1]
+
+
+def _table(ear: spotter.Spotter) -> list[str]:
+    table = feature_table(ear)
+    rows = [table[i : i + _NUMBERS_A_LINE] for i in range(0, len(table), _NUMBERS_A_LINE)]
+    return [
+        "",
+        "/* The model's int8 for each value of TFLM's front end, larger values as the last: nothing to round here. */",
+        f"#define KWS_SPOTTER_FEATURES {len(table)}",
+        "static const int8_t kws_spotter_features[KWS_SPOTTER_FEATURES] = {",
+        *(f"    {_joined(row)}," for row in rows),
+        "};",
+    ]
+
+
+def _joined(numbers) -> str:
+    return ", ".join(map(str, numbers))
+
+
+def _int32(value: int) -> str:
+    """The smallest int32 has no literal in C."""
+    return str(value) if value > -(2**31) else "-2147483647 - 1"
+
+
+def _escaped(word: str) -> str:
+    """The inside of a C string: UTF-8, bytes that are no plain letters in octal."""
+    codes = word.encode()
+    return "".join(chr(c) if 32 <= c < 127 and c not in b'"\\?' else f"\\{c:03o}" for c in codes)
