@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import stream_graphs
 from export_graphs import feeds
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from stream_graphs import Layer, Spec
 
 from tflite_export import StreamInterpreter, reference, streaming, tflite_writer
@@ -68,3 +70,24 @@ def test_packed_files_in_every_runtime(name: str, runtime: str, mode: str, requi
         assert len(wanted) - len(found) <= interpreter.hop
         interpreter.reset()
         assert interpreter.frames == 0
+
+
+@settings(max_examples=30)
+@given(
+    spec=st.booleans().flatmap(lambda causal: stream_graphs.specs(causal=causal, mel=False)),
+    mode=st.sampled_from(["internal", "external"]),
+    cuts=st.lists(st.integers(0, 80), max_size=8),
+    reset=st.integers(0, 30),
+)
+def test_any_model_any_cuts_any_reset(spec: Spec, mode: str, cuts: list[int], reset: int) -> None:
+    """Through the file and TFLite: random layers and strides, cut anywhere, after a reset at any frame."""
+    data, _ = files(spec, mode)
+    interpreter = StreamInterpreter(data, "tflite")
+    x = recording(spec, 80, spec.seed % 1000)
+    wanted = expected(spec, x)
+    interpreter.step(x[:reset])
+    interpreter.reset()
+    found = np.concatenate([interpreter.step(part) for part in np.split(x, sorted(min(c, len(x)) for c in cuts))])
+    np.testing.assert_array_equal(found, wanted[: len(found)])
+    rows = interpreter.schedule.outputs[0].rows
+    assert len(wanted) - len(found) <= rows
