@@ -85,7 +85,7 @@ def test_another_rate(folder, example, require_tool) -> None:
     sound = soxr.resample(speech().astype(np.float32) / 32768, 16000, 44100)
     soundfile.write(folder / "fast.wav", np.stack([sound, sound], 1), 44100, subtype="PCM_16")
     make(example, "host", "run-stream", folder / "stream.tflite", folder / "fast.wav")
-    same, rate = soundfile.read(example / "build" / "host" / "sound.wav", dtype="int16")
+    same, rate = soundfile.read(example / "build" / "host" / "stream" / "sound.wav", dtype="int16")
     assert rate == 16000
     printed = make(example, "host", "run-stream", folder / "stream.tflite", folder / "fast.wav")
     assert printed.splitlines() == heard(folder, same)
@@ -95,7 +95,7 @@ def test_another_rate(folder, example, require_tool) -> None:
 @pytest.mark.parametrize("board", ["host", "m4"])
 def test_sound_on_the_board(board: str, folder, example, require_tool) -> None:
     need(require_tool, board)
-    build = example / "build" / board
+    build = example / "build" / board / "stream"
     build.mkdir(parents=True)
     sound = speech()[:50077]
     soundfile.write(folder / "part.wav", sound, 16000, subtype="PCM_16")
@@ -118,7 +118,7 @@ def test_sound_on_the_board_with_a_real_front_end(folder, example, require_tool)
     assert run(*options).splitlines() == heard(folder, speech())
     shutil.copy(TFLM / "dump_frames.c", example / "main_stream.c")
     run(*options)
-    build = example / "build" / board
+    build = example / "build" / board / "stream"
     assert (build / "frames_made.bin").read_bytes() == (build / "frames.bin").read_bytes()
 
 

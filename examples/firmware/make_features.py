@@ -2,7 +2,7 @@
 """Writes what the firmware reads, and what it must print.
 
     python make_features.py model.tflite [features.npy]            features.bin, expected.txt
-    python make_features.py stream.tflite --wav sound.wav          frames.bin, sound.wav, expected_stream.txt
+    python make_features.py stream.tflite --wav sound.wav          frames.bin, sound.wav, expected.txt
 
 features.npy holds float features [examples, frames, mel bins] as the model was trained on; random ones where it is
 left out. A sound may have any rate; sound.wav has the front end's. Outputs are the numpy reference's: every kernel
@@ -49,7 +49,7 @@ def write_stream(model: pathlib.Path, wav: pathlib.Path, out: pathlib.Path, **op
     lines = [listen.line(heard) for heard in ear.step(sound)]
     (out / "frames.bin").write_bytes(np.ascontiguousarray(frames).tobytes())
     soundfile.write(out / "sound.wav", sound, rate, subtype="PCM_16")
-    (out / "expected_stream.txt").write_text("".join(f"{line}\n" for line in lines))
+    (out / "expected.txt").write_text("".join(f"{line}\n" for line in lines))
 
 
 def main() -> None:
