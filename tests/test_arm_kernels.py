@@ -89,7 +89,9 @@ def write_cases(
     blobs = []
     for graph, values in chosen:
         expected = reference.run(graph, values)["y"]
-        for target in packing.different_targets(graph.ops[0].weights.bits):
+        (op,) = graph.ops
+        targets = packing.different_targets(op.weights.bits) if isinstance(op, ir.PackedDense) else ["any"]
+        for target in targets:
             call = eg.call_of(graph, values, target)
             kind, dims, x = call.inputs[0]
             parts = [call.options, x.tobytes(), *(data.tobytes() for _, _, data in call.inputs[1:]), expected.tobytes()]
