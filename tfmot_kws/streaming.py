@@ -28,13 +28,10 @@ class TimeState:
 
 
 class _TimeLayer:
-    """Mixin: ``span`` (frames of a window), ``hop`` (from one to the next), ``padding``, and rows() of windows."""
+    """Mixin for layers that have ``span`` (frames of a window), ``hop`` (from one to the next), and
+    ``rows(x)``, what ``call`` gives of frames [batch, time, features], at least ``span``, without padding."""
 
     padding = "valid"
-
-    def rows(self, x):
-        """Rows of frames [batch, time, features] without padding; at least ``span`` of them."""
-        raise NotImplementedError
 
     def reset(self, batch: int = 1, features: int | None = None) -> TimeState:
         """The state before the first frame; ``features`` where the layer has not seen any yet."""
@@ -70,7 +67,19 @@ def _check_padding(layer: L.Layer, padding: str) -> None:
         )
 
 
-class CausalConv1D(_TimeLayer, L.Conv1D):
+class _TimeConvolution(_TimeLayer):
+    @property
+    def span(self) -> int:
+        """Frames from a window's first to its last, both counted."""
+        return (self.kernel_size[0] - 1) * self.dilation_rate[0] + 1
+
+    @property
+    def hop(self) -> int:
+        """Frames from one window to the next."""
+        return self.strides[0]
+
+
+class CausalConv1D(_TimeConvolution, L.Conv1D):
     """Convolution over time; as ``tf_keras.layers.Conv1D``, of which it takes all arguments, with causal padding.
 
     padding: "causal", zeros ahead of the first frame so that row i ends at frame ``i * strides``, or "valid".
@@ -80,16 +89,6 @@ class CausalConv1D(_TimeLayer, L.Conv1D):
         super().__init__(filters, kernel_size, padding=padding, **kwargs)
         _check_padding(self, padding)
 
-    @property
-    def span(self) -> int:
-        """Frames from a window's first to its last, both counted."""
-        return (self.kernel_size[0] - 1) * self.dilation_rate[0] + 1
-
-    @property
-    def hop(self) -> int:
-        """Frames from one window to the next."""
-        return self.strides[0]
-
     def rows(self, x):
         """float [batch, time, channels] -> [batch, rows, filters]."""
         y = self.convolution_op(x, self.kernel)
@@ -97,7 +96,7 @@ class CausalConv1D(_TimeLayer, L.Conv1D):
         return self.activation(y) if self.activation is not None else y
 
 
-class CausalDepthwiseConv1D(_TimeLayer, L.DepthwiseConv1D):
+class CausalDepthwiseConv1D(_TimeConvolution, L.DepthwiseConv1D):
     """Convolution over time for each channel; as ``tf_keras.layers.DepthwiseConv1D``, with causal padding.
 
     padding: "causal", zeros ahead of the first frame so that row i ends at frame ``i * strides``, or "valid".
@@ -107,16 +106,6 @@ class CausalDepthwiseConv1D(_TimeLayer, L.DepthwiseConv1D):
         super().__init__(kernel_size, padding="valid", **kwargs)
         _check_padding(self, padding)
         self.padding = padding
-
-    @property
-    def span(self) -> int:
-        """Frames from a window's first to its last, both counted."""
-        return (self.kernel_size[0] - 1) * self.dilation_rate[0] + 1
-
-    @property
-    def hop(self) -> int:
-        """Frames from one window to the next."""
-        return self.strides[0]
 
     def compute_output_shape(self, input_shape):
         """[batch, rows, channels * depth_multiplier]."""
