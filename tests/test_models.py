@@ -118,3 +118,21 @@ def test_config_needs_windows() -> None:
 def test_too_few_frames() -> None:
     with pytest.raises(ValueError, match="layer 'window_1': a window spans 16 frames but the clip has 15"):
         models.wakeword_250k(2, frames=15)
+
+
+def test_ds_cnn_stream_is_shaped_as_mlperf_tinys() -> None:
+    """Kernels 3, 5, 10 and 15 span 30 frames; a hop costs one row of each layer, at least 15 times less than a clip."""
+    model = models.ds_cnn_stream()
+    assert model.input_shape == (None, 30, 40) and model.output_shape == (None, 3)
+    cost = models.cost(model)
+    rows = [28 * (40 * 3 + 40 * 128), 24 * 128 * (5 + 128), 15 * 128 * (10 + 128), 128 * (15 + 32), 32 * 3]
+    assert cost.macs_per_clip == sum(rows)
+    assert cost.macs_per_hop == sum(r / n for r, n in zip(rows, (28, 24, 15, 1, 1)))
+    assert cost.macs_per_clip >= 15 * cost.macs_per_hop
+    assert models.ds_cnn_stream(frames=49).layers[-1].__class__.__name__ == "GlobalAveragePooling1D"
+    for options, message in (
+        ({"frames": 29}, "span 30 frames but the clip has 29"),
+        ({"filters": (8,)}, "1 filters but 4 kernels"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            models.ds_cnn_stream(**options)
