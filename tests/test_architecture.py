@@ -19,9 +19,17 @@ RUNTIMES = ("tensorflow", "ai_edge_litert", "tflite_micro")
 
 # Modules that may import these and the standard library only.
 ONLY = {
-    "tflite_export/ir.py": {"numpy"},
+    "tflite_export/ir_types.py": {"numpy"},
+    "tflite_export/ir_float.py": {"numpy", "tflite_export.ir_types"},
+    "tflite_export/ir.py": {"numpy", "tflite_export.ir_types", "tflite_export.ir_float"},
+    "tflite_export/float_arithmetic.py": {"numpy", "tflite_export.ir"},
     "tflite_export/arithmetic.py": {"numpy", "tflite_export.ir"},
-    "tflite_export/reference.py": {"numpy", "tflite_export.ir", "tflite_export.arithmetic"},
+    "tflite_export/reference.py": {
+        "numpy",
+        "tflite_export.ir",
+        "tflite_export.arithmetic",
+        "tflite_export.float_arithmetic",
+    },
     "tflite_export/packing.py": {"numpy", "tflite_export.ir"},
     "tfmot_kws/det.py": {"numpy"},
     "tfmot_kws/detector.py": {"numpy"},

@@ -3,156 +3,42 @@
 This is the waist of the project. Left of it is TensorFlow, right of it are integers. Everything here is numpy
 and the standard library, so a graph can be made, read and run where no TensorFlow is installed.
 
-Shapes never include the batch axis. A tensor's real value is ``scale * (q - zero_point)`` with ``q`` an int8.
+Shapes never include the batch axis. A tensor's real value is ``scale * (q - zero_point)`` with ``q`` an int8. A graph
+of dynamic quantization has float32 tensors instead, and integers only inside its dense layers (``ir_float``).
 """
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
 
 import numpy as np
 
-Grid = Literal["mid-rise", "mid-tread"]
-INT8_MIN, INT8_MAX = -128, 127
+from tflite_export.ir_float import (
+    FUNCTIONS,
+    ColumnWeights,
+    DynamicDense,
+    FloatAdd,
+    FloatAverage,
+    FloatDepthwise,
+    FloatFunction,
+    FloatMultiply,
+    FloatSoftmax,
+    Function,
+)
+from tflite_export.ir_types import (
+    INT8_MAX,
+    INT8_MIN,
+    GraphError,
+    Grid,
+    Quantization,
+    Tensor,
+    Weights,
+    Window,
+)
+from tflite_export.ir_types import require as _require
+
 MAX_SHIFT = 62
 MAX_HISTORY = 65534
-
-
-class GraphError(ValueError):
-    """An integer graph breaks one of its own rules; the message names the op or tensor."""
-
-
-def _require(condition: bool, where: str, message: str) -> None:
-    if not condition:
-        raise GraphError(f"{where}: {message}")
-
-
-@dataclasses.dataclass(frozen=True)
-class Quantization:
-    """``real = scale * (q - zero_point)``; scale is a positive float32, zero_point an int8."""
-
-    scale: float
-    zero_point: int
-
-    def __post_init__(self) -> None:
-        good = np.isfinite(self.scale) and self.scale > 0 and float(np.float32(self.scale)) == self.scale
-        _require(bool(good), "quantization", f"scale must be a positive float32, found {self.scale!r}")
-        _require(
-            INT8_MIN <= self.zero_point <= INT8_MAX,
-            "quantization",
-            f"zero_point must lie in -128..127, found {self.zero_point}",
-        )
-
-
-@dataclasses.dataclass(frozen=True)
-class Tensor:
-    """An int8 activation tensor; ``shape`` without the batch axis."""
-
-    name: str
-    shape: tuple[int, ...]
-    quantization: Quantization
-
-    def __post_init__(self) -> None:
-        _require(
-            all(isinstance(d, int) and d >= 1 for d in self.shape),
-            f"tensor {self.name!r}",
-            f"every axis needs a fixed size of at least 1, found {self.shape}",
-        )
-
-    @property
-    def size(self) -> int:
-        """Elements of one sample."""
-        return int(np.prod(self.shape, dtype=np.int64))
-
-
-@dataclasses.dataclass(frozen=True)
-class Window:
-    """A sliding window over (height, width); time is the height of a [time, 1, channels] picture.
-
-    ``padding`` is (top, bottom, left, right). Padded places hold the real value zero.
-    """
-
-    size: tuple[int, int]
-    stride: tuple[int, int] = (1, 1)
-    dilation: tuple[int, int] = (1, 1)
-    padding: tuple[int, int, int, int] = (0, 0, 0, 0)
-
-    def __post_init__(self) -> None:
-        values = (*self.size, *self.stride, *self.dilation)
-        _require(min(values) >= 1 and max(values) <= 65535, "window", f"size, stride, dilation out of 1..65535: {self}")
-        _require(min(self.padding) >= 0 and max(self.padding) <= 65535, "window", f"padding out of 0..65535: {self}")
-
-    @property
-    def taps(self) -> int:
-        """Places under the window."""
-        return self.size[0] * self.size[1]
-
-    def output_size(self, height: int, width: int) -> tuple[int, int]:
-        """Windows that fit down and across; raises GraphError where none does."""
-        out = []
-        for length, k, s, d, before, after in zip(
-            (height, width), self.size, self.stride, self.dilation, self.padding[0::2], self.padding[1::2]
-        ):
-            room = length + before + after - ((k - 1) * d + 1)
-            _require(room >= 0, "window", f"{self} does not fit a picture of {height} x {width}")
-            out.append(room // s + 1)
-        return out[0], out[1]
-
-
-@dataclasses.dataclass(frozen=True)
-class Weights:
-    """Weight codes of one dense or convolution kernel.
-
-    codes: uint8 [outputs, inputs], inputs in the order (window row, window column, channel).
-    The integer weight is ``level = a * code - b``:
-
-    ========= ============= ===== =========== ==========================
-    grid      codes         a     b           levels
-    ========= ============= ===== =========== ==========================
-    mid-rise  0 .. 2^n - 1  2     2^n - 1     odd integers, no zero
-    mid-tread 1 .. 2^n - 1  1     2^(n - 1)   -(2^(n-1) - 1) .. 2^(n-1) - 1
-    ========= ============= ===== =========== ==========================
-    """
-
-    codes: np.ndarray
-    bits: int
-    grid: Grid
-
-    def __post_init__(self) -> None:
-        where = f"weights ({self.bits} bits, {self.grid})"
-        _require(self.grid in ("mid-rise", "mid-tread"), where, "grid must be 'mid-rise' or 'mid-tread'")
-        _require(1 <= self.bits <= 8, where, "bits must lie in 1..8")
-        _require(
-            self.grid == "mid-rise" or self.bits >= 2, where, "mid-tread needs at least 2 bits (1 bit has only zero)"
-        )
-        _require(
-            self.codes.ndim == 2 and self.codes.size > 0,
-            where,
-            f"codes must be [outputs, inputs], found shape {self.codes.shape}",
-        )
-        _require(self.codes.dtype == np.uint8, where, f"codes must be uint8, found {self.codes.dtype}")
-        low = 0 if self.grid == "mid-rise" else 1
-        _require(
-            int(self.codes.min()) >= low and int(self.codes.max()) < 1 << self.bits,
-            where,
-            f"codes must lie in {low}..{(1 << self.bits) - 1}, found {self.codes.min()}..{self.codes.max()}",
-        )
-
-    @property
-    def a(self) -> int:
-        """Factor of a code in its level."""
-        return 2 if self.grid == "mid-rise" else 1
-
-    @property
-    def b(self) -> int:
-        """What a level lacks to ``a * code``."""
-        return (1 << self.bits) - 1 if self.grid == "mid-rise" else 1 << (self.bits - 1)
-
-    @property
-    def levels(self) -> np.ndarray:
-        """int32 [outputs, inputs]: the integers that multiply the input."""
-        return self.a * self.codes.astype(np.int32) - self.b
 
 
 @dataclasses.dataclass(frozen=True)
@@ -412,7 +298,16 @@ Op = (
     | Pad
     | Slice
     | Ring
+    | DynamicDense
+    | FloatFunction
+    | FloatSoftmax
+    | FloatDepthwise
+    | FloatAdd
+    | FloatMultiply
+    | FloatAverage
 )
+FLOAT_OPS = (DynamicDense, FloatFunction, FloatSoftmax, FloatDepthwise, FloatAdd, FloatMultiply, FloatAverage)
+"""Ops on float32 tensors; those of MOVES take both kinds, all others int8."""
 MOVES = (Reshape, Transpose, Pad, Slice, MaxPool, Concatenate, Ring)
 
 
@@ -469,6 +364,10 @@ class Graph:
         y = self.tensors[op.output]
         expected = self._output_shape(op, x, y)
         _require(y.shape == expected, op.name, f"output {y.name!r} should have shape {expected}, found {y.shape}")
+        if not isinstance(op, MOVES):
+            floats = isinstance(op, FLOAT_OPS)
+            good = all((t.quantization is None) == floats for t in (*x, y))
+            _require(good, op.name, f"works on {'float32' if floats else 'int8'} tensors")
         if isinstance(op, MOVES):
             _require(
                 all(t.quantization == y.quantization for t in x), op.name, "moves data, so quantization must not change"
@@ -485,15 +384,18 @@ class Graph:
 
     def _output_shape(self, op: Op, x: list[Tensor], y: Tensor) -> tuple[int, ...]:
         shape = x[0].shape
-        any_rank = isinstance(op, (Lookup, Add, Multiply, Reshape, Transpose, Pad))
+        elementwise = (Lookup, Add, Multiply, FloatFunction, FloatAdd, FloatMultiply)
+        any_rank = isinstance(op, (*elementwise, Reshape, Transpose, Pad))
         _require(any_rank or bool(shape), op.name, "needs an input with at least one axis besides the batch")
         if isinstance(op, (PackedDense, Depthwise)):
             return self._weighted_shape(op, x[0])
-        if isinstance(op, (Lookup, Softmax)):
+        if isinstance(op, (DynamicDense, FloatDepthwise)):
+            return self._float_weighted_shape(op, x[0])
+        if isinstance(op, (Lookup, Softmax, FloatFunction, FloatSoftmax)):
             return shape
-        if isinstance(op, (Add, Multiply)):
+        if isinstance(op, (Add, Multiply, FloatAdd, FloatMultiply)):
             return tuple(int(d) for d in np.broadcast_shapes(shape, x[1].shape))
-        if isinstance(op, (AveragePool, MaxPool)):
+        if isinstance(op, (AveragePool, MaxPool, FloatAverage)):
             return windowed_shape(shape, op.window, shape[-1], op.name)
         if isinstance(op, Concatenate):
             rest = {t.shape[: op.axis] + t.shape[op.axis + 1 :] for t in x}
@@ -512,18 +414,24 @@ class Graph:
             return (op.history + shape[0], *shape[1:])
         return (len(range(shape[0])[op.begin : op.end : op.stride]), *shape[1:])
 
-    def _weighted_shape(self, op: PackedDense | Depthwise, x: Tensor) -> tuple[int, ...]:
+    def _float_weighted_shape(self, op: DynamicDense | FloatDepthwise, x: Tensor) -> tuple[int, ...]:
+        outputs = self._outputs(op, x)
+        return windowed_shape(x.shape, op.window, outputs, op.name) if op.window else (*x.shape[:-1], outputs)
+
+    def _outputs(self, op: PackedDense | Depthwise | DynamicDense | FloatDepthwise, x: Tensor) -> int:
+        """Outputs of a layer with weights, which must suit its input."""
         channels, taps = x.shape[-1], op.window.taps if op.window else 1
-        dense = isinstance(op, PackedDense)
-        outputs, inputs = op.weights.codes.shape if dense else op.levels.shape[::-1]
-        if dense:
+        if isinstance(op, (PackedDense, DynamicDense)):
+            outputs, inputs = op.weights.codes.shape
             _require(inputs == taps * channels, op.name, f"has {inputs} weights a row for {taps} x {channels} inputs")
-        else:
-            _require(
-                inputs == taps and outputs % channels == 0,
-                op.name,
-                f"levels {op.levels.shape} do not suit {taps} taps and {channels} channels",
-            )
+            return outputs
+        shape = op.levels.shape if isinstance(op, Depthwise) else op.kernel.shape
+        good = shape[0] == taps and shape[1] % channels == 0
+        _require(good, op.name, f"levels {shape} do not suit {taps} taps and {channels} channels")
+        return shape[1]
+
+    def _weighted_shape(self, op: PackedDense | Depthwise, x: Tensor) -> tuple[int, ...]:
+        outputs, dense = self._outputs(op, x), isinstance(op, PackedDense)
         _require(
             len(op.requantization.gain) == outputs,
             op.name,
@@ -537,3 +445,12 @@ class Graph:
         if op.window:
             return windowed_shape(x.shape, op.window, outputs, op.name)
         return (*x.shape[:-1], outputs)
+
+
+__all__ = [
+    "FLOAT_OPS", "FUNCTIONS", "INT8_MAX", "INT8_MIN", "MAX_HISTORY", "MAX_SHIFT", "MOVES", "Add", "AveragePool",
+    "ColumnWeights", "Concatenate", "Depthwise", "DynamicDense", "FloatAdd", "FloatAverage", "FloatDepthwise",
+    "FloatFunction", "FloatMultiply", "FloatSoftmax", "Function", "Graph", "GraphError", "Grid", "Lookup", "MaxPool",
+    "Multiply", "Op", "PackedDense", "Pad", "Quantization", "Requantization", "Reshape", "Ring", "Slice", "Softmax",
+    "Tensor", "Transpose", "Weights", "Window", "op_inputs", "picture", "windowed_shape",
+]  # fmt: skip

@@ -13,16 +13,17 @@ import struct
 from tflite_export import ir, packing
 
 VERSION = 2
-MODE_STATIC = 0
-"""int8 in and out, quantized with constants. The only mode so far."""
+MODE_STATIC, MODE_DYNAMIC = 0, 1
+"""int8 in and out, quantized with constants; or float32 in and out, and integers inside of dense layers only."""
 
 _LAYOUT = struct.Struct("<4B5b7BIIII10H4B")
+_FLOAT, _WORD = struct.Struct("<f"), struct.Struct("<I")
 LENGTH = _LAYOUT.size
 assert LENGTH == 56
 
 RING_HEAD = 2
 """Bytes of a ring's state ahead of its frames; see ``kernels/packed_kernels.h``."""
-GRIDS: tuple[ir.Grid, ...] = ("mid-rise", "mid-tread")
+GRIDS = ("mid-rise", "mid-tread", "linear")
 
 
 class OptionsError(ValueError):
@@ -61,7 +62,10 @@ KINDS: dict[str, Kind] = {code: kind for kind, code in CUSTOM_CODES.items()}
 class Options:
     """Fields in the order of the layout. ``grid`` is an index into GRIDS, ``inputs`` are those of one output,
     ``outputs`` the frames that a ring keeps,
-    ``layout`` is a packing.Layout and ``sum_bytes`` the width of a channel's sum of weights."""
+    ``layout`` is a packing.Layout and ``sum_bytes`` the width of a channel's sum of weights.
+
+    ``dynamic`` says that the tensors are float32. Then ``units`` are those of gain and bias, and take the places of the
+    multipliers, ``input_bits`` is the width of quantized inputs and ``function`` an index into ir.FUNCTIONS."""
 
     kind: Kind
     activation_min: int = 0
@@ -80,6 +84,10 @@ class Options:
     window: ir.Window | None = None
     layout: int = 0
     sum_bytes: int = 0
+    dynamic: bool = False
+    units: tuple[float, float] = (0.0, 0.0)
+    input_bits: int = 0
+    function: int = 0
 
 
 def encode(options: Options) -> bytes:
@@ -90,7 +98,7 @@ def encode(options: Options) -> bytes:
         return _LAYOUT.pack(
             VERSION,
             options.kind,
-            MODE_STATIC,
+            MODE_DYNAMIC if options.dynamic else MODE_STATIC,
             LENGTH,
             options.activation_min,
             options.activation_max,
@@ -103,14 +111,14 @@ def encode(options: Options) -> bytes:
             options.bias_shift,
             options.shift,
             int(w is not None),
-            *options.multipliers,
+            *(map(_bits_of, options.units) if options.dynamic else options.multipliers),
             options.outputs,
             options.inputs,
             *window,
             options.layout,
             options.sum_bytes,
-            0,
-            0,
+            options.input_bits,
+            options.function,
         )
     except struct.error as error:
         raise OptionsError(f"{options.kind.name}: a field does not fit the layout ({error}): {options}") from None
@@ -128,8 +136,8 @@ def decode(data: bytes) -> Options:
         raise OptionsError(f"options of version {version}, but this package reads {VERSION}; use a matching release")
     if kind not in Kind._value2member_map_:
         raise OptionsError(f"unknown kind of op {kind} (known: 1..{max(Kind)}); use a newer release")
-    if mode != MODE_STATIC:
-        raise OptionsError(f"{Kind(kind).name}: unknown mode {mode} (known: {MODE_STATIC}); use a newer release")
+    if mode not in (MODE_STATIC, MODE_DYNAMIC):
+        raise OptionsError(f"{Kind(kind).name}: unknown mode {mode} (known: 0..{MODE_DYNAMIC}); use a newer release")
     if length != LENGTH or len(data) != LENGTH:
         raise OptionsError(
             f"{Kind(kind).name}: options say {length} bytes, have {len(data)}, wanted {LENGTH}; the file is damaged"
@@ -137,12 +145,18 @@ def decode(data: bytes) -> Options:
     (*_, low, high, z0, z1, z, bits, grid, gain_bytes, bias_bytes, bias_shift, shift, has_window) = _LAYOUT.unpack(
         data
     )[:16]
-    m0, m1, outputs, inputs, *places, layout, sum_bytes, unused0, unused1 = _LAYOUT.unpack(data)[16:]
+    m0, m1, outputs, inputs, *places, layout, sum_bytes, input_bits, function = _LAYOUT.unpack(data)[16:]
+    dynamic = mode == MODE_DYNAMIC
     if layout not in packing.Layout._value2member_map_:
         raise OptionsError(f"{Kind(kind).name}: unknown layout of weights {layout}; use a newer release")
-    if has_window > 1 or (not has_window and any(places)) or grid >= len(GRIDS) or unused0 or unused1:
+    grids = len(GRIDS) if dynamic else GRIDS.index("linear")
+    if has_window > 1 or (not has_window and any(places)) or grid >= grids:
         raise OptionsError(
             f"{Kind(kind).name}: window flag {has_window} or grid {grid} is unknown; the file is damaged"
+        )
+    if function >= len(ir.FUNCTIONS) or (not dynamic and (input_bits or function)):
+        raise OptionsError(
+            f"{Kind(kind).name}: {input_bits} bits of inputs and function {function}; the file is damaged"
         )
     window = None
     if has_window:
@@ -162,10 +176,23 @@ def decode(data: bytes) -> Options:
         bias_bytes,
         bias_shift,
         shift,
-        (m0, m1),
+        (0, 0) if dynamic else (m0, m1),
         outputs,
         inputs,
         window,
         layout,
         sum_bytes,
+        dynamic,
+        (_float_of(m0), _float_of(m1)) if dynamic else (0.0, 0.0),
+        input_bits,
+        function,
     )
+
+
+def _bits_of(value: float) -> int:
+    """The bits of a float32 as a whole number."""
+    return _WORD.unpack(_FLOAT.pack(value))[0]
+
+
+def _float_of(bits: int) -> float:
+    return _FLOAT.unpack(_WORD.pack(bits))[0]

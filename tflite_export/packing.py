@@ -13,6 +13,9 @@ with two inputs. There, a code takes 1, 2, 4, 5 or 8 bits; widths 3, 6 and 7 are
 for speed, and six rows of 5 bits take 32.
 
 The layout "words" is for one bit: 16 inputs of a row side by side, for kernels that look up sums of a few inputs.
+
+Weights of dynamic quantization lie "tight": as in "rows", but the last block of a tile has only the inputs that there
+are, so that thin layers are not padded. Codes of 16 bits follow each other row by row, as signed numbers.
 """
 
 from __future__ import annotations
@@ -140,6 +143,42 @@ def layout_for(target: str, bits: int) -> Layout:
     return TARGETS[target].get(bits, Layout.ROWS)
 
 
+def tight_size(outputs: int, inputs: int, bits: int) -> int:
+    """Bytes that ``pack_tight`` makes of codes [outputs, inputs] of 1..8 or 16 bits."""
+    if bits == 16:
+        return 2 * outputs * inputs
+    _check_bits(bits)
+    return -(-outputs // TILE) * inputs * bits
+
+
+def pack_tight(codes: np.ndarray, bits: int) -> bytes:
+    """Codes uint16 [outputs, inputs] of dynamic quantization as ``tight_size`` bytes."""
+    if bits == 16:
+        return (codes.astype(np.int32) - (1 << 15)).astype("<i2").tobytes()
+    _check_bits(bits)
+    inputs = codes.shape[1]
+    blocks = _tiles(_blocks(codes.astype(np.uint8), bits, Layout.ROWS), bits, Layout.ROWS)
+    last = inputs - (blocks.shape[1] - 1) * VECTOR
+    return b"".join(tile[:-1].tobytes() + tile[-1, :, :, :last].tobytes() for tile in blocks)
+
+
+def unpack_tight(data: bytes, outputs: int, inputs: int, bits: int) -> np.ndarray:
+    """uint16 codes [outputs, inputs]; raises PackingError where the bytes are not exactly as many as needed."""
+    size = tight_size(outputs, inputs, bits)
+    if len(data) != size:
+        raise PackingError(f"{outputs} x {inputs} weights of {bits} bits take {size} bytes, found {len(data)}")
+    if bits == 16:
+        return (np.frombuffer(data, "<i2").astype(np.int32) + (1 << 15)).astype(np.uint16).reshape(outputs, inputs)
+    down, across = -(-outputs // TILE), -(-inputs // VECTOR)
+    last = inputs - (across - 1) * VECTOR
+    tiles = np.frombuffer(data, np.uint8).reshape(down, inputs * bits)
+    whole = (across - 1) * VECTOR * bits
+    blocks = np.zeros((down, across, bits, VECTOR), np.uint8)
+    blocks[:, :-1] = tiles[:, :whole].reshape(down, across - 1, bits, VECTOR)
+    blocks[:, -1, :, :last] = tiles[:, whole:].reshape(down, bits, last)
+    return unpack(blocks.tobytes(), outputs, inputs, bits).astype(np.uint16)
+
+
 def different_targets(bits: int) -> list[str]:
     """A target for each layout that a width may have."""
     return list({layout_for(target, bits): target for target in reversed(TARGETS)}.values())
@@ -189,25 +228,36 @@ def pack(weights: ir.Weights, layout: Layout = Layout.ROWS) -> bytes:
     """
     bits = weights.bits
     _check_bits(bits, layout)
-    rows, columns = block_shape(bits, layout)
-    outputs, inputs = weights.codes.shape
-    down, across = -(-outputs // rows), -(-inputs // columns)
-    codes = np.zeros((down * rows, across * columns), np.uint8)
-    codes[:outputs, :inputs] = weights.codes
+    blocks = _blocks(weights.codes, bits, layout)
     if layout is Layout.DSP:
-        return _pack_lanes(codes.reshape(down, rows, across, columns), LANES[bits])
+        return _pack_lanes(blocks, LANES[bits])
     if layout is Layout.WORDS:
-        words = np.packbits(codes, axis=1, bitorder="little").reshape(down, rows, across, columns // 8)
+        words = np.packbits(blocks, axis=3, bitorder="little")
         return words.transpose(0, 2, 1, 3).tobytes()
+    return _tiles(blocks, bits, layout).tobytes()
+
+
+def _blocks(codes: np.ndarray, bits: int, layout: Layout) -> np.ndarray:
+    """uint8 [blocks down, rows, blocks across, inputs] of codes [outputs, inputs]; zeros fill up the last ones."""
+    rows, columns = block_shape(bits, layout)
+    outputs, inputs = codes.shape
+    down, across = -(-outputs // rows), -(-inputs // columns)
+    padded = np.zeros((down * rows, across * columns), np.uint8)
+    padded[:outputs, :inputs] = codes
+    return padded.reshape(down, rows, across, columns)
+
+
+def _tiles(blocks: np.ndarray, bits: int, layout: Layout) -> np.ndarray:
+    """uint8 [tiles, blocks across, bytes of a tile, rows per code, inputs] of ``_blocks``."""
     per_code = ROWS_PER_CODE[layout]
-    tiles = codes.reshape(down, TILE, per_code, across, columns)
-    flipped = tiles.copy()
+    down, _, across, columns = blocks.shape
+    flipped = blocks.reshape(down, TILE, per_code, across, columns).copy()
     flipped[:, list(signed_rows(bits))] ^= np.uint8(1 << (bits - 1))
     out = np.zeros((down, across, bits, per_code, columns), np.uint8)
     for slot in SLOTS[bits]:
         field = (flipped[:, slot.row] >> slot.low) & ((1 << slot.width) - 1)
         out[:, :, slot.byte] |= (field << slot.shift).astype(np.uint8).transpose(0, 2, 1, 3)
-    return out.tobytes()
+    return out
 
 
 def unpack(data: bytes, outputs: int, inputs: int, bits: int, layout: Layout = Layout.ROWS) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Runs an integer graph in numpy: the executable specification.
+"""Runs a graph in numpy: the executable specification.
 
 It multiplies integers by integers and never unpacks anything, so that a mistake in the packing cannot cancel
 itself out.
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from tflite_export import arithmetic, ir
+from tflite_export import arithmetic, float_arithmetic, ir
 
 
 def _pictures(x: np.ndarray) -> np.ndarray:
@@ -54,13 +54,78 @@ def _average(op: ir.AveragePool, x: np.ndarray, zero_point: int) -> np.ndarray:
     return arithmetic.rounded_mean(windows(x, op.window, 0).sum(axis=3), count, op.multiplier, op.shift)
 
 
+def _dynamic_dense(op: ir.DynamicDense, x: np.ndarray) -> np.ndarray:
+    if op.window:
+        x = windows(_pictures(x), op.window, 0)
+        x = x.reshape(*x.shape[:3], -1)
+    f, levels = np.float32, op.weights.levels
+    rows = float_arithmetic.quantize_rows(x, op.input_bits)
+    total = _exact_products(rows.codes, levels).astype(f)
+    s = rows.scale * total + rows.low * levels.sum(axis=1).astype(f)
+    y = s * (op.gain.astype(f) * f(op.gain_unit))
+    if op.bias is not None:
+        y = y + op.bias.astype(f) * f(op.bias_unit)
+    return float_arithmetic.activate(y, op.function)
+
+
+def _exact_products(codes: np.ndarray, levels: np.ndarray) -> np.ndarray:
+    """int64 sums of codes [..., inputs] times levels [outputs, inputs], below 2^53, by float64 as in ``_dense``."""
+    return np.matmul(codes.astype(np.float64), levels.T.astype(np.float64)).astype(np.int64)
+
+
+def _float_depthwise(op: ir.FloatDepthwise, x: np.ndarray) -> np.ndarray:
+    x = np.repeat(x, op.kernel.shape[1] // x.shape[-1], axis=-1)
+    taps = x[..., None, :] if op.window is None else windows(_pictures(x), op.window, 0)
+    total = np.zeros_like(taps[..., 0, :])
+    for i, kernel in enumerate(op.kernel):
+        total = total + taps[..., i, :] * kernel
+    return float_arithmetic.activate(total + op.bias, op.function)
+
+
+def _float_average(op: ir.FloatAverage, x: np.ndarray) -> np.ndarray:
+    x = _pictures(x)
+    count = windows(np.ones_like(x[:1, :, :, :1]), op.window, 0).sum(axis=3)
+    taps = windows(x, op.window, 0)
+    total = np.zeros_like(taps[..., 0, :])
+    for i in range(taps.shape[3]):
+        total = total + taps[..., i, :]
+    return total / np.maximum(count, np.float32(1))
+
+
+def _run_float_op(op: ir.Op, x: list[np.ndarray]) -> np.ndarray:
+    if isinstance(op, ir.DynamicDense):
+        return _dynamic_dense(op, x[0])
+    if isinstance(op, ir.FloatFunction):
+        return float_arithmetic.activate(x[0], op.function)
+    if isinstance(op, ir.FloatSoftmax):
+        return float_arithmetic.softmax(x[0])
+    if isinstance(op, ir.FloatDepthwise):
+        return _float_depthwise(op, x[0])
+    if isinstance(op, ir.FloatAverage):
+        return _float_average(op, x[0])
+    a, b = _aligned(x)
+    return float_arithmetic.activate(a + b if isinstance(op, ir.FloatAdd) else a * b, op.function)
+
+
+def _aligned(x: list[np.ndarray]) -> list[np.ndarray]:
+    """Arrays of one rank, whose axes broadcast sample by sample."""
+    rank = max(v.ndim for v in x)
+    return [v.reshape(len(v), *(1,) * (rank - v.ndim), *v.shape[1:]) for v in x]
+
+
 def run_op(op: ir.Op, x: list[np.ndarray], graph: ir.Graph, state: dict[str, np.ndarray] | None = None) -> np.ndarray:
-    """One op on int8 arrays with a batch axis; returns int8. ``state`` holds the frames that rings keep, by output."""
+    """One op on int8 or float32 arrays with a batch axis; returns such an array.
+
+    ``state`` holds the frames that rings keep, by output.
+    """
     batch = len(x[0])
-    z = [graph.tensors[name].quantization.zero_point for name in ir.op_inputs(op)]
+    z = [graph.tensors[name].zero for name in ir.op_inputs(op)]
     y = graph.tensors[op.output]
-    zero_point = y.quantization.zero_point
-    if isinstance(op, ir.PackedDense):
+    zero_point = y.zero
+    if isinstance(op, ir.FLOAT_OPS):
+        with np.errstate(invalid="ignore", over="ignore", divide="ignore"):  # NaN and infinity are inputs too
+            out = _run_float_op(op, x)
+    elif isinstance(op, ir.PackedDense):
         out = arithmetic.requantize(_dense(op, x[0], z[0]), op.requantization, zero_point)
     elif isinstance(op, ir.Depthwise):
         out = arithmetic.requantize(_depthwise(op, x[0], z[0]), op.requantization, zero_point)
@@ -69,8 +134,7 @@ def run_op(op: ir.Op, x: list[np.ndarray], graph: ir.Graph, state: dict[str, np.
     elif isinstance(op, ir.Softmax):
         out = arithmetic.softmax(x[0], op.table)
     elif isinstance(op, (ir.Add, ir.Multiply)):
-        rank = max(v.ndim for v in x)
-        n = [v.astype(np.int64).reshape(batch, *(1,) * (rank - v.ndim), *v.shape[1:]) - zi for v, zi in zip(x, z)]
+        n = [v.astype(np.int64) - zi for v, zi in zip(_aligned(x), z)]
         if isinstance(op, ir.Add):
             total = n[0] * op.multipliers[0] + n[1] * op.multipliers[1]
         else:
@@ -80,7 +144,8 @@ def run_op(op: ir.Op, x: list[np.ndarray], graph: ir.Graph, state: dict[str, np.
     elif isinstance(op, ir.AveragePool):
         out = arithmetic.saturate(zero_point + _average(op, x[0], z[0]))
     elif isinstance(op, ir.MaxPool):
-        out = windows(_pictures(x[0]), op.window, ir.INT8_MIN).max(axis=3)
+        least = ir.INT8_MIN if y.quantization else np.float32(-np.inf)
+        out = np.fmax.reduce(windows(_pictures(x[0]), op.window, least), axis=3, initial=least)
     elif isinstance(op, ir.Concatenate):
         out = np.concatenate(x, axis=op.axis + 1)
     elif isinstance(op, ir.Transpose):
@@ -91,7 +156,7 @@ def run_op(op: ir.Op, x: list[np.ndarray], graph: ir.Graph, state: dict[str, np.
         out = x[0][:, op.begin : op.end : op.stride]
     elif isinstance(op, ir.Ring):
         shape = (batch, op.history, *x[0].shape[2:])
-        kept = (state or {}).get(op.output, np.full(shape, zero_point, np.int8))
+        kept = (state or {}).get(op.output, np.full(shape, zero_point, y.dtype))
         out = np.concatenate([kept, x[0]], axis=1)
         if state is not None:
             state[op.output] = out[:, -op.history :]
@@ -106,7 +171,9 @@ def run(
     all_tensors: bool = False,
     state: dict[str, np.ndarray] | None = None,
 ) -> dict[str, np.ndarray]:
-    """Runs the graph on int8 arrays [batch, ...] by input name; returns the outputs (or every tensor) by name.
+    """Runs the graph on arrays [batch, ...] by input name; returns the outputs (or every tensor) by name.
+
+    Arrays have the type of their tensor, int8 or float32.
 
     state: what the graph's rings keep from one call to the next: empty at first, changed here. Without it every call
     is a first one.
@@ -119,9 +186,10 @@ def run(
         if name not in feeds:
             raise ir.GraphError(f"input {name!r} is missing; the graph reads {', '.join(graph.inputs)}")
         x = np.asarray(feeds[name])
-        if x.dtype != np.int8 or x.shape[1:] != tensor.shape:
+        if x.dtype != tensor.dtype or x.shape[1:] != tensor.shape:
             raise ir.GraphError(
-                f"input {name!r}: needs int8 [batch, {', '.join(map(str, tensor.shape))}], found {x.dtype} {x.shape}"
+                f"input {name!r}: needs {tensor.dtype} [batch, {', '.join(map(str, tensor.shape))}], "
+                f"found {x.dtype} {x.shape}"
             )
         values[name] = x
     for op in graph.ops:

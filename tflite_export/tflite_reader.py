@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tflite_export import flatbuffer_reader, ir, op_options, packing
+from tflite_export import flatbuffer_reader, float_reader, ir, op_options, packing
 from tflite_export.flatbuffer_reader import FormatError, Model, Operator, Tensor
 from tflite_export.op_options import CUSTOM_CODES, GRIDS, RING_HEAD, Kind, Options
 
@@ -52,6 +52,8 @@ def graph_of(model: Model) -> ir.Graph:
 
 def _activation(tensor: Tensor) -> ir.Tensor:
     where = f"tensor {tensor.name!r}"
+    if tensor.type == float_reader.FLOAT32 and not tensor.scales and tensor.shape and tensor.shape[0] == 1:
+        return ir.Tensor(tensor.name, tensor.shape[1:], None)
     if tensor.type != 9 or len(tensor.scales) != 1 or not tensor.shape or tensor.shape[0] != 1:
         raise FormatError(f"{where}: not an int8 activation [1, ...] with one scale; this is no packed model of ours")
     if not ir.INT8_MIN <= tensor.zero_points[0] <= ir.INT8_MAX:
@@ -80,11 +82,12 @@ def _op(op: Operator, model: Model, tensors: dict[str, ir.Tensor]) -> ir.Op:
 
 def _ring(op: Operator, x: list[str], state: Tensor, y: str, tensors: dict[str, ir.Tensor]) -> ir.Ring:
     o = op_options.decode(op.custom_options)
-    plain = Options(Kind.RING, output_zero_point=tensors[y].quantization.zero_point, outputs=o.outputs)
+    floats = tensors[y].quantization is None
+    plain = Options(Kind.RING, output_zero_point=tensors[y].zero, outputs=o.outputs, dynamic=floats)
     if o != plain or len(x) != 1 or len(op.inputs) != 2:
         raise FormatError(f"{y}: a ring's options or inputs are not a ring's; the file is damaged")
     ring = ir.Ring(y, x[0], y, o.outputs)
-    frame = int(np.prod(tensors[y].shape[1:], dtype=np.int64))
+    frame = int(np.prod(tensors[y].shape[1:], dtype=np.int64)) * tensors[y].dtype.itemsize
     if state.shape != (1, RING_HEAD + o.outputs * frame):
         raise FormatError(f"{y}: a ring's state of {o.outputs} frames of {frame} bytes has shape {state.shape}")
     return ring
@@ -96,13 +99,17 @@ def _custom(op: Operator, x: list[str], constants: list[Tensor], y: str, tensors
     o = op_options.decode(op.custom_options)
     if o.kind is not op_options.KINDS[op.name]:
         raise FormatError(f"{y}: {op.name} has the options of {o.kind.name}; the file is damaged")
+    if any((tensors[name].quantization is None) != o.dynamic for name in (*x, y)):
+        raise FormatError(f"{y}: the mode of {op.name} does not suit the types of its tensors; the file is damaged")
+    if o.dynamic:
+        return float_reader.read_op(o, x, constants, y)
     if (len(x), len(constants)) != INPUT_COUNTS[o.kind]:
         raise FormatError(f"{y}: {op.name} has {len(x)} activations and {len(constants)} constants")
     _check_used(o, y)
     if o.kind not in (Kind.LOOKUP, Kind.SOFTMAX, Kind.MAX_POOL):
-        used = [tensors[name].quantization.zero_point for name in x] + [0]
+        used = [tensors[name].zero for name in x] + [0]
         found = (*o.input_zero_points[: len(x)], o.output_zero_point)
-        if found != (*used[: len(x)], tensors[y].quantization.zero_point):
+        if found != (*used[: len(x)], tensors[y].zero):
             raise FormatError(f"{y}: zero points in the options {found} are not those of the tensors")
     if o.kind is Kind.PACKED_DENSE:
         codes = packing.unpack(_bytes(constants[0], 3, y), o.outputs, o.inputs, o.bits, packing.Layout(o.layout))

@@ -16,6 +16,15 @@ from tflite_export.flatbuffer_model import ModelBuilder, schema
 from tflite_export.op_options import CUSTOM_CODES, GRIDS, RING_HEAD, Kind, Options, encode
 
 DESCRIPTION = "tflite_export {version} packed"
+FLOAT_KINDS: dict[type, Kind] = {
+    ir.FloatFunction: Kind.LOOKUP,
+    ir.FloatSoftmax: Kind.SOFTMAX,
+    ir.FloatDepthwise: Kind.DEPTHWISE,
+    ir.FloatAdd: Kind.ADD,
+    ir.FloatMultiply: Kind.MULTIPLY,
+    ir.FloatAverage: Kind.AVERAGE_POOL,
+}
+"""Kinds whose dynamic mode does these ops."""
 MAX_RANK = 6
 """Axes that our ops take, with the batch axis."""
 
@@ -55,8 +64,7 @@ def channel_parameters(
     columns = [(requantization.gain, 1), (requantization.bias, 1), *([(sums, 2)] if sums is not None else [])]
     parts, widths = [], []
     for values, least in columns:
-        limit = 1 << (8 * least - 1)
-        width = least if values.min() >= -limit and values.max() < limit else 2 * least
+        width = _least_width(values, least)
         parts.append(values.astype(f"<i{width}").tobytes())
         widths.append(width)
     return np.frombuffer(b"".join(parts), np.uint8), widths[0], widths[1], widths[2] if sums is not None else 0
@@ -76,19 +84,57 @@ def pool_padding(window: ir.Window, shape: tuple[int, ...]) -> str | None:
     return "SAME"
 
 
-def max_pool_options(op: ir.MaxPool) -> Options:
-    """Options of our own maximum pool."""
-    return Options(Kind.MAX_POOL, window=op.window)
+def max_pool_options(op: ir.MaxPool, y: ir.Tensor) -> Options:
+    """Options of our own maximum pool with that output."""
+    return Options(Kind.MAX_POOL, window=op.window, dynamic=y.quantization is None)
 
 
-def ring_options(op: ir.Ring, zero_point: int) -> Options:
-    """Options of a ring; the zero point is what it begins with."""
-    return Options(Kind.RING, output_zero_point=zero_point, outputs=op.history)
+def ring_options(op: ir.Ring, y: ir.Tensor) -> Options:
+    """Options of a ring with that output; the zero point is what it begins with."""
+    return Options(Kind.RING, output_zero_point=y.zero, outputs=op.history, dynamic=y.quantization is None)
+
+
+def dynamic_parameters(op: ir.DynamicDense) -> tuple[np.ndarray, Options]:
+    """Gains, biases, sums and zeros of a dynamic dense layer as uint8 [bytes], and its options but for the window."""
+    weights = op.weights
+    sums = weights.levels.sum(axis=1)
+    biases = op.bias if op.bias is not None else np.zeros(0, np.int16)
+    parts, widths = [], []
+    for values, least in ((op.gain, 1), (biases, 1), (sums, 2)):
+        width = _least_width(values, least)
+        parts.append(values.astype(f"<i{width}").tobytes())
+        widths.append(width if len(values) else 0)
+    if weights.zeros is not None:
+        parts.append(weights.zeros.astype("<u2" if weights.bits > 8 else "u1").tobytes())
+    outputs, inputs = weights.codes.shape
+    options = Options(
+        Kind.PACKED_DENSE,
+        bits=weights.bits,
+        grid=GRIDS.index(weights.grid),
+        gain_bytes=widths[0],
+        bias_bytes=widths[1],
+        sum_bytes=widths[2],
+        outputs=outputs,
+        inputs=inputs,
+        window=op.window,
+        dynamic=True,
+        units=(op.gain_unit, op.bias_unit),
+        input_bits=op.input_bits,
+        function=ir.FUNCTIONS.index(op.function),
+    )
+    return np.frombuffer(b"".join(parts), np.uint8), options
+
+
+def _least_width(values: np.ndarray, least: int) -> int:
+    """``least`` bytes where all integers fit them, else twice as many."""
+    limit = 1 << (8 * least - 1)
+    return least if values.min(initial=0) >= -limit and values.max(initial=0) < limit else 2 * least
 
 
 def state_bytes(op: ir.Ring, graph: ir.Graph) -> int:
     """Bytes of a ring's state: where it begins, and the frames; see ``kernels/packed_kernels.h``."""
-    return RING_HEAD + op.history * int(np.prod(graph.tensors[op.output].shape[1:], dtype=np.int64))
+    y = graph.tensors[op.output]
+    return RING_HEAD + op.history * int(np.prod(y.shape[1:], dtype=np.int64)) * y.dtype.itemsize
 
 
 class _Writer:
@@ -117,7 +163,9 @@ class _Writer:
         return self.graph.tensors[name].quantization.zero_point
 
     def add(self, op: ir.Op, number: int) -> None:
-        if isinstance(op, (ir.PackedDense, ir.Depthwise)):
+        if isinstance(op, ir.FLOAT_OPS):
+            self.add_float(op, number)
+        elif isinstance(op, (ir.PackedDense, ir.Depthwise)):
             self.add_weighted(op, number)
         elif isinstance(op, ir.Lookup):
             self.add_custom(op, Options(Kind.LOOKUP), self.builder.add_constant(f"t{number}", op.table))
@@ -129,7 +177,8 @@ class _Writer:
         elif isinstance(op, ir.AveragePool):
             self.add_average(op)
         elif isinstance(op, ir.Ring):
-            self.add_custom(op, ring_options(op, self.zero_point(op.output)), self.add_state(op, number))
+            options = ring_options(op, self.graph.tensors[op.output])
+            self.add_custom(op, options, self.add_state(op, number))
         else:
             self.add_stock(op, number)
 
@@ -174,6 +223,23 @@ class _Writer:
         weights = self.builder.add_constant(f"w{number}", data)
         self.add_custom(op, options, weights, self.builder.add_constant(f"c{number}", channels))
 
+    def add_float(self, op: ir.Op, number: int) -> None:
+        if isinstance(op, ir.DynamicDense):
+            channels, options = dynamic_parameters(op)
+            data = np.frombuffer(packing.pack_tight(op.weights.codes, op.weights.bits), np.uint8)
+            constants = (("w", data), ("c", channels))
+        else:
+            options, constants = Options(FLOAT_KINDS[type(op)], dynamic=True), ()
+            if hasattr(op, "function"):
+                options = dataclasses.replace(options, function=ir.FUNCTIONS.index(op.function))
+            if isinstance(op, ir.FloatAverage):
+                options = dataclasses.replace(options, window=op.window)
+            if isinstance(op, ir.FloatDepthwise):
+                inputs, outputs = op.kernel.shape
+                options = dataclasses.replace(options, window=op.window, inputs=inputs, outputs=outputs)
+                constants = (("w", op.kernel), ("c", op.bias))
+        self.add_custom(op, options, *(self.builder.add_constant(f"{k}{number}", v) for k, v in constants))
+
     def add_pair(self, op: ir.Add | ir.Multiply) -> None:
         add = isinstance(op, ir.Add)
         self.add_custom(
@@ -217,7 +283,7 @@ class _Writer:
         if isinstance(op, ir.MaxPool):
             padding = pool_padding(op.window, shape)
             if padding is None:
-                self.add_custom(op, max_pool_options(op))
+                self.add_custom(op, max_pool_options(op, self.graph.tensors[op.output]))
                 return
             options = s.Pool2DOptionsT()
             options.padding = getattr(s.Padding, padding)

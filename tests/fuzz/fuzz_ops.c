@@ -126,7 +126,7 @@ int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       const uint32_t inputs = options[28] | (uint32_t)options[29] << 8;
       const bool dense = call.kind == KWS_PACKED_DENSE;
       sizes[1] = dense ? kws_packed_size(outputs, inputs, options[9], options[52]) : (size_t)outputs * inputs;
-      sizes[2] = kws_channels_size(outputs, options[11], options[12], options[53]);
+      sizes[2] = kws_channels_size(outputs, options[11], options[12], options[53], 0);
       call.inputs[1].type = dense ? KWS_UINT8 : KWS_INT8;
       call.inputs[2].type = KWS_UINT8;
     } else if (call.kind == KWS_LOOKUP || call.kind == KWS_SOFTMAX) {

@@ -31,6 +31,9 @@ KERNEL_SOURCES = (
     "kernels/elementwise_ref.c",
     "kernels/pool_ref.c",
     "kernels/ring.c",
+    "kernels/dynamic.c",
+    "kernels/dynamic_kernels.c",
+    "kernels/float_ops.c",
 )
 """Portable C99, for any machine; paths from the package's folder."""
 
@@ -57,6 +60,8 @@ HEADERS = (
     "kernels/layers.h",
     "kernels/detector.h",
     "kernels/dense_body.inc",
+    "kernels/dynamic.h",
+    "kernels/float_math.h",
     "shims/tflite/tflite_abi.h",
 )
 """What the sources include: packed with a source distribution, and a reason to build again."""

@@ -1,5 +1,6 @@
 /* The table of kernels, and the choice of one. */
 #include "dense_row.h"
+#include "dynamic.h"
 
 const kws_kernel kws_kernels[] = {
 #define KWS_KERNEL(kind, function, layouts, cpu, scratch) {kind, #function, function, layouts, cpu, scratch},
@@ -10,6 +11,8 @@ const kws_kernel kws_kernels[] = {
 const size_t kws_kernel_count = sizeof kws_kernels / sizeof kws_kernels[0];
 
 bool kws_kernel_suits(const kws_kernel* kernel, const kws_op* op) {
+  const bool floats = kernel->layouts & KWS_FLOATS;
+  if (floats != (op->options.mode == KWS_MODE_DYNAMIC)) return false;
   return kernel->kind == op->options.kind && kernel->layouts >> op->options.layout & 1 && kws_cpu_has(kernel->cpu);
 }
 
@@ -20,6 +23,10 @@ const kws_kernel* kws_choose(const kws_op* op) {
 }
 
 size_t kws_scratch_bytes(const kws_kernel* kernel, const kws_op* op) {
+#if KWS_DYNAMIC
+  if (kernel->scratch == KWS_SCRATCH_CODES) return kws_dynamic_scratch(op);
+  if (kernel->scratch == KWS_SCRATCH_CODES_AND_WIDE) return kws_dynamic_scratch(op) + kws_wide_row_scratch(op);
+#endif
   if (kernel->scratch == KWS_SCRATCH_WIDE_ROW) return kws_wide_row_scratch(op);
   return kernel->scratch == KWS_SCRATCH_ROW ? kws_row_scratch(op) : 0;
 }
@@ -37,10 +44,13 @@ bool kws_invoke_kernel(const kws_kernel* kernel, const kws_call* call, const kws
   error->found = (long)call->scratch_bytes;
   error->wanted = (long)scratch;
   if (scratch && (!call->scratch || call->scratch_bytes < scratch)) return false;
-  error->message = "the output is not int8 or has the wrong size in bytes";
+  error->message = "the output has the wrong type or the wrong size in bytes";
   error->found = (long)y->bytes;
   error->wanted = (long)op.output_bytes;
-  if (y->type != KWS_INT8 || y->bytes != op.output_bytes) return false;
+  if (y->type != op.output_type || y->bytes != op.output_bytes) return false;
+  error->message = "an output or scratch memory is not aligned";
+  if (op.options.mode == KWS_MODE_DYNAMIC && (((uintptr_t)y->data | (uintptr_t)(scratch ? call->scratch : 0)) & 3))
+    return false;
   op.y = y->data;
   op.scratch = call->scratch;
   error->message = "a tensor has no memory";

@@ -8,30 +8,39 @@
 
 /* Which fields a kind uses, and so which must be zero; and its inputs. */
 enum {
-  USES_CHANNELS = 1, /* outputs, inputs, gain_bytes, bias_bytes, bias_shift */
+  USES_CHANNELS = 1, /* gain_bytes, bias_bytes, bias_shift */
   USES_WEIGHTS = 2,  /* bits, grid */
   USES_SCALE = 4,    /* activation range, multiplier 0, shift, zero points */
   USES_SECOND = 8,   /* zero point of input 1 */
   USES_PAIR = 16,    /* multiplier 1 */
   MAY_WINDOW = 32,
   NEEDS_WINDOW = 64,
-  USES_HISTORY = 128 /* outputs, zero point of the output */
+  USES_HISTORY = 128, /* outputs, zero point of the output */
+  USES_CODES = 256,   /* dynamic mode: units, bits, grid, bytes of gain, bias and sum, bits of inputs */
+  USES_SIZES = 512,   /* outputs, inputs */
+  USES_FUNCTION = 1024
 };
 
+/* By mode: inputs and fields. */
 static const struct {
   const char* name;
-  int inputs, uses;
+  int inputs[KWS_MODE_END], uses[KWS_MODE_END];
 } kinds[KWS_KIND_END] = {
-    {0, 0, 0},
-    {"TfmotKwsPackedDense", 3, USES_CHANNELS | USES_WEIGHTS | USES_SCALE | MAY_WINDOW},
-    {"TfmotKwsDepthwise", 3, USES_CHANNELS | USES_SCALE | MAY_WINDOW},
-    {"TfmotKwsLookup", 2, 0},
-    {"TfmotKwsSoftmax", 2, 0},
-    {"TfmotKwsAdd", 2, USES_SCALE | USES_SECOND | USES_PAIR},
-    {"TfmotKwsMultiply", 2, USES_SCALE | USES_SECOND},
-    {"TfmotKwsAveragePool", 1, USES_SCALE | MAY_WINDOW | NEEDS_WINDOW},
-    {"TfmotKwsMaxPool", 1, MAY_WINDOW | NEEDS_WINDOW},
-    {"TfmotKwsRing", 2, USES_HISTORY},
+    {0, {0, 0}, {0, 0}},
+    {"TfmotKwsPackedDense",
+     {3, 3},
+     {USES_CHANNELS | USES_SIZES | USES_WEIGHTS | USES_SCALE | MAY_WINDOW,
+      USES_CODES | USES_SIZES | USES_FUNCTION | MAY_WINDOW}},
+    {"TfmotKwsDepthwise",
+     {3, 3},
+     {USES_CHANNELS | USES_SIZES | USES_SCALE | MAY_WINDOW, USES_SIZES | USES_FUNCTION | MAY_WINDOW}},
+    {"TfmotKwsLookup", {2, 1}, {0, USES_FUNCTION}},
+    {"TfmotKwsSoftmax", {2, 1}, {0, 0}},
+    {"TfmotKwsAdd", {2, 2}, {USES_SCALE | USES_SECOND | USES_PAIR, USES_FUNCTION}},
+    {"TfmotKwsMultiply", {2, 2}, {USES_SCALE | USES_SECOND, USES_FUNCTION}},
+    {"TfmotKwsAveragePool", {1, 1}, {USES_SCALE | MAY_WINDOW | NEEDS_WINDOW, MAY_WINDOW | NEEDS_WINDOW}},
+    {"TfmotKwsMaxPool", {1, 1}, {MAY_WINDOW | NEEDS_WINDOW, MAY_WINDOW | NEEDS_WINDOW}},
+    {"TfmotKwsRing", {2, 2}, {USES_HISTORY, USES_HISTORY}},
 };
 
 #define CHECK(condition, text, is, should) \
@@ -62,12 +71,64 @@ size_t kws_packed_size(uint32_t outputs, uint32_t inputs, int bits, int layout) 
   return product(product(down, across), kws_block_bytes(bits, layout));
 }
 
-size_t kws_channels_size(uint32_t outputs, int gain_bytes, int bias_bytes, int sum_bytes) {
-  return product(outputs, (size_t)(gain_bytes + bias_bytes + sum_bytes));
+size_t kws_tight_size(uint32_t outputs, uint32_t inputs, int bits) {
+  if (!outputs || !inputs || ((bits < 1 || bits > 8) && bits != 16)) return 0;
+  if (bits == 16) return product(2 * (size_t)outputs, inputs);
+  return product(product((outputs - 1) / KWS_TILE + 1, inputs), (size_t)bits);
+}
+
+size_t kws_channels_size(uint32_t outputs, int gain_bytes, int bias_bytes, int sum_bytes, int zero_bytes) {
+  return product(outputs, (size_t)(gain_bytes + bias_bytes + sum_bytes + zero_bytes));
 }
 
 static uint32_t read_u16(const uint8_t* p) { return p[0] | (uint32_t)p[1] << 8; }
 static uint32_t read_u32(const uint8_t* p) { return read_u16(p) | read_u16(p + 2) << 16; }
+
+static float read_float(const uint8_t* p) {
+  const uint32_t bits = read_u32(p);
+  float value;
+  memcpy(&value, &bits, sizeof value);
+  return value;
+}
+
+/* What dynamic mode has in the places of multipliers and beyond; and that static mode has nothing there. */
+static bool parse_dynamic(kws_options* o, const uint8_t* p, int uses, kws_error* error) {
+  o->input_bits = p[54];
+  o->function = p[55];
+  CHECK(uses & USES_FUNCTION ? o->function < KWS_FUNCTION_END : !o->function, "options: unknown or unused function",
+        o->function, KWS_FUNCTION_END - 1);
+  if (o->mode == KWS_MODE_DYNAMIC) {
+    CHECK(KWS_DYNAMIC, "dynamic quantization, which this build leaves out (KWS_DYNAMIC)", o->mode, KWS_MODE_STATIC);
+    o->multiplier[0] = o->multiplier[1] = 0;
+  }
+  if (!(uses & USES_CODES)) {
+    CHECK(!o->input_bits, "options: unused field is not zero", o->input_bits, 0);
+    for (int i = 16; i < 24 && o->mode == KWS_MODE_DYNAMIC; ++i)
+      CHECK(!p[i], "options: unused field is not zero", i, 0);
+    return true;
+  }
+  for (int i = 0; i < 2; ++i) {
+    o->unit[i] = read_float(p + 16 + 4 * i);
+    CHECK(o->unit[i] >= 0 && o->unit[i] < 1e38f, "options: a unit is not a number of at least 0", i, 0);
+  }
+  CHECK(o->gain_bytes == 1 || o->gain_bytes == 2, "options: a gain has one or two bytes", o->gain_bytes, 2);
+  CHECK(o->bias_bytes <= 2, "options: a bias has at most two bytes", o->bias_bytes, 2);
+  CHECK(o->sum_bytes == 2 || o->sum_bytes == 4, "options: a sum of weights has two or four bytes", o->sum_bytes, 2);
+  CHECK(o->grid <= KWS_LINEAR_GRID, "options: unknown grid", o->grid, KWS_LINEAR_GRID);
+  CHECK(!o->layout, "options: unknown layout of weights; update the ops", o->layout, 0);
+  if (o->bits == 16) {
+    CHECK(o->grid == KWS_LINEAR_GRID && o->input_bits == 16, "options: 16-bit weights need 16-bit inputs",
+          o->input_bits, 16);
+    CHECK(o->inputs < 1u << 15, "options: too many inputs for sums of 16-bit weights", o->inputs, (1 << 15) - 1);
+    return true;
+  }
+  CHECK(o->bits >= 1 && o->bits <= 8, "options: bits out of 1..8", o->bits, 8);
+  CHECK(KWS_WIDTHS >> o->bits & 1, "weights of a width that this build leaves out (KWS_WIDTHS)", o->bits, KWS_WIDTHS);
+  CHECK(o->input_bits >= 2 && o->input_bits <= 8, "options: bits of inputs out of 2..8", o->input_bits, 8);
+  const uint64_t most = ((uint64_t)1 << 31) / (((1u << o->bits) - 1) * ((1u << o->input_bits) - 1));
+  CHECK(o->inputs <= most, "options: too many inputs for sums of 32 bits", o->inputs, most);
+  return true;
+}
 
 static bool parse_window(kws_window* w, const uint8_t* p, kws_error* error) {
   int32_t v[10];
@@ -86,10 +147,11 @@ bool kws_parse_options(kws_options* o, const uint8_t* p, size_t size, kws_error*
   CHECK(p[0] == KWS_OPTIONS_VERSION, "options: unknown version; export again or update the ops", p[0],
         KWS_OPTIONS_VERSION);
   CHECK(p[1] > 0 && p[1] < KWS_KIND_END, "options: unknown kind of op; update the ops", p[1], KWS_KIND_END - 1);
-  CHECK(p[2] == KWS_MODE_STATIC, "options: unknown mode; update the ops", p[2], KWS_MODE_STATIC);
+  CHECK(p[2] < KWS_MODE_END, "options: unknown mode; update the ops", p[2], KWS_MODE_END - 1);
   CHECK(p[3] == KWS_OPTIONS_BYTES && size == KWS_OPTIONS_BYTES, "options: wrong length", size, KWS_OPTIONS_BYTES);
-  const int uses = kinds[p[1]].uses;
+  const int uses = kinds[p[1]].uses[p[2]];
   o->kind = (kws_kind)p[1];
+  o->mode = (kws_mode)p[2];
   o->activation_min = (int8_t)p[4];
   o->activation_max = (int8_t)p[5];
   o->input_zero_point[0] = (int8_t)p[6];
@@ -109,11 +171,11 @@ bool kws_parse_options(kws_options* o, const uint8_t* p, size_t size, kws_error*
   o->layout = p[52];
   o->sum_bytes = p[53];
   CHECK(p[15] <= 1, "options: window flag is neither 0 nor 1", p[15], 1);
-  CHECK(!p[54] && !p[55], "options: unused field is not zero", p[54], 0);
   for (int i = 32; i < 52 && !o->has_window; ++i) CHECK(!p[i], "options: window fields without a window", p[i], 0);
   CHECK(o->has_window ? uses & MAY_WINDOW : !(uses & NEEDS_WINDOW), "options: window flag does not suit the op",
         o->has_window, !o->has_window);
   if (o->has_window && !parse_window(&o->window, p + 32, error)) return false;
+  if (!parse_dynamic(o, p, uses, error)) return false;
 
   if (uses & USES_SCALE) {
     const int most = uses & USES_CHANNELS ? 62 : 46;
@@ -139,17 +201,22 @@ bool kws_parse_options(kws_options* o, const uint8_t* p, size_t size, kws_error*
     CHECK(sums ? o->sum_bytes == 2 || o->sum_bytes == 4 : !o->sum_bytes,
           "options: a sum of weights has two or four bytes, and is there if the input's zero point is not 0",
           o->sum_bytes, sums ? 2 : 0);
-  } else {
+  } else if (!(uses & USES_CODES)) {
     CHECK(!o->bits && !o->grid && !o->layout && !o->sum_bytes, "options: unused field is not zero", o->bits, 0);
   }
   if (uses & USES_CHANNELS) {
     CHECK(o->gain_bytes == 1 || o->gain_bytes == 2, "options: a gain has one or two bytes", o->gain_bytes, 2);
     CHECK(o->bias_bytes == 1 || o->bias_bytes == 2, "options: a bias has one or two bytes", o->bias_bytes, 2);
     CHECK(o->bias_shift <= 62, "options: bias_shift out of range", o->bias_shift, 62);
+  } else {
+    CHECK(!p[13], "options: unused field is not zero", p[13], 0);
+    CHECK(uses & USES_CODES || (!p[11] && !p[12]), "options: unused field is not zero", p[11], 0);
+  }
+  if (uses & USES_SIZES) {
     CHECK(o->outputs >= 1 && o->outputs <= 0x7FFFFFFF, "options: outputs out of range", o->outputs, 1);
     CHECK(o->inputs >= 1 && o->inputs <= 0x7FFFFFFF, "options: inputs out of range", o->inputs, 1);
   } else {
-    CHECK(!p[11] && !p[12] && !p[13] && !o->inputs, "options: unused field is not zero", p[11], 0);
+    CHECK(!o->inputs, "options: unused field is not zero", o->inputs, 0);
     if (uses & USES_HISTORY)
       CHECK(o->outputs >= 1 && o->outputs < 0xFFFF, "options: frames that a ring keeps out of 1..65534", o->outputs, 1);
     else
@@ -158,10 +225,15 @@ bool kws_parse_options(kws_options* o, const uint8_t* p, size_t size, kws_error*
   return true;
 }
 
+/* Element type of inputs and outputs, and its bytes. */
+static int32_t activation_type(const kws_options* o) { return o->mode == KWS_MODE_DYNAMIC ? KWS_FLOAT32 : KWS_INT8; }
+static size_t activation_bytes(const kws_options* o) { return o->mode == KWS_MODE_DYNAMIC ? sizeof(float) : 1; }
+
 /* Checks that dims are positive, that no product overflows and that they fill exactly the bytes. */
-static bool check_activation(const kws_tensor* t, kws_error* error) {
-  size_t size = 1;
-  CHECK(t->type == KWS_INT8, "an input or output is not int8", t->type, KWS_INT8);
+static bool check_activation(const kws_options* o, const kws_tensor* t, kws_error* error) {
+  size_t size = activation_bytes(o);
+  CHECK(t->type == activation_type(o), "an input has not the type that the mode has", t->type, activation_type(o));
+  CHECK((uintptr_t)t->data % activation_bytes(o) == 0, "a tensor's address is no multiple of its elements' size", 0, 0);
   CHECK(t->rank >= 1 && t->rank <= KWS_MAX_RANK, "a tensor has too few or too many axes", t->rank, KWS_MAX_RANK);
   for (int i = 0; i < t->rank; ++i) {
     CHECK(t->dims[i] >= 1, "a tensor has an empty axis", t->dims[i], 1);
@@ -213,20 +285,28 @@ static bool prepare_weighted(kws_op* op, const kws_call* call, kws_error* error)
   const size_t taps = o->has_window ? (size_t)o->window.size[0] * (size_t)o->window.size[1] : 1;
   const size_t inputs = dense ? product(taps, (size_t)op->channels) : taps;
   CHECK(inputs == o->inputs, "options: inputs do not suit the window and the input's channels", o->inputs, inputs);
-  if (dense) {
+  if (dense && o->mode == KWS_MODE_DYNAMIC) {
+    if (!check_constant(w, KWS_UINT8, kws_tight_size(o->outputs, o->inputs, o->bits),
+                        "packed weights are not uint8 or have the wrong size in bytes", error))
+      return false;
+  } else if (dense) {
     if (!check_constant(w, KWS_UINT8, kws_packed_size(o->outputs, o->inputs, o->bits, o->layout),
                         "packed weights are not uint8 or have the wrong size in bytes", error))
       return false;
   } else {
     CHECK(o->outputs % (uint32_t)op->channels == 0, "outputs are no multiple of the input's channels", o->outputs,
           op->channels);
-    if (!check_constant(w, KWS_INT8, product(o->inputs, o->outputs),
-                        "depthwise levels are not int8 or have the wrong size in bytes", error))
+    const size_t levels = product(product(o->inputs, o->outputs), activation_bytes(o));
+    if (!check_constant(w, activation_type(o), levels,
+                        "depthwise levels have the wrong type or the wrong size in bytes", error))
       return false;
   }
-  if (!check_constant(&call->inputs[2], KWS_UINT8,
-                      kws_channels_size(o->outputs, o->gain_bytes, o->bias_bytes, o->sum_bytes),
-                      "channel parameters are not uint8 or have the wrong size in bytes", error))
+  const bool floats = !dense && o->mode == KWS_MODE_DYNAMIC;
+  const int zero_bytes = o->grid != KWS_LINEAR_GRID ? 0 : o->bits > 8 ? 2 : 1;
+  const size_t size = floats ? product(o->outputs, sizeof(float))
+                             : kws_channels_size(o->outputs, o->gain_bytes, o->bias_bytes, o->sum_bytes, zero_bytes);
+  if (!check_constant(&call->inputs[2], floats ? KWS_FLOAT32 : KWS_UINT8, size,
+                      "channel parameters have the wrong type or the wrong size in bytes", error))
     return false;
   op->weights = w->data;
   op->channel_parameters = call->inputs[2].data;
@@ -270,6 +350,7 @@ static bool check_mean(const kws_options* o, kws_error* error) {
 static bool prepare_ring(kws_op* op, const kws_tensor* x, kws_error* error) {
   CHECK(x[0].rank >= 2, "a ring needs [1, time, ...]", x[0].rank, 2);
   CHECK(x[0].dims[0] == 1, "a ring takes one recording, not a batch", x[0].dims[0], 1);
+  CHECK(x[1].type == KWS_INT8, "a ring's state is not int8", x[1].type, KWS_INT8);
   const size_t kept = product(op->options.outputs, x[0].bytes / (size_t)x[0].dims[1]);
   CHECK(kept && kept < 0x7FFFFFFF && x[1].bytes == kept + KWS_RING_HEAD, "a ring's state has the wrong size in bytes",
         x[1].bytes, kept + KWS_RING_HEAD);
@@ -278,6 +359,7 @@ static bool prepare_ring(kws_op* op, const kws_tensor* x, kws_error* error) {
   op->dims[1] = (int32_t)frames;
   op->height = x[0].dims[1];
   op->state = x[1].data;
+  op->x[1] = x[1].data;
   return true;
 }
 
@@ -287,16 +369,17 @@ bool kws_prepare(kws_op* op, const kws_call* call, kws_error* error) {
   const kws_options* o = &op->options;
   const kws_tensor* x = call->inputs;
   CHECK(o->kind == call->kind, "options belong to another op", o->kind, call->kind);
-  CHECK(call->input_count == kinds[o->kind].inputs, "wrong number of inputs", call->input_count, kinds[o->kind].inputs);
-  const int activations = o->kind == KWS_ADD || o->kind == KWS_MULTIPLY || o->kind == KWS_RING ? 2 : 1;
+  const int inputs = kinds[o->kind].inputs[o->mode];
+  CHECK(call->input_count == inputs, "wrong number of inputs", call->input_count, inputs);
+  const int activations = o->kind == KWS_ADD || o->kind == KWS_MULTIPLY ? 2 : 1;
   for (int i = 0; i < activations; ++i) {
-    if (!check_activation(&x[i], error)) return false;
+    if (!check_activation(o, &x[i], error)) return false;
     op->x[i] = x[i].data;
   }
   op->rank = x[0].rank;
   memcpy(op->dims, x[0].dims, sizeof(int32_t) * (size_t)op->rank);
   op->channels = x[0].dims[op->rank - 1];
-  op->rows = x[0].bytes / (size_t)op->channels;
+  op->rows = x[0].bytes / activation_bytes(o) / (size_t)op->channels;
   bool good = true;
   switch (o->kind) {
     case KWS_PACKED_DENSE:
@@ -304,10 +387,12 @@ bool kws_prepare(kws_op* op, const kws_call* call, kws_error* error) {
       good = prepare_weighted(op, call, error);
       break;
     case KWS_LOOKUP:
+      if (o->mode == KWS_MODE_DYNAMIC) break;
       good = check_constant(&x[1], KWS_INT8, 256, "the table is not int8 or has the wrong size in bytes", error);
       op->weights = x[1].data;
       break;
     case KWS_SOFTMAX:
+      if (o->mode == KWS_MODE_DYNAMIC) break;
       good = check_constant(&x[1], KWS_UINT8, 512, "the table is not uint8 or has the wrong size in bytes", error);
       op->weights = x[1].data;
       break;
@@ -319,13 +404,15 @@ bool kws_prepare(kws_op* op, const kws_call* call, kws_error* error) {
       good = prepare_ring(op, x, error);
       break;
     case KWS_AVERAGE_POOL:
-      good = check_mean(o, error) && prepare_window(op, x, (uint32_t)op->channels, error);
+      good =
+          (o->mode == KWS_MODE_DYNAMIC || check_mean(o, error)) && prepare_window(op, x, (uint32_t)op->channels, error);
       break;
     default:
       good = prepare_window(op, x, (uint32_t)op->channels, error);
   }
   if (!good) return false;
-  op->output_bytes = 1;
+  op->output_bytes = activation_bytes(o);
+  op->output_type = activation_type(o);
   for (int i = 0; i < op->rank; ++i) {
     op->output_bytes = product(op->output_bytes, (size_t)op->dims[i]);
     CHECK(op->output_bytes && op->output_bytes <= 0x7FFFFFFF, "the output is too large", i, 0);

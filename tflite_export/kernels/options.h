@@ -5,7 +5,7 @@
  *     offset type    field                     example: 4-bit dense 256 -> 128, ReLU
  *     0      uint8   version                   02
  *     1      uint8   kind (kws_kind)           01
- *     2      uint8   mode                      00         0: int8 in and out, static quantization
+ *     2      uint8   mode (kws_mode)           00         int8 in and out, static quantization
  *     3      uint8   length of all this        38         56
  *     4      int8    activation_min            80         -128
  *     5      int8    activation_max            7F         127
@@ -26,15 +26,18 @@
  *     32     uint16  window size (height, width), stride, dilation, padding (top, bottom, left, right)
  *     52     uint8   layout of weights         00         rows
  *     53     uint8   bytes of a sum of weights 02         the input's zero point is not 0
- *     54     2 bytes zero                      00 00
+ *     54     uint8   bits of quantized inputs  00         dynamic mode only
+ *     55     uint8   function (kws_function)   00         dynamic mode only
  *     56
+ *
+ * In dynamic mode the multipliers are the units of gain and bias, as float32.
  */
 #ifndef TFMOT_KWS_OPTIONS_H_
 #define TFMOT_KWS_OPTIONS_H_
 
 #include "packed_kernels.h"
 
-enum { KWS_OPTIONS_VERSION = 2, KWS_OPTIONS_BYTES = 56, KWS_MODE_STATIC = 0 };
+enum { KWS_OPTIONS_VERSION = 2, KWS_OPTIONS_BYTES = 56 };
 
 /* Decodes and checks the bytes alone. False: error says why. */
 bool kws_parse_options(kws_options* options, const uint8_t* bytes, size_t size, kws_error* error);

@@ -17,6 +17,12 @@
  * Two bytes, little-endian: 0 before the first call, else 1 + the place of the oldest frame; then the frames. Three
  * frames of two bytes, the oldest at place 1:  02 00  31 32 11 12 21 22
  *
+ * DYNAMIC MODE: inputs and outputs are float32, and a dense layer quantizes its inputs row by row; see dynamic.h.
+ * Weights lie as above, but the last block of a tile has only the inputs that there are: 39 inputs of 4 bits take 2
+ * blocks of 64 bytes and one of 4 x 7. Codes of 16 bits lie row by row, as int16 less by 32768. The channel parameters
+ * are gains, biases (none where there is no bias), sums, and on the linear grid the codes that stand for zero, one byte
+ * each, or two of 16-bit weights.
+ *
  * The layout of the options is in options.h.
  */
 #ifndef TFMOT_KWS_PACKED_KERNELS_H_
@@ -49,10 +55,24 @@ typedef enum {
   KWS_KIND_END = 10
 } kws_kind;
 
-typedef enum { KWS_MID_RISE = 0, KWS_MID_TREAD = 1 } kws_grid;
+/* On the linear grid every channel has a code of its own that stands for zero; dynamic mode only. */
+typedef enum { KWS_MID_RISE = 0, KWS_MID_TREAD = 1, KWS_LINEAR_GRID = 2 } kws_grid;
 
-/* Element types, numbered as in the .tflite schema. */
-enum { KWS_UINT8 = 3, KWS_INT8 = 9 };
+/* int8 in and out; or float in and out, and integers inside of dense layers only. */
+typedef enum { KWS_MODE_STATIC = 0, KWS_MODE_DYNAMIC = 1, KWS_MODE_END = 2 } kws_mode;
+
+/* Functions of one float. */
+typedef enum {
+  KWS_LINEAR = 0,
+  KWS_RELU = 1,
+  KWS_RELU6 = 2,
+  KWS_SIGMOID = 3,
+  KWS_TANH = 4,
+  KWS_FUNCTION_END = 5
+} kws_function;
+
+/* Element types, numbered as TfLiteType is. */
+enum { KWS_FLOAT32 = 1, KWS_UINT8 = 3, KWS_INT8 = 9 };
 
 /* Bytes of a ring's state ahead of its frames. */
 enum { KWS_RING_HEAD = 2 };
@@ -64,6 +84,11 @@ enum { KWS_RING_HEAD = 2 };
 #endif
 #define KWS_WITH_WIDTH(bits, function) (KWS_WIDTHS >> (bits) & 1 ? (function) : NULL)
 
+/* Whether this build has the dynamic mode; -DKWS_DYNAMIC=0 saves its code, and the C library's floats. */
+#ifndef KWS_DYNAMIC
+#define KWS_DYNAMIC 1
+#endif
+
 /* Custom code of a kind ("TfmotKwsPackedDense"); NULL where there is none. */
 const char* kws_op_name(int kind);
 
@@ -73,8 +98,11 @@ int kws_op_kind(const char* name);
 /* Bytes of packed weights; 0 where a size is out of range or would overflow. */
 size_t kws_packed_size(uint32_t outputs, uint32_t inputs, int bits, int layout);
 
-/* Bytes of the channel parameters. */
-size_t kws_channels_size(uint32_t outputs, int gain_bytes, int bias_bytes, int sum_bytes);
+/* Bytes of the packed weights of dynamic quantization, 1..8 or 16 bits; 0 as above. */
+size_t kws_tight_size(uint32_t outputs, uint32_t inputs, int bits);
+
+/* Bytes of the channel parameters; a zero has 0 bytes but on the linear grid. */
+size_t kws_channels_size(uint32_t outputs, int gain_bytes, int bias_bytes, int sum_bytes, int zero_bytes);
 
 /* Window over (height, width); padding is top, bottom, left, right. */
 typedef struct {
@@ -84,6 +112,7 @@ typedef struct {
 /* The options of one op, decoded; options.h has the bytes. */
 typedef struct {
   kws_kind kind;
+  kws_mode mode;
   int activation_min, activation_max;
   int input_zero_point[2], output_zero_point;
   int bits, grid, layout, gain_bytes, bias_bytes, sum_bytes, bias_shift, shift;
@@ -91,11 +120,13 @@ typedef struct {
   uint32_t outputs, inputs;
   bool has_window;
   kws_window window;
+  int input_bits, function; /* dynamic mode */
+  float unit[2];            /* of gain and bias; dynamic mode */
 } kws_options;
 
 /* A tensor as a framework holds it. data may be NULL in kws_prepare() where it is not allocated yet. */
 typedef struct {
-  int32_t type;        /* KWS_INT8, KWS_UINT8 or anything else */
+  int32_t type;        /* KWS_INT8, KWS_UINT8, KWS_FLOAT32 or anything else */
   int32_t rank;        /* with the batch axis */
   const int32_t* dims; /* [rank] */
   size_t bytes;        /* what may be read or written at data */
@@ -119,17 +150,18 @@ typedef struct {
   kws_options options;
   int32_t rank, dims[KWS_MAX_RANK]; /* shape of the output */
   size_t output_bytes;
+  int32_t output_type;
   int32_t channels;             /* last axis of the first input */
   size_t rows;                  /* product of its other axes */
   int32_t batch, height, width; /* picture of a windowed op; a [time, channels] picture is one wide */
   int32_t out_height, out_width;
   size_t stride[2][KWS_MAX_RANK]; /* of both inputs of add and multiply, 0 along a broadcast axis */
   void* scratch;
-  const int8_t* x[2];
+  const int8_t* x[2];     /* floats in dynamic mode */
   uint8_t* state;         /* of a ring */
-  const uint8_t* weights; /* packed codes; int8 levels [taps, outputs]; a table */
+  const uint8_t* weights; /* packed codes; int8 levels or floats [taps, outputs]; a table */
   const uint8_t* channel_parameters;
-  int8_t* y;
+  int8_t* y; /* floats in dynamic mode */
 } kws_op;
 
 /* Why something was refused, and the two numbers that do not agree. */
@@ -149,13 +181,20 @@ bool kws_cpu_has(kws_cpu feature);
 
 /* Scratch that a kernel needs: nothing, one row of inputs, or one of 16-bit lanes; and a bit for each layout that a
  * kernel reads. */
-typedef enum { KWS_SCRATCH_NONE, KWS_SCRATCH_ROW, KWS_SCRATCH_WIDE_ROW } kws_scratch;
+typedef enum {
+  KWS_SCRATCH_NONE,
+  KWS_SCRATCH_ROW,
+  KWS_SCRATCH_WIDE_ROW,
+  KWS_SCRATCH_CODES,         /* of dynamic quantization */
+  KWS_SCRATCH_CODES_AND_WIDE /* and a row of 16-bit lanes */
+} kws_scratch;
 enum {
   KWS_ROWS = 1 << KWS_LAYOUT_ROWS,
   KWS_PAIRS = 1 << KWS_LAYOUT_PAIRS,
   KWS_DSP = 1 << KWS_LAYOUT_DSP,
   KWS_WORDS = 1 << KWS_LAYOUT_WORDS,
-  KWS_ALL = (1 << KWS_LAYOUT_END) - 1
+  KWS_ALL = (1 << KWS_LAYOUT_END) - 1,
+  KWS_FLOATS = 1 << KWS_LAYOUT_END /* for the dynamic mode, and for no other */
 };
 
 typedef void (*kws_kernel_fn)(const kws_op* op);

@@ -44,6 +44,11 @@ void kws_ring_step(uint8_t* state, const int8_t* x, int8_t* to, size_t kept, siz
   state[1] = (uint8_t)((oldest + 1) >> 8);
 }
 
+/* Frames are bytes here, and zeros the value before the first call. */
+#if KWS_DYNAMIC
+void kws_ring_of_floats(const kws_op* op) { kws_ring(op); }
+#endif
+
 void kws_ring(const kws_op* op) {
   const size_t kept = op->options.outputs, fresh = (size_t)op->height;
   const size_t frame = op->output_bytes / (kept + fresh);

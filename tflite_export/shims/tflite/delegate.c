@@ -93,9 +93,9 @@ static int kernel_prepare(TfLiteContext* context, TfLiteNode* node) {
   if (!kernel->scratch) return refuse(context, kernel->kind, &error);
   TfLiteTensor* output = tensor_at(context, kernel->node.outputs, 0);
   TfLiteIntArray* dims = malloc(sizeof(TfLiteIntArray) + sizeof(int) * KWS_MAX_RANK);
-  if (!output || output->type != KWS_INT8 || !dims) {
+  if (!output || output->type != op.output_type || !dims) {
     free(dims);
-    error.message = "the output is not int8";
+    error.message = "the output has another type than the mode says";
     return refuse(context, kernel->kind, &error);
   }
   dims->size = op.rank;

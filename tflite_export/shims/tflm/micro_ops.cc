@@ -29,8 +29,8 @@ bool View(TfLiteContext* context, const TfLiteIntArray* indices, int i, kws_tens
   to->rank = from->dims->size;
   to->dims = reinterpret_cast<const std::int32_t*>(from->dims->data);
   to->data = from->data.data;
-  // TFLM keeps no size; our tensors have one byte an element, and anything else is refused by its type.
-  to->bytes = 1;
+  // TFLM keeps no size; our tensors have bytes or floats, and anything else is refused by its type.
+  to->bytes = from->type == kTfLiteFloat32 ? sizeof(float) : 1;
   for (int k = 0; k < to->rank; ++k) to->bytes *= to->dims[k] > 0 ? static_cast<std::size_t>(to->dims[k]) : 0;
   return true;
 }
@@ -67,8 +67,8 @@ TfLiteStatus Prepare(TfLiteContext* context, TfLiteNode* node) {
   kws_tensor output;
   kws_error error;
   if (!MakeCall(context, node, &call, &error) || !kws_prepare(&op, &call, &error)) return Refuse(call.kind, error);
-  error = {"the output is not int8 or has the wrong size", 0, 1};
-  if (!View(context, node->outputs, 0, &output) || output.type != KWS_INT8 || output.bytes != op.output_bytes)
+  error = {"the output has the wrong type or the wrong size", 0, 1};
+  if (!View(context, node->outputs, 0, &output) || output.type != op.output_type || output.bytes != op.output_bytes)
     return Refuse(call.kind, error);
   auto* data = static_cast<OpData*>(node->user_data);
   const std::size_t scratch = kws_scratch_bytes(kws_choose(&op), &op);

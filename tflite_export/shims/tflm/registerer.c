@@ -72,7 +72,8 @@ static bool view(kws_tensor* to, const Context* context, const IntArray* indices
   to->rank = from->dims->size;
   to->dims = from->dims->data;
   to->data = from->data;
-  to->bytes = 1; /* TFLM keeps no size; ours have one byte an element, and anything else is refused by type */
+  /* TFLM keeps no size; ours have bytes or floats, and anything else is refused by type */
+  to->bytes = from->type == KWS_FLOAT32 ? sizeof(float) : 1;
   for (int k = 0; k < to->rank; ++k) to->bytes *= to->dims[k] > 0 ? (size_t)to->dims[k] : 0;
   return true;
 }
@@ -112,8 +113,8 @@ static int prepare(Context* context, Node* node) {
   kws_error error;
   if (!make_call(&call, context, node, &error) || !kws_prepare(&op, &call, &error))
     return refuse(node->user_data ? call.kind : 0, &error);
-  error.message = "the output is not int8 or has the wrong size";
-  if (!view(&output, context, node->outputs, 0) || output.type != KWS_INT8 || output.bytes != op.output_bytes)
+  error.message = "the output has the wrong type or the wrong size";
+  if (!view(&output, context, node->outputs, 0) || output.type != op.output_type || output.bytes != op.output_bytes)
     return refuse(call.kind, &error);
   OpData* data = node->user_data;
   const size_t scratch = kws_scratch_bytes(kws_choose(&op), &op);
