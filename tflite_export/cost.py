@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 
-import numpy as np
-
 from tflite_export import ir, memory_plan, op_options
 
 
@@ -27,18 +25,18 @@ def of_graph(graph: ir.Graph) -> Cost:
     macs = moved = kept = 0
     for op in graph.ops:
         y = graph.tensors[op.output]
-        if isinstance(op, ir.PackedDense):
+        if isinstance(op, (ir.PackedDense, ir.DynamicDense)):
             macs += y.size * op.weights.codes.shape[1]
-        elif isinstance(op, ir.Depthwise):
-            macs += y.size * len(op.levels)
+        elif isinstance(op, (ir.Depthwise, ir.FloatDepthwise)):
+            macs += y.size * (op.window.taps if op.window else 1)
         elif isinstance(op, ir.Ring):
             new = graph.tensors[op.input]
-            moved += y.size + min(new.size, y.size - new.size)  # all of y is written, and what is new is kept
-            kept += op_options.RING_HEAD + op.history * int(np.prod(y.shape[1:], dtype=np.int64))
+            moved += y.bytes + min(new.bytes, y.bytes - new.bytes)  # all of y is written, and what is new is kept
+            kept += op_options.RING_HEAD + y.bytes // y.shape[0] * op.history
     return Cost(macs, moved, memory_plan.plan(graph).size + kept)
 
 
 def of_states(graph: ir.Graph, states: tuple[tuple[str, str], ...]) -> int:
     """Bytes that a stream moves whose states are inputs and outputs: joined with the new frames, and cut off again."""
     readers = {name: op for op in graph.ops for name in ir.op_inputs(op)}
-    return sum(graph.tensors[readers[before].output].size + graph.tensors[after].size for before, after in states)
+    return sum(graph.tensors[readers[before].output].bytes + graph.tensors[after].bytes for before, after in states)

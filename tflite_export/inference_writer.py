@@ -30,6 +30,8 @@ from tflite_export.flatbuffer_reader import Operator
 _RANK = 6
 _BYTES_A_LINE = 24
 _OPERANDS = 3
+_C_TYPES = {0: "KWS_FLOAT32", 3: "KWS_UINT8", 9: "KWS_INT8"}
+"""Element types of constants in a .tflite file."""
 
 
 def write_inference(
@@ -56,7 +58,8 @@ def write_inference(
 def row_bytes(graph: ir.Graph) -> tuple[int, int]:
     """Scratch bytes of kernels that need a row of inputs only where it cannot be read in place, and that always do.
 
-    The second is the longest row as kws_wide_row_scratch() counts it: two bytes an input, and a few words.
+    The second is the longest row as kws_wide_row_scratch() counts it: two bytes an input, and a few words. Layers of
+    dynamic quantization need their row of codes anywhere, and kernels that widen it both.
     """
     narrow = wide = 0
     for op in graph.ops:
@@ -65,6 +68,11 @@ def row_bytes(graph: ir.Graph) -> tuple[int, int]:
             wide = max(wide, 2 * padded + 4 * -(-padded // 32) + 8)
             if op.window or op.weights.codes.shape[1] % packing.VECTOR:
                 narrow = max(narrow, padded)
+        elif isinstance(op, ir.DynamicDense):
+            padded = -(-op.weights.codes.shape[1] // packing.VECTOR) * packing.VECTOR
+            codes = padded * (2 if op.input_bits > 8 else 1)
+            narrow = max(narrow, codes)
+            wide = max(wide, codes + 2 * padded + 4 * -(-padded // 32) + 8)
     return narrow, wide
 
 
@@ -87,9 +95,12 @@ class _Writer:
         elif operator.custom:
             self.add_kernel(op, operator, number, operator.custom_options)
         elif isinstance(op, ir.MaxPool):
-            self.add_kernel(op, operator, number, op_options.encode(tflite_writer.max_pool_options(op)))
+            self.add_kernel(op, operator, number, op_options.encode(self.pool_options(op)))
         else:
             self.add_moves(op, number)
+
+    def pool_options(self, op: ir.MaxPool) -> op_options.Options:
+        return tflite_writer.max_pool_options(op, self.graph.tensors[op.output])
 
     def array(self, label: str, data: bytes) -> str:
         lines = [
@@ -108,7 +119,9 @@ class _Writer:
             else:
                 label = self.array(f"constant_{number}_{len(inputs)}", tensor.data)
                 shape = ", ".join(map(str, tensor.shape))
-                inputs.append(f"{{{label}, 0, {len(tensor.data)}, {tensor.type}, {len(tensor.shape)}, {{{shape}}}}}")
+                inputs.append(
+                    f"{{{label}, 0, {len(tensor.data)}, {_C_TYPES[tensor.type]}, {len(tensor.shape)}, {{{shape}}}}}"
+                )
         options_label = self.array(f"options_{number}", options)
         self.layers.append(
             f"    {{{options_label}, {options[1]}, {len(inputs)}, 0, 0, {{{', '.join(inputs)}}}, "
@@ -119,7 +132,7 @@ class _Writer:
         """Without options: a hop would spend more on reading them again than on moving the frames."""
         state = next(self.model.tensors[i] for i in operator.inputs if self.model.tensors[i].variable)
         inputs = f"{self.operand(op.input)}, {self.state(state.shape[1])}"
-        fill = self.graph.tensors[op.output].quantization.zero_point
+        fill = self.graph.tensors[op.output].zero
         self.layers.append(
             f"    {{0, KWS_RING, 2, 0, {fill}, {{{inputs}}}, {self.operand(op.output)}, 0}}, /* Ring -> {op.output} */"
         )
@@ -134,14 +147,15 @@ class _Writer:
         tensor = self.graph.tensors[name]
         shape = ", ".join(map(str, (1, *tensor.shape)))
         place = self.plan.offsets[name]
-        return f"{{0, {place}, {tensor.size}, KWS_INT8, {len(tensor.shape) + 1}, {{{shape}}}}}"
+        kind = "KWS_FLOAT32" if tensor.quantization is None else "KWS_INT8"
+        return f"{{0, {place}, {tensor.bytes}, {kind}, {len(tensor.shape) + 1}, {{{shape}}}}}"
 
     def add_moves(self, op: ir.Op, number: int) -> None:
         y = self.graph.tensors[op.output]
         moves = [self.move(copy, self.plan.offsets[op.output]) for copy in _copies(op, self.graph)]
         self.constants.append(f"static const kws_move moves_{number}[] = {{\n" + "\n".join(moves) + "\n};")
         self.layers.append(
-            f"    {{0, 0, 0, {len(moves)}, {y.quantization.zero_point}, {{{{0}}}}, {self.operand(op.output)}, "
+            f"    {{0, 0, 0, {len(moves)}, {y.zero}, {{{{0}}}}, {self.operand(op.output)}, "
             f"moves_{number}}}, /* {type(op).__name__} -> {op.output} */"
         )
 
@@ -157,10 +171,16 @@ class _Writer:
         for i, tensor_name in enumerate(names):
             tensor = self.graph.tensors[tensor_name]
             q, prefix = tensor.quantization, f"{self.name.upper()}_{kind}_{i}"
+            kind = "float" if q is None else "int8"
+            real = "" if q is None else ", real = scale * (value - zero point)"
             lines += [
-                f"/* {tensor_name}: int8 [{', '.join(map(str, tensor.shape))}], real = scale * (value - zero point) */",
+                f"/* {tensor_name}: {kind} [{', '.join(map(str, tensor.shape))}]{real} */",
                 f"#define {prefix}_OFFSET {self.plan.offsets[tensor_name]}",
-                f"#define {prefix}_BYTES {tensor.size}",
+                f"#define {prefix}_BYTES {tensor.bytes}",
+            ]
+            if q is None:
+                continue
+            lines += [
                 f"#define {prefix}_SCALE {np.float32(q.scale)!r}f".replace("np.float32(", "").replace(")f", "f"),
                 f"#define {prefix}_ZERO_POINT ({q.zero_point})",
             ]
@@ -270,9 +290,9 @@ class _Writer:
         )
 
 
-def _steps(shape: tuple[int, ...]) -> list[int]:
-    """Bytes from one element to the next along each axis."""
-    return [int(np.prod(shape[i + 1 :], dtype=np.int64)) for i in range(len(shape))]
+def _steps(shape: tuple[int, ...], element: int) -> list[int]:
+    """Bytes from one element to the next along each axis, and along the bytes of an element."""
+    return [element * int(np.prod(shape[i + 1 :], dtype=np.int64)) for i in range(len(shape))] + [1]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -300,23 +320,24 @@ def _merged(copy: _Copy) -> list[tuple[int, int, int]]:
 
 def _copies(op: ir.Op, graph: ir.Graph) -> Iterator[_Copy]:
     out = graph.tensors[op.output].shape
-    to = _steps(out)
+    element = graph.tensors[op.output].dtype.itemsize
+    to = _steps(out, element)
     if isinstance(op, ir.Concatenate):
         start = 0
         for name in op.inputs:
             shape = graph.tensors[name].shape
-            yield _Copy(name, shape, 0, _steps(shape), start * to[op.axis], to)
+            yield _Copy(name, (*shape, element), 0, _steps(shape, element), start * to[op.axis], to)
             start += shape[op.axis]
         return
     shape = graph.tensors[op.input].shape
-    steps = _steps(shape)
+    steps = _steps(shape, element)
     if isinstance(op, ir.Transpose):
-        yield _Copy(op.input, out, 0, [steps[p] for p in op.permutation], 0, to)
+        yield _Copy(op.input, (*out, element), 0, [*(steps[p] for p in op.permutation), 1], 0, to)
     elif isinstance(op, ir.Pad):
         before = sum(left * step for (left, _), step in zip(op.padding, to))
-        yield _Copy(op.input, shape, 0, steps, before, to)
+        yield _Copy(op.input, (*shape, element), 0, steps, before, to)
     elif isinstance(op, ir.Slice):
         places = range(shape[0])[op.begin : op.end : op.stride]
-        yield _Copy(op.input, out, places.start * steps[0], [places.step * steps[0], *steps[1:]], 0, to)
+        yield _Copy(op.input, (*out, element), places.start * steps[0], [places.step * steps[0], *steps[1:]], 0, to)
     else:
         raise ValueError(f"{op.output}: {type(op).__name__} has no C form")

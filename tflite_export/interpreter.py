@@ -52,6 +52,21 @@ class TensorDetails:
         """The same as the integer graph has it."""
         return None if self.scale is None else ir.Quantization(self.scale, self.zero_point)
 
+    @property
+    def dtype(self) -> np.dtype:
+        """numpy type of an element."""
+        return np.dtype(np.float32 if self.scale is None else np.int8)
+
+    def to_tensor(self, values: np.ndarray) -> np.ndarray:
+        """Values in the tensor's own type: int8 as it is, real values quantized, or float32."""
+        if self.scale is None or values.dtype == np.int8:
+            return np.asarray(values, self.dtype)
+        return arithmetic.quantize(values, self.quantization)
+
+    def to_real(self, values: np.ndarray) -> np.ndarray:
+        """float32 values of what the tensor holds."""
+        return values if self.scale is None else arithmetic.dequantize(values, self.quantization)
+
 
 class _Runner(Protocol):
     def run(self, feeds: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -114,22 +129,18 @@ class Interpreter:
         if len({len(a) for a in feeds}) != 1:
             raise ValueError(f"inputs have different batch sizes: {[len(a) for a in feeds]}")
         if len(feeds[0]) == 0:
-            types = [np.float32 if d.scale is None else np.int8 for d in self.outputs]
-            results = [np.zeros((0, *d.shape), t) for d, t in zip(self.outputs, types)]
+            results = [np.zeros((0, *d.shape), d.dtype) for d in self.outputs]
         else:
             results = self._runner.run(feeds)
         results = [r.reshape(len(feeds[0]), *d.shape) for r, d in zip(results, self.outputs)]
         if not exact:
-            results = [
-                r if d.scale is None else arithmetic.dequantize(r, d.quantization)
-                for r, d in zip(results, self.outputs)
-            ]
+            results = [d.to_real(r) for r, d in zip(results, self.outputs)]
         if isinstance(x, Mapping):
             return {d.name: r for d, r in zip(self.outputs, results)}
         return results[0] if hasattr(x, "__array__") and len(results) == 1 else results
 
     def invoke(self, feeds: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """``run`` without its checks: int8 inputs [1, ...] in the order of ``inputs``, and such outputs."""
+        """``run`` without its checks: inputs [1, ...] of the tensors' types in their order, and such outputs."""
         return self._runner.run(feeds)
 
     def reset(self) -> None:
@@ -159,9 +170,7 @@ class Interpreter:
         if a.ndim != len(details.shape) + 1 or a.shape[1:] != details.shape:
             wanted = ", ".join(map(str, ("batch", *details.shape)))
             raise ValueError(f"input {details.name!r} needs shape [{wanted}], found {list(a.shape)}")
-        if details.scale is None:
-            return np.ascontiguousarray(a, np.float32)
-        return np.ascontiguousarray(a if a.dtype == np.int8 else arithmetic.quantize(a, details.quantization))
+        return np.ascontiguousarray(details.to_tensor(a))
 
 
 def _details(tensor: flatbuffer_reader.Tensor) -> TensorDetails:

@@ -37,7 +37,7 @@ def plan(graph: ir.Graph) -> Plan:
     for name in (*graph.inputs, *graph.outputs):
         home = aliases.get(name, name)
         last[home] = max(last.get(home, -1), len(graph.ops) if name in graph.outputs else -1)
-    sizes = {name: -(-graph.tensors[name].size // ALIGNMENT) * ALIGNMENT for name in first}
+    sizes = {name: -(-graph.tensors[name].bytes // ALIGNMENT) * ALIGNMENT for name in first}
     offsets: dict[str, int] = {}
     for name in sorted(first, key=lambda n: (-sizes[n], first[n])):
         together = sorted(

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tflite_export import arithmetic, ir, stream_schedule
+from tflite_export import ir, stream_schedule
 from tflite_export.interpreter import Interpreter, TensorDetails
 
 
@@ -58,18 +58,17 @@ class StreamInterpreter:
     def reset(self) -> None:
         """Forgets all frames."""
         self._interpreter.reset()
-        q = self.inputs[0].quantization
         zeros = (self.schedule.lead, *self.inputs[0].shape[1:])
         # Frames ahead of the first one take part in rows that are dropped, so their value is of no matter.
-        self._waiting = np.full(zeros, q.zero_point, np.int8)
+        self._waiting = np.full(zeros, self.inputs[0].zero_point, self.inputs[0].dtype)
         self._steps = 0
-        self._carried = [np.full((1, *before.shape), before.zero_point, np.int8) for before, _ in self._states]
+        self._carried = [np.full((1, *before.shape), before.zero_point, before.dtype) for before, _ in self._states]
 
     def step(self, frames: np.ndarray) -> Any:
         """Takes frames, however many, and returns the rows that they complete.
 
         frames: [n, features...]; int8 gives int8, any other type is quantized with the input's scale and gives float32
-        real values.
+        real values. A model of dynamic quantization takes float32 and gives it.
         Returns [rows, ...], rows 0 or more; a list of such arrays where the model has several outputs.
         Raises ValueError for another shape.
         """
@@ -79,7 +78,7 @@ class StreamInterpreter:
             wanted = ", ".join(map(str, ("frames", *details.shape[1:])))
             raise ValueError(f"input {details.name!r} needs shape [{wanted}], found {list(frames.shape)}")
         exact = frames.dtype == np.int8
-        new = frames if exact else arithmetic.quantize(frames, details.quantization)
+        new = details.to_tensor(frames)
         waiting = np.concatenate([self._waiting, new])
         whole = len(waiting) // self.hop
         rows: list[list[np.ndarray]] = [[] for _ in self.outputs]
@@ -90,7 +89,7 @@ class StreamInterpreter:
         self._waiting = waiting[whole * self.hop :].copy()
         results = [self._joined(parts, d, timing.timed) for parts, d, timing in self._per_output(rows)]
         if not exact:
-            results = [arithmetic.dequantize(r, d.quantization) for r, d in zip(results, self.outputs)]
+            results = [d.to_real(r) for r, d in zip(results, self.outputs)]
         return results[0] if len(results) == 1 else results
 
     def _per_output(self, rows: list[list[np.ndarray]]):
@@ -110,7 +109,7 @@ class StreamInterpreter:
 
     def _joined(self, parts: list[np.ndarray], details: TensorDetails, timed: bool) -> np.ndarray:
         shape = details.shape[1:] if timed else details.shape
-        return np.concatenate([np.zeros((0, *shape), np.int8), *parts])
+        return np.concatenate([np.zeros((0, *shape), details.dtype), *parts])
 
 
 def _named(details: list[TensorDetails], name: str) -> TensorDetails:

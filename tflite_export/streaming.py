@@ -21,8 +21,8 @@ import math
 from tflite_export import cost, ir
 from tflite_export.stream_schedule import Clip, Rows, Schedule
 
-_WINDOWED = (ir.PackedDense, ir.Depthwise, ir.AveragePool, ir.MaxPool)
-_POINTWISE = (ir.PackedDense, ir.Depthwise, ir.Lookup, ir.Softmax)
+_POOLS = (ir.AveragePool, ir.MaxPool, ir.FloatAverage)
+_WINDOWED = (ir.PackedDense, ir.Depthwise, ir.DynamicDense, ir.FloatDepthwise, *_POOLS)
 
 
 class StreamError(ValueError):
@@ -151,7 +151,7 @@ class _Plan:
         if window is not None:
             if window.padding[1]:
                 self._refuse_ahead(op, window.padding[1])
-            if window.padding[0] and isinstance(op, (ir.AveragePool, ir.MaxPool)):
+            if window.padding[0] and isinstance(op, _POOLS):
                 raise StreamError(f"{op.name}: a pool over padded time cannot stream; use padding='valid'")
             span = (window.size[0] - 1) * window.dilation[0] + 1
             return self._window(op, number, x[0], span, window.padding[0], window.stride[0])
@@ -187,7 +187,8 @@ class _Plan:
             raise StreamError(f"{op.name}: moves the time axis; keep it first")
         if isinstance(op, ir.Concatenate) and op.axis == 0:
             raise StreamError(f"{op.name}: joins pieces of time one after another, which a stream has not")
-        if isinstance(op, (ir.Add, ir.Multiply)) and (len(shapes[0]) != len(shapes[1]) or shapes[0][0] != shapes[1][0]):
+        pair = isinstance(op, (ir.Add, ir.Multiply, ir.FloatAdd, ir.FloatMultiply))
+        if pair and (len(shapes[0]) != len(shapes[1]) or shapes[0][0] != shapes[1][0]):
             raise StreamError(f"{op.name}: joins tensors of which one has no time axis: {shapes[0]} and {shapes[1]}")
         lag = max(v.lag for v in x)
         if any(v.lag != lag for v in x):
