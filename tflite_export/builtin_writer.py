@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from tflite_export import builtin_functions, builtin_weights, flatbuffer_model, ir
+from tflite_export import builtin_floats, builtin_functions, builtin_weights, flatbuffer_model, ir
 
 # Version of each op that has int8 (and what else is used here); all others need 2.
 _VERSIONS = {
@@ -45,6 +45,8 @@ class _Model(flatbuffer_model.ModelBuilder):
 
 
 class _Writer:
+    """Collects the ops of one graph; ``builtin_floats`` adds those of dynamic quantization."""
+
     def __init__(self, graph: ir.Graph, int4: bool) -> None:
         self.graph, self.int4 = graph, int4
         self.schema = flatbuffer_model.schema()
@@ -57,7 +59,10 @@ class _Writer:
         for name in self.graph.inputs:
             self.output(name)
         for op in self.graph.ops:
-            getattr(self, _METHODS[type(op)])(op)
+            if isinstance(op, ir.FLOAT_OPS):
+                builtin_floats.write(self, op)
+            else:
+                getattr(self, _METHODS[type(op)])(op)
         inputs = {name: self.plain[name] for name in self.graph.inputs}
         return self.model.finish(inputs, {name: self.as_plain(name) for name in self.graph.outputs}, metadata)
 
@@ -71,9 +76,8 @@ class _Writer:
         with self.model.subgraph("first") as index:
             for op in rings:
                 y = self.graph.tensors[op.output]
-                fill = np.full((1, op.history, *y.shape[1:]), y.quantization.zero_point, np.int8)
-                q = {"scales": [y.quantization.scale], "zero_points": [y.quantization.zero_point]}
-                zeros = self.model.add_constant(f"{op.output}/zeros", fill, **q)
+                fill = np.full((1, op.history, *y.shape[1:]), y.zero, y.dtype)
+                zeros = self.model.add_constant(f"{op.output}/zeros", fill, **_quantized(y))
                 self.emit("ASSIGN_VARIABLE", [self.handle(op), zeros], [], "AssignVariableOptions")
         self.emit("CALL_ONCE", [], [], "CallOnceOptions", initSubgraphIndex=index)
 
@@ -143,9 +147,9 @@ class _Writer:
     def constant(self, name: str, values: Sequence[int] | np.ndarray) -> int:
         return self.model.add_constant(name, np.asarray(values, np.int32))
 
-    def int8_constant(self, name: str, value: int, q: ir.Quantization) -> int:
-        data = np.array([value], np.int8)
-        return self.model.add_constant(name, data, scales=[q.scale], zero_points=[q.zero_point])
+    def value(self, name: str, value: float, like: ir.Tensor) -> int:
+        """A constant of one value, of the type and quantization of another tensor."""
+        return self.model.add_constant(name, np.array([value], like.dtype), **_quantized(like))
 
     def reshape(self, source: int, target: int, shape: Sequence[int]) -> None:
         """RESHAPE to [batch, *shape]; -1 keeps the batch free."""
@@ -174,7 +178,7 @@ class _Writer:
         for i, (builtin, bound) in enumerate(steps):
             last = i == len(steps) - 1
             to = self.output(op.output, picture) if last else self.model.add_activation(f"{op.name}/low", shape, q)
-            bound_index = self.int8_constant(f"{op.name}/{builtin.lower()}", bound, q)
+            bound_index = self.value(f"{op.name}/{builtin.lower()}", bound, self.graph.tensors[op.output])
             self.emit(builtin, [source, bound_index], [to], "MaximumMinimumOptions")
             source = to
 
@@ -182,7 +186,7 @@ class _Writer:
         name = builtin_functions.stock_padding(window, height, width)
         return None if name is None else getattr(self.schema.Padding, name)
 
-    def padded_picture(self, op, source: int, window: ir.Window, value: int | None = None) -> tuple[int, int]:
+    def padded_picture(self, op, source: int, window: ir.Window, value: float | None = None) -> tuple[int, int]:
         """(tensor, stock padding) that together give the window's padding; ``value`` fills instead of real zero."""
         height, width, channels = self.picture_shape(op.input)
         kind = self.stock_padding(window, height, width)
@@ -196,9 +200,20 @@ class _Writer:
         if value is None:
             self.emit("PAD", [source, amounts], [padded], "PadOptions")
         else:
-            fill = self.int8_constant(f"{op.name}/fill", value, q)
+            fill = self.value(f"{op.name}/fill", value, self.graph.tensors[op.input])
             self.emit("PADV2", [source, amounts, fill], [padded], "PadV2Options")
         return padded, self.schema.Padding.VALID
+
+    def window_fields(self, window: ir.Window, padding: int, fused: int | None = None) -> dict[str, int]:
+        """Fields that the options of all windowed ops share."""
+        return {
+            "padding": padding,
+            "strideH": window.stride[0],
+            "strideW": window.stride[1],
+            "dilationHFactor": window.dilation[0],
+            "dilationWFactor": window.dilation[1],
+            "fusedActivationFunction": self.activation("NONE") if fused is None else fused,
+        }
 
     # Layers with weights
 
@@ -235,7 +250,7 @@ class _Writer:
         operands = [source, *self.weights(op, op.weights.levels, shape, 0)]
 
         def convolution(to: int, fused: int) -> None:
-            fields = _window_fields(window, padding, fused)
+            fields = self.window_fields(window, padding, fused)
             version = _INT4_CONV_VERSION if self.int4_fits(op) else 0
             self.emit("CONV_2D", operands, [to], "Conv2DOptions", version, **fields)
 
@@ -248,7 +263,7 @@ class _Writer:
         operands = [source, *self.weights(op, op.levels.T.astype(np.int32), (1, *window.size, outputs), 3)]
 
         def depthwise(to: int, fused: int) -> None:
-            fields = _window_fields(window, padding, fused) | {"depthMultiplier": outputs // channels}
+            fields = self.window_fields(window, padding, fused) | {"depthMultiplier": outputs // channels}
             self.emit("DEPTHWISE_CONV_2D", operands, [to], "DepthwiseConv2DOptions", **fields)
 
         self.ranged(op, op.requantization.activation_min, op.requantization.activation_max, True, depthwise)
@@ -336,12 +351,13 @@ class _Writer:
     def pool_fields(self, op: ir.AveragePool | ir.MaxPool, padding: int) -> dict[str, int]:
         if op.window.dilation != (1, 1):
             raise ir.GraphError(f"{op.name}: stock pools have no dilation, found {op.window.dilation}; {_WAY_OUT}")
-        fields = _window_fields(op.window, padding, self.activation("NONE"))
+        fields = self.window_fields(op.window, padding)
         size = {"filterHeight": op.window.size[0], "filterWidth": op.window.size[1]}
         return {name: value for name, value in fields.items() if not name.startswith("dilation")} | size
 
     def write_max_pool(self, op: ir.MaxPool) -> None:
-        source, padding = self.padded_picture(op, self.as_picture(op.input), op.window, ir.INT8_MIN)
+        least = ir.INT8_MIN if self.graph.tensors[op.input].quantization else float(np.finfo(np.float32).min)
+        source, padding = self.padded_picture(op, self.as_picture(op.input), op.window, least)
         fields = self.pool_fields(op, padding)
         self.emit("MAX_POOL_2D", [source], [self.output(op.output, True)], "Pool2DOptions", **fields)
 
@@ -418,16 +434,10 @@ _METHODS = {
 }
 
 
-def _window_fields(window: ir.Window, padding: int, fused: int) -> dict[str, int]:
-    """Fields that the options of all windowed ops share."""
-    return {
-        "padding": padding,
-        "strideH": window.stride[0],
-        "strideW": window.stride[1],
-        "dilationHFactor": window.dilation[0],
-        "dilationWFactor": window.dilation[1],
-        "fusedActivationFunction": fused,
-    }
+def _quantized(tensor: ir.Tensor) -> dict[str, list]:
+    """Quantization arguments of a constant that is like another tensor."""
+    q = tensor.quantization
+    return {} if q is None else {"scales": [q.scale], "zero_points": [q.zero_point]}
 
 
 def _same_ratio(op: ir.Op, found: float, wanted: float) -> None:

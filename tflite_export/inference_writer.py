@@ -171,10 +171,10 @@ class _Writer:
         for i, tensor_name in enumerate(names):
             tensor = self.graph.tensors[tensor_name]
             q, prefix = tensor.quantization, f"{self.name.upper()}_{kind}_{i}"
-            kind = "float" if q is None else "int8"
+            element = "float" if q is None else "int8"
             real = "" if q is None else ", real = scale * (value - zero point)"
             lines += [
-                f"/* {tensor_name}: {kind} [{', '.join(map(str, tensor.shape))}]{real} */",
+                f"/* {tensor_name}: {element} [{', '.join(map(str, tensor.shape))}]{real} */",
                 f"#define {prefix}_OFFSET {self.plan.offsets[tensor_name]}",
                 f"#define {prefix}_BYTES {tensor.bytes}",
             ]
