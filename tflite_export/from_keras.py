@@ -1,4 +1,4 @@
-"""A trained quantized Keras model -> the integer graph. The only module here that knows TensorFlow.
+"""A trained quantized Keras model -> the integer graph. With ``from_keras_dynamic`` all here that knows TensorFlow.
 
 No number is made here: each layer gives its integers by the functions that training runs.
 """
@@ -36,6 +36,10 @@ def to_graph(model: keras.Model) -> ir.Graph:
         raise ExportError(
             f"convert needs a quantized tf_keras model, found {type(model).__module__}.{type(model).__name__}"
         )
+    from tflite_export import from_keras_dynamic  # which builds on this module
+
+    if from_keras_dynamic.has_dynamic_layers(model):
+        return from_keras_dynamic.DynamicConverter(model).run()
     try:
         stage = train.get_stage(model)
     except ValueError as error:
@@ -45,10 +49,15 @@ def to_graph(model: keras.Model) -> ir.Graph:
             f"model {model.name!r} is in stage 1: train it with TwoStageSchedule, or enter stage 2 by "
             "tfmot_kws.calibrate(model, features), so that what is exported is what was evaluated"
         )
-    return _Converter(model).run()
+    return Converter(model).run()
 
 
-class _Converter:
+class Converter:
+    """A walk over the layers of a model, in the order in which they run.
+
+    This one knows the layers of ``quantize_apply`` with a ``kws_scheme``.
+    """
+
     def __init__(self, model):
         self.model = model
         self.tensors: dict[str, ir.Tensor] = {}
@@ -59,6 +68,7 @@ class _Converter:
         self.nodes = [n for depth in sorted(model._nodes_by_depth, reverse=True) for n in model._nodes_by_depth[depth]]
 
     def run(self) -> ir.Graph:
+        """The graph."""
         for node in self.nodes:
             if not node.is_input:
                 self._emit(node)
@@ -142,14 +152,21 @@ class _Converter:
         elif isinstance(layer, qo.QuantizedAveragePool):
             self._emit_average(node)
         elif isinstance(layer, streaming.TimeWindow):
-            source = self._source(inputs[0])
-            name = self._fresh(layer.name)
-            self.windows[name] = (source.name, layer)
-            self.names[id(node.outputs)] = name
-        elif kind in _POOLS:
+            self._emit_window(node)
+        elif self._is_max_pool(layer):
             self._emit_max_pool(node)
         else:
             self._emit_move(node)
+
+    def _emit_window(self, node) -> None:
+        """Written out only where its reader is no dense layer."""
+        source = self._source(node.keras_inputs[0])
+        name = self._fresh(node.layer.name)
+        self.windows[name] = (source.name, node.layer)
+        self.names[id(node.outputs)] = name
+
+    def _is_max_pool(self, layer) -> bool:
+        return type(layer) in _POOLS
 
     def _pass(self, tensor, output) -> str:
         name = self.names[id(tensor)]
@@ -169,11 +186,8 @@ class _Converter:
 
     def _emit_weighted(self, node) -> None:
         layer = node.layer
-        window, x = None, self._window_of(node.keras_inputs[0], layer)
-        if x is not None:
-            x, window = x
-        else:
-            x = self._source(node.keras_inputs[0])
+        found = self._window_of(node.keras_inputs[0]) if isinstance(layer, ql.QuantizedDense) else None
+        x, window = found or (self._source(node.keras_inputs[0]), None)
         integers = layer.integers(x.quantization.scale)
         y = self._grid(layer)
         rq = ir.Requantization(
@@ -186,7 +200,7 @@ class _Converter:
             activation_max=integers.steps_max + y.zero_point,
         )
         if isinstance(layer, ql.QuantizedConv):
-            window = _conv_window(layer, x.shape)
+            window = conv_window(layer, x.shape)
         out = self._add(layer.name, self._shape(node.outputs[0], layer), y)
         self.names[id(node.outputs[0])] = out
         if isinstance(layer, ql.QuantizedDepthwise):
@@ -200,10 +214,10 @@ class _Converter:
         else:
             self.ops.append(ir.Depthwise(out, x.name, out, np.ones((1, len(integers.gain)), np.int8), rq, None))
 
-    def _window_of(self, tensor, layer):
-        """(IR tensor, window) where a dense layer reads windows that are not written out yet."""
+    def _window_of(self, tensor) -> tuple[ir.Tensor, ir.Window] | None:
+        """(IR tensor, window) where a tensor is made of windows that are not written out yet."""
         name = self.names[id(tensor)]
-        if name not in self.windows or not isinstance(layer, ql.QuantizedDense):
+        if name not in self.windows:
             return None
         source, w = self.windows[name]
         padding = ((w.span - 1) if w.padding == "causal" else 0, 0, 0, 0)
@@ -285,15 +299,7 @@ class _Converter:
 
     def _emit_max_pool(self, node) -> None:
         layer, x = node.layer, self._source(node.keras_inputs[0])
-        rank = _POOLS[type(layer)]
-        pooling = qo.QuantizedAveragePool(
-            rank=rank,
-            pool_size=_tuple(getattr(layer, "pool_size", None)),
-            strides=_tuple(getattr(layer, "strides", None)),
-            padding=getattr(layer, "padding", "valid"),
-        )
-        size, stride, pads = pooling.geometry(x.shape[:rank])
-        window = _window(size, stride, (1,) * rank, pads)
+        window = pool_window(layer, _POOLS[type(layer)], x.shape)
         pooled = ir.windowed_shape(x.shape, window, x.shape[-1], layer.name)
         final = self._shape(node.outputs, layer)
         out = self._add(layer.name if pooled == final else f"{layer.name}_max", pooled, x.quantization)
@@ -339,6 +345,19 @@ def _window(size, stride, dilation, pads) -> ir.Window:
     return ir.Window(pair(size), pair(stride), pair(dilation), (*map(int, pads[0]), *map(int, pads[1])))
 
 
-def _conv_window(layer: ql.QuantizedConv, shape: tuple[int, ...]) -> ir.Window:
-    pads = layer.explicit_padding(shape[:-1])
+def pool_window(layer: L.Layer, rank: int, shape: tuple[int, ...]) -> ir.Window:
+    """The window of a pooling layer of that many axes over an input without the batch axis."""
+    pooling = qo.QuantizedAveragePool(
+        rank=rank,
+        pool_size=_tuple(getattr(layer, "pool_size", None)),
+        strides=_tuple(getattr(layer, "strides", None)),
+        padding=getattr(layer, "padding", "valid"),
+    )
+    size, stride, pads = pooling.geometry(shape[:rank])
+    return _window(size, stride, (1,) * rank, pads)
+
+
+def conv_window(layer: L.Layer, shape: tuple[int, ...]) -> ir.Window:
+    """The window of a convolution, quantized or Keras's own, over an input [..., channels]."""
+    pads = ql.QuantizedConv.explicit_padding(layer, shape[:-1])
     return _window(layer.kernel_size, layer.strides, layer.dilation_rate, pads)
