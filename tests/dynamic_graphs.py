@@ -7,12 +7,7 @@ import numpy as np
 from tflite_export import ir
 
 GRIDS = ("mid-rise", "mid-tread", "linear")
-WIDTHS = [
-    (bits, grid)
-    for grid in GRIDS
-    for bits in (*range(2 if grid == "mid-tread" else 1, 9), 16)
-    if bits < 9 or grid == "linear"
-]
+WIDTHS = [(bits, grid) for grid in GRIDS for bits in range(2 if grid == "mid-tread" else 1, 9)] + [(16, "linear")]
 """Every (bits, grid) that there is."""
 
 
@@ -52,9 +47,10 @@ def dense(
     reach = np.abs(made.levels).max() * np.sqrt(inputs) * 32767
     steps = rng.integers(-32767, 32768, (2, outputs)).astype(np.int16)
     bits_of_input = input_bits or (16 if bits == 16 else 8)
+    bias_unit = f32(1 / 32767) if bias else 0.0
     return ir.DynamicDense(
-        y, x, y, made, bits_of_input, steps[0], f32(4 / reach), steps[1] if bias else None, f32(1 / 32767) if bias else 0.0,
-        function, window,
+        y, x, y, made, bits_of_input, steps[0], f32(4 / reach), steps[1] if bias else None, bias_unit, function,
+        window,
     )  # fmt: skip
 
 

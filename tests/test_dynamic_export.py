@@ -1,4 +1,4 @@
-"""Graphs of dynamic quantization: the reference against its formula, and every runtime and form against the reference."""
+"""Graphs of dynamic quantization: the reference against its formula, all runtimes and forms against the reference."""
 
 from __future__ import annotations
 
