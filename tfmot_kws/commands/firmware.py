@@ -25,6 +25,11 @@ def run(
     from tflite_export import inference_writer
 
     ear = spotter.open_spotter(model, threshold=threshold, smooth=smooth, refractory=refractory, runtime="reference")
+    if ear.input is None:
+        raise ValueError(
+            f"{model}: takes float features (dynamic quantization), and the firmware's front end makes int8; use the "
+            "model's C form alone: python -m tflite_export inference"
+        )
     paths = [*inference_writer.write_inference(model.read_bytes(), out), write_header(ear, out)]
     for path in paths:
         print(path)

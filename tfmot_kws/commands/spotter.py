@@ -13,7 +13,10 @@ from tfmot_kws import detector, features
 from tfmot_kws.commands import sidecar
 
 SOFTMAX = (1 / 256, -128)
-"""Scale and zero point of the output of a model that ends in a softmax."""
+"""Scale and zero point of the int8 output of a model that ends in a softmax."""
+POSTERIOR_STEP, LOGIT_STEP = 2.0**-14, 2.0**-8
+"""What one step is worth where a model has float outputs, which the detector gets as 16-bit integers: posteriors up to
+2, logits up to 128."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +43,7 @@ class Spotter:
         config: of the detector.
         keywords: their names.
         scores: real scores of the keywords after the last step, None before the first.
-        input: scale and zero point of the model's features.
+        input: scale and zero point of the model's features; None where it takes floats.
 
     Raises:
         ValueError: the file does not stream, its output does not suit the sidecar's classes, or a number is wrong.
@@ -60,7 +63,7 @@ class Spotter:
 
         self._model = tflite_export.StreamInterpreter(flatbuffer, runtime)
         output, task = self._model.outputs[0], about.task
-        if output.shape[-1:] != (len(task.classes),) or output.scale is None:
+        if output.shape[-1:] != (len(task.classes),):
             raise ValueError(
                 f"the model's output {output.name!r} has shape {list(output.shape)}, its sidecar has "
                 f"{len(task.classes)} classes; keep the two files together"
@@ -68,7 +71,12 @@ class Spotter:
         self.frontend = about.frontend
         self.keywords = tuple(task.keywords)
         self.step_seconds = self._model.hop * about.frontend.hop_ms / 1000
-        value = (output.scale, output.zero_point) == SOFTMAX
+        scale, zero_point = output.scale, output.zero_point
+        value = (scale, zero_point) == SOFTMAX
+        if scale is None:
+            value = _ends_in_softmax(flatbuffer, output.name)
+            scale, zero_point = POSTERIOR_STEP if value else LOGIT_STEP, 0
+        self._floats = output.scale is None
         if threshold is None:
             threshold = 0.5 if value else 0.0
         self.config = detector.DetectorConfig.in_seconds(
@@ -79,8 +87,8 @@ class Spotter:
             keywords=tuple(task.classes.index(word) for word in task.keywords),
             thresholds=threshold,
             mode="value" if value else "margin",
-            scale=output.scale,
-            zero_point=output.zero_point,
+            scale=scale,
+            zero_point=zero_point,
         )
         self._sound = features.FrontendStream(about.frontend)
         self._detector = detector.Detector(self.config)
@@ -105,21 +113,31 @@ class Spotter:
         ]
 
     def outputs(self, audio: np.ndarray) -> np.ndarray:
-        """int8 [steps, classes]: what the model says of the sound."""
+        """int8 [steps, classes]: what the model says of the sound; int16 of a model that gives floats."""
         outputs: Any = self._model.step(self.frames(audio))
         outputs = outputs[0] if isinstance(outputs, list) else outputs
-        return outputs.reshape(len(outputs), self.config.classes)
+        outputs = outputs.reshape(len(outputs), self.config.classes)
+        if self._floats:
+            steps = np.rint(outputs.astype(np.float64) / self.config.scale)
+            outputs = np.clip(np.nan_to_num(steps), -32768, 32767).astype(np.int16)
+        return outputs
 
     def frames(self, audio: np.ndarray) -> np.ndarray:
-        """int8 [frames, mel]: the features that the sound completes, as the model takes them."""
-        from tflite_export import arithmetic
-
-        return arithmetic.quantize(self._sound.step(audio), self.input)
+        """int8 or float32 [frames, mel]: the features that the sound completes, as the model takes them."""
+        return self._model.inputs[0].to_tensor(self._sound.step(audio))
 
     def seconds(self, step: int) -> float:
         """When the last sample of a step's last frame was heard."""
         frames = self._model.receptive + step * self._model.hop
         return ((frames - 1) * self.frontend.hop_ms + self.frontend.window_ms) / 1000
+
+
+def _ends_in_softmax(flatbuffer: bytes, output: str) -> bool:
+    from tflite_export import inspect_model
+
+    return any(
+        layer.name == output and layer.op.lower() == "softmax" for layer in inspect_model.inspect(flatbuffer).layers
+    )
 
 
 def open_spotter(model: pathlib.Path, **options: Any) -> Spotter:
