@@ -22,6 +22,7 @@ _HOMES = {
     "TwoStageSchedule": "train",
     "calibrate": "train",
     "ds_cnn_stream": "models",
+    "dynamic_scheme": "dynamic_schemes",
     "factorize": "low_rank",
     "kws_scheme": "scheme",
     "load_model": "scheme",

@@ -35,6 +35,16 @@ def round_half_up(x: tf.Tensor) -> tf.Tensor:
     return tf.floor(x + tf.constant(0.5, x.dtype))
 
 
+def divide(x: tf.Tensor, whole: int) -> tf.Tensor:
+    """``x / whole``, rounded once to float32.
+
+    TensorFlow's graph optimizer makes ``x * (1 / whole)`` of a division by a constant, which rounds twice; integers
+    made in a graph would then differ from those made eagerly. In float64 the difference lies below float32's rounding:
+    no quotient of a 24-bit number by an odd 16-bit one comes so near to the middle between two float32 numbers.
+    """
+    return tf.cast(tf.cast(x, tf.float64) / whole, tf.float32)
+
+
 def fixed_point(real: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Multiplier and shift with ``multiplier * 2^-shift ~ real``; multiplier has 16 bits, shift lies in 1..46.
 

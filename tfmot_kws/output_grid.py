@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 import tensorflow as tf
 
+from tfmot_kws.integer_math import divide
 from tfmot_kws.keras import keras
 from tfmot_kws.quantizers import check_bits, place_on_grid, round_through, scale_gradient
 
@@ -104,6 +105,6 @@ def quantize_steps(real: tf.Tensor, grid: Grid) -> tf.Tensor:
 
 def quantize_vector(values: tf.Tensor, bits: int) -> tuple[tf.Tensor, tf.Tensor]:
     """Symmetric integers and their unit, from the largest absolute value; gradients pass straight through."""
-    limit = 2.0 ** (bits - 1) - 1
-    unit = tf.stop_gradient(tf.maximum(tf.reduce_max(tf.abs(values)), 1e-12) / limit)
-    return round_through(values / unit, -limit, limit), unit
+    limit = 2 ** (bits - 1) - 1
+    unit = divide(tf.stop_gradient(tf.maximum(tf.reduce_max(tf.abs(values)), 1e-12)), limit)
+    return round_through(values / unit, float(-limit), float(limit)), unit

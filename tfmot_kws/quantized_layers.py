@@ -17,21 +17,11 @@ import tensorflow as tf
 
 from tfmot_kws import integer_math
 from tfmot_kws.keras import keras
-from tfmot_kws.layer_bits import LayerBits
-from tfmot_kws.output_grid import OutputGrid, quantize_vector, stage_variable, tracked_variable
-from tfmot_kws.quantizers import (
-    codes,
-    grid_constants,
-    initial_theta,
-    kernel_of,
-    levels,
-    place_on_grid,
-    round_through,
-    speed,
-    theta_of,
-)
+from tfmot_kws.layer_parts import FoldedLayer, TanhKernel, Window
+from tfmot_kws.output_grid import OutputGrid, quantize_vector, stage_variable
+from tfmot_kws.quantizers import place_on_grid, round_through
 
-ACTIVATIONS = ("linear", "relu", "relu6")
+ACTIVATIONS = FoldedLayer.ACTIVATIONS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,53 +41,20 @@ class LayerIntegers:
     steps_max: int
 
 
-class QuantizedAffine(keras.layers.Layer):
+class QuantizedAffine(FoldedLayer):
     """Per-channel gain and bias of the last axis, batch normalization, ReLU; base of the layers with a kernel.
 
     As it stands it is the quantized form of a BatchNormalization that has no layer to fold into.
-
-    Args:
-      bits: widths (``LayerBits`` or its dict).
-      batch_norm: config of the folded BatchNormalization (epsilon, momentum, center, scale), or None.
-      use_bias: whether the original layer had one.
-      activation: "linear", "relu" or "relu6".
     """
-
-    def __init__(self, bits=None, batch_norm=None, use_bias=False, activation="linear", **kwargs):
-        super().__init__(**{**kwargs, "dtype": "float32"})
-        self.bits = bits if isinstance(bits, LayerBits) else LayerBits(**(bits or {}))
-        self.batch_norm = dict(batch_norm) if batch_norm else None
-        self.use_bias = use_bias
-        if activation not in ACTIVATIONS:
-            raise ValueError(f"layer {self.name!r}: activation must be one of {ACTIVATIONS}, found {activation!r}")
-        self.activation = activation
-
-    def get_config(self):
-        """Constructor arguments."""
-        own = {
-            "bits": dataclasses.asdict(self.bits),
-            "batch_norm": self.batch_norm,
-            "use_bias": self.use_bias,
-            "activation": self.activation,
-        }
-        return {**super().get_config(), **own}
 
     def build(self, input_shape):
         """Makes the variables; ``input_shape`` is [shape of the values, shape of the scale]."""
         shape = tuple(input_shape[0])
         channels = self._build_kernel(shape)
         self.stage = stage_variable(self)
-        self.bias = self._vector("bias", channels, "zeros") if self.use_bias else None
-        if self.batch_norm is not None:
-            self.gamma = self._vector("gamma", channels, "ones", self.batch_norm.get("scale", True))
-            self.beta = self._vector("beta", channels, "zeros", self.batch_norm.get("center", True))
-            self.moving_mean = tracked_variable(self, "moving_mean", (channels,), 0.0)
-            self.moving_variance = tracked_variable(self, "moving_variance", (channels,), 1.0)
+        self._build_folded(channels)
         self.output_grid = OutputGrid(self, self.bits.activation_bits)
         super().build(input_shape)
-
-    def _vector(self, name, size, initializer, trainable=True):
-        return self.add_weight(name=name, shape=(size,), initializer=initializer, trainable=trainable)
 
     def _build_kernel(self, shape) -> int:
         return shape[-1]
@@ -105,10 +62,6 @@ class QuantizedAffine(keras.layers.Layer):
     def _accumulate(self, steps):
         """Accumulators of integer steps with integer weight levels."""
         return steps
-
-    def _unit(self):
-        """Real value of one accumulator step per channel, for inputs of scale 1."""
-        return tf.constant(1.0)
 
     def call(self, inputs, training=None):
         """(steps, scale) -> (steps, scale)."""
@@ -154,26 +107,6 @@ class QuantizedAffine(keras.layers.Layer):
             high = tf.minimum(high, tf.stop_gradient(tf.floor(6.0 / grid.scale + 0.5)))
         return tf.maximum(grid.low, 0.0), high
 
-    def _gain_and_bias(self, acc, in_scale, training):
-        """Real gain and bias per channel with the batch normalization folded in."""
-        unit = self._unit() * in_scale
-        bias = self.bias if self.bias is not None else tf.zeros(())
-        if self.batch_norm is None:
-            return unit * tf.ones((acc.shape[-1],)), bias * tf.ones((acc.shape[-1],))
-        mean, variance = tf.convert_to_tensor(self.moving_mean), tf.convert_to_tensor(self.moving_variance)
-        if training is not False and training is not None:
-            # Both stages fold the batch's own statistics while they train, as float training does: with frozen ones a
-            # network of 1-bit weights soon drifts away from them and falls apart.
-            learning = tf.cast(training, tf.bool)
-            acc_mean, acc_variance = tf.nn.moments(acc, axes=list(range(acc.shape.rank - 1)))
-            batch_mean, batch_variance = acc_mean * unit + bias, acc_variance * unit**2
-            rate = tf.cast(learning, tf.float32) * (1.0 - self.batch_norm.get("momentum", 0.99))
-            self.moving_mean.assign_add(rate * tf.stop_gradient(batch_mean - mean))
-            self.moving_variance.assign_add(rate * tf.stop_gradient(batch_variance - variance))
-            mean, variance = tf.where(learning, batch_mean, mean), tf.where(learning, batch_variance, variance)
-        factor = self.gamma * tf.math.rsqrt(variance + self.batch_norm.get("epsilon", 1e-3))
-        return unit * factor, (bias - mean) * factor + self.beta
-
     def _integers(self, gain, bias, out_scale):
         """Whole-number gain and bias (float tensors with gradients), the gain's unit, multiplier, bias shift, shift."""
         gain_steps, unit = quantize_vector(gain, self.bits.gain_bits)
@@ -213,78 +146,9 @@ class QuantizedAffine(keras.layers.Layer):
         """[shape of the values, ()]."""
         return [tuple(input_shape[0]), ()]
 
-    def load_float_batch_norm(self, source: keras.layers.Layer) -> None:
-        """Copies the folded BatchNormalization's variables."""
-        for name in ("gamma", "beta", "moving_mean", "moving_variance"):
-            value = getattr(source, name, None)
-            if value is not None:
-                getattr(self, name).assign(value)
 
-
-class QuantizedKernel(QuantizedAffine):
-    """Base of the layers with a kernel trained through tanh; subclasses say what is multiplied with what."""
-
-    def __init__(self, kernel_regularizer=None, **kwargs):
-        super().__init__(**kwargs)
-        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
-
-    def get_config(self):
-        """Constructor arguments."""
-        return {**super().get_config(), "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer)}
-
-    def _kernel_shape(self, input_shape) -> tuple[int, ...]:
-        raise TypeError(f"{type(self).__name__} has no kernel of its own")
-
-    def _build_kernel(self, shape) -> int:
-        kernel_shape = self._kernel_shape(shape)
-        channels = int(np.prod(kernel_shape[self._output_axes() :]))
-        self.kernel = self.add_weight(
-            name="kernel",
-            shape=kernel_shape,
-            initializer="glorot_uniform",
-            regularizer=self.kernel_regularizer,
-            trainable=True,
-        )
-        self.gain = self._vector("gain", channels, "ones")
-        # A fresh kernel then means weights of its own size: amplitude * tanh(speed * kernel) ~ kernel.
-        unit = keras.initializers.Constant(1.0 / speed(self.bits.bits))
-        self.amplitude = self._vector("amplitude", channels, unit, trainable=False)
-        return channels
-
-    def _output_axes(self) -> int:
-        """First kernel axis that counts outputs."""
-        return -1
-
-    def _broadcast(self, vector):
-        axes = self._output_axes()
-        return tf.reshape(vector, self.kernel.shape[axes:])
-
-    def _theta(self):
-        return theta_of(self.kernel, self._broadcast(self.amplitude), self.bits.bits)
-
-    def _levels(self):
-        return levels(self._theta(), self.bits.bits, self.bits.grid)
-
-    def _unit(self):
-        return self.gain * self.amplitude * grid_constants(self.bits.bits, self.bits.grid)[2]
-
-    def _codes(self):
-        return codes(self._theta(), self.bits.bits, self.bits.grid).numpy().astype(np.uint8)
-
-    def _channels(self):
-        return self.gain.shape[0]
-
-    def load_float_kernel(self, weight: np.ndarray, bias: np.ndarray | None) -> None:
-        """Starts from trained float weights of the original layer."""
-        flat = np.asarray(weight).reshape(-1, self._channels())
-        if self._output_axes() == -2:  # depthwise: [height, width, channels, multiplier]
-            flat = np.asarray(weight).reshape(int(np.prod(weight.shape[:-2])), -1)
-        theta, gain, amplitude = initial_theta(flat, self.bits.bits, self.bits.grid)
-        self.kernel.assign(kernel_of(theta, self.bits.bits).reshape(self.kernel.shape))
-        self.gain.assign(gain)
-        self.amplitude.assign(amplitude)
-        if bias is not None:
-            self.bias.assign(bias)
+class QuantizedKernel(TanhKernel, QuantizedAffine):
+    """Base of the layers with a kernel trained through tanh."""
 
 
 class QuantizedDense(QuantizedKernel):
@@ -313,31 +177,8 @@ class QuantizedDense(QuantizedKernel):
         return [(*tuple(input_shape[0])[:-1], self.units), ()]
 
 
-class QuantizedConv(QuantizedKernel):
-    """Conv1D and Conv2D: the rank is the length of ``kernel_size``.
-
-    Args:
-      padding: "valid", "same" or "causal" (one axis only).
-    """
-
-    def __init__(self, filters, kernel_size, strides, padding, dilation_rate, **kwargs):
-        super().__init__(**kwargs)
-        self.filters = filters
-        self.kernel_size, self.strides = tuple(kernel_size), tuple(strides)
-        self.dilation_rate, self.padding = tuple(dilation_rate), padding
-
-    def get_config(self):
-        """Constructor arguments."""
-        names = ("filters", "kernel_size", "strides", "padding", "dilation_rate")
-        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
-
-    def _kernel_shape(self, input_shape):
-        return (*self.kernel_size, input_shape[-1], self.filters)
-
-    def _padded(self, steps):
-        if self.padding != "causal":
-            return steps, self.padding.upper()
-        return tf.pad(steps, [[0, 0], [(self.kernel_size[0] - 1) * self.dilation_rate[0], 0], [0, 0]]), "VALID"
+class QuantizedConv(Window, QuantizedKernel):
+    """Conv1D and Conv2D: the rank is the length of ``kernel_size``."""
 
     def _accumulate(self, steps):
         steps, padding = self._padded(steps)
@@ -345,26 +186,10 @@ class QuantizedConv(QuantizedKernel):
             steps, self._levels(), strides=self.strides, padding=padding, dilations=self.dilation_rate
         )
 
-    def explicit_padding(self, lengths: tuple[int, ...]) -> list[tuple[int, int]]:
-        """(before, after) of each axis for an input of those lengths; the rule of TensorFlow's "SAME"."""
-        pads = []
-        for n, k, s, d in zip(lengths, self.kernel_size, self.strides, self.dilation_rate):
-            reach = (k - 1) * d
-            if self.padding == "same":
-                total = max((-(-n // s) - 1) * s + reach + 1 - n, 0)
-                pads.append((total // 2, total - total // 2))
-            else:
-                pads.append((reach, 0) if self.padding == "causal" else (0, 0))
-        return pads
-
     def compute_output_shape(self, input_shape):
         """[shape of the values, ()]."""
         shape = tuple(input_shape[0])
-        spatial = []
-        for n, k, s, d in zip(shape[1:-1], self.kernel_size, self.strides, self.dilation_rate):
-            reach = (k - 1) * d if self.padding == "valid" else 0
-            spatial.append(None if n is None else -(-(n - reach) // s))
-        return [(shape[0], *spatial, self._channels_out(shape)), ()]
+        return [(shape[0], *self._positions(shape[1:-1]), self._channels_out(shape)), ()]
 
     def _channels_out(self, shape) -> int:
         return self.filters

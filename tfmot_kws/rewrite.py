@@ -107,10 +107,14 @@ def rewrite(model: keras.Model, quantized: set[str], bits_of: Callable[[keras.la
     Raises:
       UnsupportedLayerError: a layer to quantize is of no supported kind.
     """
-    return _Rewriter(model, quantized, bits_of).run()
+    return Rewriter(model, quantized, bits_of).run()
 
 
-class _Rewriter:
+class Rewriter:
+    """Walks a float model and builds the quantized one; a subclass may build it of other layers."""
+
+    DENSE, CONV = ql.QuantizedDense, ql.QuantizedConv
+
     def __init__(self, model, quantized, bits_of):
         self.model, self.quantized, self.bits_of = model, quantized, bits_of
         self.wires: dict[int, Wire] = {}
@@ -128,6 +132,7 @@ class _Rewriter:
         self.taken = set(model.output_names) if len(model.outputs) > 1 else set()
 
     def run(self) -> keras.Model:
+        """The quantized model."""
         for node in self.nodes:
             if id(node) in self.skip:
                 continue
@@ -248,19 +253,25 @@ class _Rewriter:
         norm, last = None, node
         if activation == "linear":
             follower = self._follower(last, L.BatchNormalization)
-            if follower is not None and _foldable(follower.layer):
+            if follower is not None and _foldable(follower):
+                self.skip.add(id(follower))
                 norm, last = follower.layer, follower
-            follower = self._follower(last, L.ReLU, L.Activation)
-            if follower is not None and activation_of(follower.layer)[0] in ql.ACTIVATIONS:
-                activation, last = activation_of(follower.layer)[0], follower
-            for fused in self._between(node, last):
-                self.skip.add(id(fused))
+            activation, last = self._activation_after(last)
         return norm, activation, last
 
-    def _between(self, node, last):
-        while node is not last:
-            node = self.readers[id(node.outputs)][0]
-            yield node
+    def _activation_after(self, node):
+        """(activation, last node): the ReLU or the like behind a node, taken in where its layer knows it."""
+        follower = self._follower(node, L.ReLU, L.Activation)
+        activation = self._inside(follower.layer) if follower is not None else None
+        if activation is None:
+            return "linear", node
+        self.skip.add(id(follower))
+        return activation, follower
+
+    def _inside(self, layer) -> str | None:
+        """The activation of a layer, where a quantized layer computes it itself."""
+        name = activation_of(layer)[0]
+        return name if name in self.DENSE.ACTIVATIONS else None
 
     def _emit_weighted(self, node) -> None:
         layer = node.layer
@@ -269,7 +280,7 @@ class _Rewriter:
             raise UnsupportedLayerError(layer, f"groups={layer.groups}", "use groups=1 or a DepthwiseConv layer")
         wire = self._quantized(node.keras_inputs[0])
         function, alpha = activation_of(layer)
-        inside = function if function in ql.ACTIVATIONS else "linear"
+        inside = self._inside(layer) or "linear"
         norm, inside, last = self._fuse(node, inside) if function == inside else (None, inside, node)
         if isinstance(layer, (L.SeparableConv1D, L.SeparableConv2D)):
             wire = self._depthwise_half(layer, wire)
@@ -277,10 +288,10 @@ class _Rewriter:
         new, fresh = self._once(layer, "main", lambda: self._weighted(layer, norm, inside, name))
         wire = Wire(*new([wire.value, wire.scale]))
         if fresh:
-            new.load_float_kernel(_kernel(layer).numpy(), layer.bias.numpy() if layer.use_bias else None)
+            new.load_float_kernel(kernel_of_layer(layer).numpy(), layer.bias.numpy() if layer.use_bias else None)
             if norm is not None:
                 new.load_float_batch_norm(norm)
-        if function not in ql.ACTIVATIONS:
+        if function not in self.DENSE.ACTIVATIONS:
             wire = self._function(layer, wire, function, alpha, f"{layer.name}_{function}")
         self.wires[id(last.outputs)] = wire
 
@@ -299,7 +310,7 @@ class _Rewriter:
         common = {**self._common(layer, norm, activation, layer.use_bias), "name": name}
         common["kernel_regularizer"] = getattr(layer, _regularizer_name(layer))
         if isinstance(layer, L.Dense):
-            return ql.QuantizedDense(layer.units, **common)
+            return self.DENSE(layer.units, **common)
         geometry = {
             "kernel_size": layer.kernel_size,
             "strides": layer.strides,
@@ -308,10 +319,10 @@ class _Rewriter:
         }
         if isinstance(layer, (L.SeparableConv1D, L.SeparableConv2D)):
             ones = (1,) * len(layer.kernel_size)
-            return ql.QuantizedConv(layer.filters, ones, ones, "valid", ones, **common)
+            return self.CONV(layer.filters, ones, ones, "valid", ones, **common)
         if isinstance(layer, (L.DepthwiseConv1D, L.DepthwiseConv2D)):
             return ql.QuantizedDepthwise(layer.depth_multiplier, **geometry, **common)
-        return ql.QuantizedConv(layer.filters, **geometry, **common)
+        return self.CONV(layer.filters, **geometry, **common)
 
     def _depthwise_half(self, layer, wire):
         def make():
@@ -334,16 +345,12 @@ class _Rewriter:
 
     def _emit_batch_norm(self, node) -> None:
         layer = node.layer
-        if not _foldable(layer):
+        if not _foldable(node):
             raise UnsupportedLayerError(
                 layer, f"axis={list(layer.axis)}, renorm={layer.renorm}", "normalize the last axis, without renorm"
             )
         wire = self._quantized(node.keras_inputs[0])
-        activation, last = "linear", node
-        follower = self._follower(node, L.ReLU, L.Activation)
-        if follower is not None and activation_of(follower.layer)[0] in ql.ACTIVATIONS:
-            activation, last = activation_of(follower.layer)[0], follower
-            self.skip.add(id(follower))
+        activation, last = self._activation_after(node)
         new, fresh = self._once(
             layer,
             "affine",
@@ -370,11 +377,7 @@ class _Rewriter:
     def _emit_merge(self, node) -> None:
         layer = node.layer
         wires = [self._quantized(t) for t in node.keras_inputs]
-        follower = self._follower(node, L.ReLU, L.Activation)
-        activation, last = "linear", node
-        if follower is not None and activation_of(follower.layer)[0] in ql.ACTIVATIONS:
-            activation, last = activation_of(follower.layer)[0], follower
-            self.skip.add(id(follower))
+        activation, last = self._activation_after(node)
         total, bits = wires[0], self._bits(layer).activation_bits
         for i, wire in enumerate(wires[1:], start=2):
             final = i == len(wires)
@@ -423,7 +426,8 @@ class _Rewriter:
         self.wires[id(node.outputs)] = Wire(*new([wire.value, wire.scale]))
 
 
-def _kernel(layer):
+def kernel_of_layer(layer):
+    """The kernel whose last axis counts outputs; a depthwise layer's own."""
     if isinstance(layer, (L.SeparableConv1D, L.SeparableConv2D)):
         return layer.pointwise_kernel
     if isinstance(layer, (L.DepthwiseConv1D, L.DepthwiseConv2D)):
@@ -443,7 +447,8 @@ def _check_channels_last(layer) -> None:
         raise UnsupportedLayerError(layer, f"data_format={layer.data_format!r}", "use data_format='channels_last'")
 
 
-def _foldable(layer) -> bool:
+def _foldable(node) -> bool:
+    """Whether a batch normalization scales each channel of the last axis and nothing else."""
+    layer, rank = node.layer, node.keras_inputs[0].shape.rank
     axes = list(layer.axis) if isinstance(layer.axis, (list, tuple)) else [layer.axis]
-    rank = len(layer.input_shape)
     return axes in ([-1], [rank - 1]) and not getattr(layer, "renorm", False)

@@ -5,17 +5,21 @@ from __future__ import annotations
 import dataclasses
 import fnmatch
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from tfmot_kws import quantized_layers, quantized_ops, quantizers, rewrite, streaming
+from tfmot_kws import dynamic_layers, quantized_layers, quantized_ops, quantizers, rewrite, streaming
 from tfmot_kws.keras import keras, tfmot
 from tfmot_kws.layer_bits import LayerBits
 from tfmot_kws.quantize_configs import KwsQuantizeConfig
+
+if TYPE_CHECKING:  # that module imports this one
+    from tfmot_kws.dynamic_schemes import DynamicQuantizeScheme
 
 _tfmot = tfmot.quantization.keras
 _DEPTHWISE = (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)
 
 
-class _Registry(_tfmot.QuantizeRegistry):
+class NothingToWrap(_tfmot.QuantizeRegistry):
     """TFMOT's question "how do I wrap this layer?": not at all, the layout has put in quantized layers already.
 
     TFMOT asks for float layers too where an annotated layer reads them; those stay as they are.
@@ -79,13 +83,20 @@ class KwsQuantizeScheme(_tfmot.QuantizeScheme):
             if not any(fnmatch.fnmatchcase(name, pattern) for name in names):
                 raise ValueError(f"layer_bits: {pattern!r} matches no layer; the model has {', '.join(names)}")
 
+    def rewrite_plain(self, model: keras.Model) -> keras.Model:
+        """The quantized form of a model without annotations; ``UnsupportedLayerError`` names what it cannot take."""
+        for layer in model.layers:
+            if type(layer) not in rewrite.SUPPORTED and not isinstance(layer, keras.layers.InputLayer):
+                raise rewrite.UnsupportedLayerError(layer)
+        return _tfmot.quantize_apply(_tfmot.quantize_annotate_model(model), self)
+
     def get_layout_transformer(self):
         """For TFMOT."""
         return _Layout(self)
 
     def get_quantize_registry(self):
         """For TFMOT."""
-        return _Registry()
+        return NothingToWrap()
 
 
 def kws_scheme(
@@ -125,6 +136,7 @@ def custom_objects() -> dict[str, type]:
         streaming.TimeMaxPooling1D, quantized_layers.QuantizedAffine, quantized_layers.QuantizedDense,
         quantized_layers.QuantizedConv, quantized_layers.QuantizedDepthwise, quantized_ops.QuantizeInput,
         quantized_ops.Dequantize, quantized_ops.QuantizedFunction, quantized_ops.QuantizedSoftmax,
+        dynamic_layers.DynamicDense, dynamic_layers.DynamicConv,
         quantized_ops.QuantizedMerge, quantized_ops.QuantizedConcatenate, quantized_ops.QuantizedAveragePool,
         KwsQuantizeConfig, quantizers.TanhWeightQuantizer, quantizers.LinearQuantizer,
     )  # fmt: skip
@@ -142,28 +154,26 @@ def load_model(path, **kwargs) -> keras.Model:
         return keras.models.load_model(path, **kwargs)
 
 
-def quantize_apply(model: keras.Model, scheme: KwsQuantizeScheme | None = None) -> keras.Model:
-    """A model to be trained in two stages, from a float one (which is left as it is).
+def quantize_apply(model: keras.Model, scheme: KwsQuantizeScheme | DynamicQuantizeScheme | None = None) -> keras.Model:
+    """A model of quantized layers to be trained, from a float one (which is left as it is).
 
     Args:
-      model: a functional or built sequential tf_keras model, plain (every layer is quantized) or annotated by TFMOT's
-        ``quantize_annotate_layer`` / ``quantize_annotate_model`` (only annotated layers are; their configs count).
-      scheme: from :func:`kws_scheme`; its default where None.
+      model: a functional or built sequential tf_keras model, plain (every layer is quantized that the scheme knows) or
+        annotated by TFMOT's ``quantize_annotate_layer`` / ``quantize_annotate_model`` (only annotated layers are; their
+        configs count).
+      scheme: from :func:`kws_scheme` (integers throughout, trained in two stages; its default where None) or from
+        ``dynamic_scheme`` (integers inside dense layers and convolutions, floats between them, no stages).
 
     Raises:
       TypeError: not a tf_keras model, or a subclassed one.
-      ValueError: a nested model, an unbuilt one, or a layer that cannot be quantized (``UnsupportedLayerError``).
+      ValueError: a nested model, an unbuilt or quantized one, or a layer that cannot be quantized
+        (``UnsupportedLayerError``; under a ``dynamic_scheme`` such layers stay in float).
     """
     scheme = scheme if scheme is not None else kws_scheme()
     _check_model(model)
     annotated = any(type(layer).__name__ == "QuantizeAnnotate" for layer in model.layers)
     with quantize_scope():
-        if not annotated:
-            for layer in model.layers:
-                if type(layer) not in rewrite.SUPPORTED and not isinstance(layer, keras.layers.InputLayer):
-                    raise rewrite.UnsupportedLayerError(layer)
-            model = _tfmot.quantize_annotate_model(model)
-        return _tfmot.quantize_apply(model, scheme)
+        return _tfmot.quantize_apply(model, scheme) if annotated else scheme.rewrite_plain(model)
 
 
 def _check_model(model) -> None:
@@ -190,7 +200,8 @@ def _check_model(model) -> None:
                 f"put its layers into the outer model, for example by x = inner_layer(x) for each of them"
             )
     if any(
-        isinstance(layer, (quantized_layers.QuantizedAffine, quantized_ops.QuantizeInput)) for layer in model.layers
+        isinstance(layer, (quantized_layers.QuantizedAffine, quantized_ops.QuantizeInput, dynamic_layers.DynamicKernel))
+        for layer in model.layers
     ):
         raise ValueError(f"model {model.name!r} is quantized already")
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from tfmot_kws import quantized_layers, quantized_ops
+from tfmot_kws import dynamic_layers, quantized_layers, quantized_ops
 from tfmot_kws.keras import keras
 
 _STAGED = (quantized_layers.QuantizedAffine, quantized_ops.QuantizedOp, quantized_ops.QuantizedSoftmax)
@@ -16,6 +16,10 @@ def staged_layers(model: keras.Model) -> list[keras.layers.Layer]:
     """The model's quantized layers; ValueError where it has none."""
     layers = [layer for layer in model.layers if isinstance(layer, _STAGED)]
     if not layers:
+        if any(isinstance(layer, dynamic_layers.DynamicKernel) for layer in model.layers):
+            raise ValueError(
+                f"model {model.name!r} is quantized by a dynamic_scheme, which has no stages: train it as it is"
+            )
         raise ValueError(f"model {model.name!r} has no quantized layers: call tfmot_kws.quantize_apply first")
     return layers
 
