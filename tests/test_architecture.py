@@ -40,7 +40,11 @@ NEVER = [
     # only commands know both sides
     ("tfmot_kws/*", ("tflite_export",), ("tfmot_kws/cli.py", "tfmot_kws/demo.py", "tfmot_kws/commands/*")),
     # integers right of the waist
-    ("tflite_export/*", (*TENSORFLOW, "tfmot_kws"), ("tflite_export/from_keras.py", "tflite_export/interpreter.py")),
+    (
+        "tflite_export/*",
+        (*TENSORFLOW, "tfmot_kws"),
+        ("tflite_export/from_keras.py", "tflite_export/from_keras_dynamic.py", "tflite_export/interpreter.py"),
+    ),
     ("tflite_export/interpreter.py", ("tf_keras", "keras", "tensorflow_model_optimization", "tfmot_kws"), ()),
     # a packing bug would cancel itself out
     ("tflite_export/reference.py", ("tflite_export.packing",), ()),

@@ -52,23 +52,33 @@ class Rows(NamedTuple):
         return self.lo + self.scale * self.u
 
 
+def lowest_code(bits: int) -> int:
+    """The least code of a weight."""
+    return 1 if bits == 8 else 0
+
+
 def column_grid(w: tf.Tensor, bits: int) -> Columns:
-    """Grids of weights float32 [inputs, outputs] for 1..8 or 16 bits; constants to the gradient."""
+    """Grids of weights float32 [inputs, outputs] for 1..8 or 16 bits; constants to the gradient.
+
+    At 8 bits the lowest code is 1, not 0: without -128, codes less 128 are what TFLite's int8 weights are.
+    """
     w = tf.stop_gradient(tf.convert_to_tensor(w))
     low = tf.minimum(tf.reduce_min(w, axis=0), 0.0)
     high = tf.maximum(tf.reduce_max(w, axis=0), 0.0)
-    limit = 2**bits - 1
-    step = divide(high - low, limit)
+    lowest = lowest_code(bits)
+    steps = 2**bits - 1 - lowest
+    step = divide(high - low, steps)
     empty = step < _SMALLEST_NORMAL  # TensorFlow takes subnormal numbers for zero, here or there
     scale = tf.where(empty, 1.0, step)
-    zero = tf.clip_by_value(round_half_up(-low / scale), 0.0, float(limit))
+    zero = lowest + tf.clip_by_value(round_half_up(-low / scale), 0.0, float(steps))
     return Columns(scale, zero, tf.where(empty, 0.0, step))
 
 
 def column_codes(w: tf.Tensor, bits: int, grid: Columns | None = None) -> tf.Tensor:
-    """Codes of weights float32 [inputs, outputs], whole-number floats in 0..2^bits - 1; without a gradient."""
+    """Codes of weights float32 [inputs, outputs], whole-number floats up to 2^bits - 1; without a gradient."""
     scale, zero, _ = grid or column_grid(w, bits)
-    return tf.clip_by_value(round_half_up(tf.stop_gradient(w) / scale) + zero, 0.0, 2.0**bits - 1)
+    codes = round_half_up(tf.stop_gradient(w) / scale) + zero
+    return tf.clip_by_value(codes, float(lowest_code(bits)), 2.0**bits - 1)
 
 
 def column_levels(w: tf.Tensor, bits: int, grid: Columns | None = None) -> tf.Tensor:
