@@ -41,6 +41,7 @@ FLOAT_RATE, MORE_RATE = 3e-3, 2e-3
 STAGE_RATES = {1: (4e-3, 2e-3), 2: (3e-3, 1e-3)}  # others MORE_RATE and half of it
 PEER_RATES = {"bits 2": 1.2e-2, "ternary": 1.2e-2, "binary": 1.2e-2}  # others MORE_RATE
 RUNS = common.RESULTS.parent.parent / "runs"
+FEATURES = ("x", "y", "source", "places")
 COLUMNS = (
     ("method", "method", ""), ("accuracy", "accuracy %", ".2f"), ("spread", "± (seeds)", ".2f"),
     ("fdr5", "FDR % at FRR 5 %", ".2f"), ("fdr10", "FDR % at FRR 10 %", ".2f"), ("area", "DET area x 1000", ".2f"),
@@ -48,13 +49,15 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def load(path: pathlib.Path, cache: pathlib.Path) -> tuple[feature_set.FeatureSet, feature_set.FeatureSet]:
+def load(
+    path: pathlib.Path, cache: pathlib.Path, frontend: features.FrontendConfig | None = None
+) -> tuple[feature_set.FeatureSet, feature_set.FeatureSet]:
     """Training clips in three augmented versions; held-out clips as they are and in three noisy versions."""
     clips = datasets.open_corpus(path)
     words = [w for w in KEYWORDS if w in clips.words()]
     keywords = tuple(words) if len(words) > 1 else tuple(list(clips.words())[:7])
     task = datasets.TaskConfig(keywords, windows=2, silence=False)
-    frontend = features.FrontendConfig()
+    frontend = frontend or features.FrontendConfig()
     held = "dev" if len(clips.split("dev")) else "test"
 
     def get(split, config, copies):
@@ -65,7 +68,7 @@ def load(path: pathlib.Path, cache: pathlib.Path) -> tuple[feature_set.FeatureSe
         )
 
     clean, noisy = get(held, None, 1), get(held, NOISY, 3)
-    joined = {name: np.concatenate([getattr(clean, name), getattr(noisy, name)]) for name in ("x", "y", "source")}
+    joined = {name: np.concatenate([getattr(clean, name), getattr(noisy, name)]) for name in FEATURES}
     both = dataclasses.replace(clean, **joined)
     return get("train", SPEECH, 3), both
 

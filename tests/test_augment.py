@@ -163,3 +163,21 @@ def test_spec_augment_masks_whole_rows_and_columns():
 def test_bad_options_are_named(options, message):
     with pytest.raises(ValueError, match=message):
         augment.AugmentConfig(**options)
+
+
+@pytest.mark.parametrize("samples", [400, 401])
+def test_motion_says_where_the_sound_came_from(samples, rng):
+    ramp = np.arange(1, samples + 1, dtype=np.float32) / 1000  # every sample says where it was
+    config = augment.AugmentConfig(
+        shift_ms=5.0, gain_db=(0.0, 0.0), speed=(0.8, 1.25), noise_probability=0.0, reverb_probability=0.0
+    )
+    for draw in range(20):
+        motion = augment.draw_motion(np.random.default_rng(draw), config, RATE)
+        out = augment.augment(ramp, np.random.default_rng(draw), config, sample_rate=RATE)
+        given = np.random.default_rng(draw)
+        augment.draw_motion(given, config, RATE)
+        np.testing.assert_array_equal(out, augment.augment(ramp, given, config, sample_rate=RATE, motion=motion))
+        first, speed = motion.source(samples)
+        there = np.flatnonzero(out)
+        np.testing.assert_allclose(1000 * out[there] - 1, first + speed * there, atol=2e-2)
+    assert augment.Motion().source(samples) == (0.0, 1.0)

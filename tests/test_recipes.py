@@ -101,6 +101,20 @@ def test_shift_moves_frames_and_brings_in_silence() -> None:
     assert offsets == set(range(-3, 4))
 
 
+@pytest.mark.parametrize("ranges", [{"shift_frames": 3}, {"shift_frames": 3, "time_masks": 1}, {"freq_masks": 1}])
+def test_labels_move_as_frames_do(ranges) -> None:
+    labels = np.random.default_rng(0).integers(1, 9, (64, 20)).astype(np.int32)
+    config = recipes.FeatureAugment(**{"time_masks": 0, "freq_masks": 0, "shift_frames": 0, **ranges})
+    for seed in range(3):
+        x = augmented(np.repeat(labels[:, :, None], 8, 2).astype(np.float32), seed, **ranges).max(axis=2)
+        moved = recipes.augment_labels(tf.constant(labels), tf.constant(seed, tf.int64), config, silence=0).numpy()
+        assert moved.dtype == np.int32 and (moved == 0).any() == bool(config.shift_frames)
+        masked = (x == 0) & (moved != 0)
+        assert np.array_equal(x[~masked], moved[~masked]) and masked.any() == bool(config.time_masks)
+    comes_in = recipes.augment_labels(tf.constant(labels), tf.constant(0, tf.int64), config, silence=-1).numpy()
+    assert (comes_in == -1).any() == bool(config.shift_frames) and not (comes_in == 0).any()
+
+
 def test_masks_are_bounded_and_differ_between_clips() -> None:
     x = np.ones((200, 20, 8), np.float32)
     out = augmented(x, time_masks=1, time_mask_frames=4)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from tfmot_kws import synthetic
+from tfmot_kws import alignment, synthetic
 
 WORDS = {"wake": "alexa", "confusables": ["alexis", "election"], "others": ["yes", "play music"]}
 
@@ -31,6 +31,33 @@ def test_same_seed_same_bytes(made, tmp_path):
     synthetic.synthesize(tmp_path / "b", **WORDS, clips=120, seed=3)
     assert _files(tmp_path / "b") == _files(folder)
     assert len(_files(folder)) == 120 + 2
+
+
+def test_phones_are_where_they_are_heard(made, tmp_path):
+    folder, corpus, _ = made
+    synthetic.synthesize(tmp_path / "p", **WORDS, clips=120, seed=3, phones=True)
+    sounds = {name: data for name, data in _files(folder).items() if name != "synthetic.json"}
+    with_phones = _files(tmp_path / "p")
+    assert all(with_phones[name] == data for name, data in sounds.items())
+    assert set(with_phones) - set(sounds) == {"alignment.csv", "synthetic.json"}
+    found = alignment.read(tmp_path / "p")
+    apart, vowels = [], {"alexa": 3, "alexis": 3, "election": 3, "yes": 1, "play music": 3}
+    for clip in corpus:
+        phones = found[str(tmp_path / "p" / Path(clip.path).relative_to(folder))]
+        sound, rate = soundfile.read(clip.path)
+        if clip.is_noise:
+            assert phones == (alignment.Segment(0.0, round(len(sound) / rate, 4), "sil"),)
+            continue
+        assert phones[0].start == pytest.approx(clip.start, abs=0.03) and phones[-1].end <= clip.end + 1e-3
+        assert clip.end - phones[-1].end < 0.15  # echoes of some voices
+        assert all(a.end == pytest.approx(b.start, abs=1e-3) for a, b in zip(phones, phones[1:]))
+        assert sum(phone.label[0] in "a@EIOV3eu0Aio" for phone in phones) >= vowels[clip.word] - 1
+        if clip.word in ("alexa", "alexis"):
+            # Where espeak-ng says "s" there is a hiss, where it says "E" a voice: zero crossings tell.
+            parts = {p.label: sound[int(p.start * rate) : int(p.end * rate)] for p in phones[:5]}
+            crossings = {name: np.mean(np.diff(np.sign(part)) != 0) for name, part in parts.items()}
+            apart.append(crossings["s"] > 1.5 * crossings["E"])
+    assert len(apart) > 40 and np.mean(apart) > 0.8
 
 
 def test_another_seed_gives_other_clips(made, tmp_path):

@@ -179,6 +179,31 @@ def reverberate(audio: np.ndarray, impulse: np.ndarray) -> np.ndarray:
     return (out * scale).astype(np.float32)
 
 
+@dataclasses.dataclass(frozen=True)
+class Motion:
+    """How an augmented clip's sound moved in time: played ``speed`` times as fast, then ``offset`` samples later."""
+
+    speed: float = 1.0
+    offset: int = 0
+
+    def source(self, samples: int) -> tuple[float, float]:
+        """Where an augmented clip's sound was before: sample n is (first + n * speed) of the clip of that length.
+
+        The inverse of :func:`change_speed`, which keeps the middle in its place, and :func:`shift`.
+
+        Returns:
+            (first, speed), the former in samples; it may be below 0.
+        """
+        middle = (samples - 1) / 2.0
+        return middle - (middle + self.offset) * self.speed, self.speed
+
+
+def draw_motion(rng: np.random.Generator, config: AugmentConfig, sample_rate: int = 16000) -> Motion:
+    """The first draws of :func:`augment`."""
+    speed = float(rng.uniform(*config.speed))
+    return Motion(speed, int(round(rng.uniform(-1.0, 1.0) * config.shift_ms * sample_rate / 1000.0)))
+
+
 def augment(
     audio: np.ndarray,
     rng: np.random.Generator,
@@ -186,6 +211,7 @@ def augment(
     noises: Sequence[np.ndarray] = (),
     sample_rate: int = 16000,
     before: np.ndarray | None = None,
+    motion: Motion | None = None,
 ) -> np.ndarray:
     """One augmented version of a clip: speed, shift, room, noise, gain, in this order.
 
@@ -196,17 +222,17 @@ def augment(
         noises: recordings, float32 [any length] each; without any, white noise is used.
         sample_rate: samples per second.
         before: float32, what is heard ahead of the clip: it gets the same noise and gain.
+        motion: from :func:`draw_motion` with the same ``rng``, for callers that need to know it; drawn here where None.
 
     Returns:
         float32 [samples] in [-1, 1], behind what was before where that is given.
     """
-    factor = rng.uniform(*config.speed)
-    offset = int(round(rng.uniform(-1.0, 1.0) * config.shift_ms * sample_rate / 1000.0))
+    motion = motion or draw_motion(rng, config, sample_rate)
     with_room, with_noise = rng.random(2) < (config.reverb_probability, config.noise_probability)
     seconds = rng.uniform(*config.reverb_seconds)
     snr_db = rng.uniform(*config.snr_db)
     level_db = rng.uniform(*config.gain_db)
-    out = shift(change_speed(audio.astype(np.float32), factor), offset)
+    out = shift(change_speed(audio.astype(np.float32), motion.speed), motion.offset)
     if with_room:
         out = reverberate(out, room(rng, seconds, sample_rate))
     lead = 0 if before is None else len(before)

@@ -71,6 +71,9 @@ class FeatureSet:
         report: what became of the files.
         source: int32 [examples], index into ``paths``.
         paths: the files.
+        places: float64 [examples, 2], where in its file an example lies: (second at which it begins, file seconds per
+            second of it, other than 1 where it is played at another speed). Below 0 and behind the end there is
+            silence. NaN for examples of no file; None if unknown.
     """
 
     x: np.ndarray
@@ -79,6 +82,7 @@ class FeatureSet:
     report: LoadReport
     source: np.ndarray
     paths: tuple[str, ...]
+    places: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.y)
@@ -103,6 +107,7 @@ class FeatureSet:
             dataclasses.replace(self.report, examples=counts),
             np.concatenate([self.source, source]),
             (*self.paths, where),
+            None if self.places is None else np.concatenate([self.places, np.full((len(x), 2), np.nan)]),
         )
 
     def dataset(
@@ -287,36 +292,41 @@ def load_features(
 
     length, lead = int(round(task.clip_seconds * rate)), lead_samples(task, frontend)
 
-    def examples(index: int) -> tuple[list[np.ndarray], audio_files.Problem | None]:
+    def examples(index: int) -> tuple[list[np.ndarray], list[tuple[float, float]], audio_files.Problem | None]:
         clip = clips[index][0]
         try:
             sound = audio_files.read(clip.path, rate, min_seconds=task.min_seconds)
         except audio_files.AudioError as error:
-            return [], audio_files.Problem(clip.path, error.problem, error.detail)
+            return [], [], audio_files.Problem(clip.path, error.problem, error.detail)
         share = audio_files.clipped_share(sound)
         problem = None
         if share > _CLIPPED_SHARE:
             detail = f"{share:.1%} of the samples at full scale"
             problem = audio_files.Problem(clip.path, "clipped", detail, dropped=False)
-        out = []
+        out, where = [], []
         for copy in range(copies):
             rng = _rng(seed, _relative(clip.path), copy) if augment else None
             for first in _windows(clip, sound, task, rate, rng):
                 window, before = _cut(sound, first, length), _cut(sound, first - lead, lead)
+                motion = augmentation.Motion()
                 if rng is not None:
-                    out.append(augmentation.augment(window, rng, augment, noises, rate, before))
+                    motion = augmentation.draw_motion(rng, augment, rate)
+                    out.append(augmentation.augment(window, rng, augment, noises, rate, before, motion))
                 else:
                     out.append(np.concatenate([before, window]))
-        return out, problem
+                begin, speed = motion.source(length)
+                where.append(((first + begin) / rate, speed))
+        return out, where, problem
 
-    blocks, labels, source, problems = [], [], [], list(chosen.skipped)
+    blocks, labels, source, places, problems = [], [], [], [], list(chosen.skipped)
     pending: list[np.ndarray] = []
     with concurrent.futures.ThreadPoolExecutor(max(1, workers)) as pool:
         for start in range(0, len(clips), _BATCH):
             span = range(start, min(start + _BATCH, len(clips)))
-            for index, (windows, problem) in zip(span, pool.map(examples, span), strict=True):
+            for index, (windows, where, problem) in zip(span, pool.map(examples, span), strict=True):
                 problems += [problem] if problem else []
                 pending += windows
+                places += where
                 labels += [clips[index][1]] * len(windows)
                 source += [index] * len(windows)
             if pending:
@@ -328,7 +338,8 @@ def load_features(
         raise ValueError(f"split {split!r}: none of {len(clips)} files is usable: {problems[0]}")
     y = np.asarray(labels, np.int32)
     report = _report(len(clips), y, task.classes, problems, cached=False)
-    result = FeatureSet(np.concatenate(blocks), y, task.classes, report, np.asarray(source, np.int32), paths)
+    x, of_files = np.concatenate(blocks), np.asarray(source, np.int32)
+    result = FeatureSet(x, y, task.classes, report, of_files, paths, np.asarray(places, np.float64))
     if cache is not None:
         _to_cache(cache, result)
     return result
@@ -357,7 +368,7 @@ def _to_cache(path: Path, result: FeatureSet) -> None:
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".features.", suffix=".npz")
     try:
         with os.fdopen(handle, "wb") as stream:
-            np.savez(stream, x=result.x, y=result.y, source=result.source, problems=problems)
+            np.savez(stream, x=result.x, y=result.y, source=result.source, places=result.places, problems=problems)
         os.replace(temporary, path)
     finally:
         if os.path.exists(temporary):
@@ -365,12 +376,12 @@ def _to_cache(path: Path, result: FeatureSet) -> None:
 
 
 def _from_cache(path: Path, classes: tuple[str, ...], paths: tuple[str, ...]) -> FeatureSet | None:
-    """None where the file is damaged; it is then made again."""
+    """None where the file is damaged or of a version without places; it is then made again."""
     try:
         with np.load(path, allow_pickle=False) as stored:
-            x, y, source = stored["x"], stored["y"], stored["source"]
+            x, y, source, places = (stored[name] for name in ("x", "y", "source", "places"))
             problems = [audio_files.Problem(**item) for item in json.loads(str(stored["problems"]))]
     except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile):
         return None
     report = _report(len(paths), y, classes, problems, cached=True)
-    return FeatureSet(x, y, classes, report, source, paths)
+    return FeatureSet(x, y, classes, report, source, paths, places)

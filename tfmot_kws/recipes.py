@@ -136,12 +136,9 @@ def augment_batch(x: tf.Tensor, seed: tf.Tensor, config: FeatureAugment) -> tf.T
         Like ``x``.
     """
     shape = tf.shape(x)
-    seeds = tf.random.experimental.stateless_split(tf.stack([seed, seed + 1]), 3)
+    seeds = _seeds(seed)
     if config.shift_frames:
-        most = config.shift_frames
-        first = tf.random.stateless_uniform((shape[0], 1), seeds[0], 0, 2 * most + 1, tf.int32)
-        padded = tf.pad(x, [[0, 0], [most, most], [0, 0]])
-        x = tf.ensure_shape(tf.gather(padded, first + tf.range(shape[1])[None], batch_dims=1), x.shape)
+        x = _shift(x, seeds[0], config.shift_frames, 0.0)
     for axis, count, widest, key in (
         (1, config.time_masks, config.time_mask_frames, seeds[1]),
         (2, config.freq_masks, config.freq_mask_bins, seeds[2]),
@@ -157,6 +154,33 @@ def augment_batch(x: tf.Tensor, seed: tf.Tensor, config: FeatureAugment) -> tf.T
         kept = 1.0 - tf.cast(masked, x.dtype)
         x *= kept[:, :, None] if axis == 1 else kept[:, None, :]
     return x
+
+
+def augment_labels(labels: tf.Tensor, seed: tf.Tensor, config: FeatureAugment, silence: int = 0) -> tf.Tensor:
+    """Moves labels of frames as ``augment_batch`` moves the frames with the same seed; masks change no label.
+
+    Args:
+        labels: int32 [batch, frames].
+        seed, config: as ``augment_batch`` got them.
+        silence: the label of the frames that come in.
+
+    Returns:
+        Like ``labels``.
+    """
+    return _shift(labels, _seeds(seed)[0], config.shift_frames, silence) if config.shift_frames else labels
+
+
+def _seeds(seed: tf.Tensor) -> tf.Tensor:
+    """Of shifts, of masks over time and of masks over bands."""
+    return tf.random.experimental.stateless_split(tf.stack([seed, seed + 1]), 3)
+
+
+def _shift(x: tf.Tensor, seed: tf.Tensor, most: int, fill: float) -> tf.Tensor:
+    """Moves every row of [batch, frames, ...] by up to ``most`` frames either way."""
+    shape = tf.shape(x)
+    first = tf.random.stateless_uniform((shape[0], 1), seed, 0, 2 * most + 1, tf.int32)
+    padded = tf.pad(x, [[0, 0], [most, most]] + [[0, 0]] * (len(x.shape) - 2), constant_values=fill)
+    return tf.ensure_shape(tf.gather(padded, first + tf.range(shape[1])[None], batch_dims=1), x.shape)
 
 
 def batches(features: FeatureSet, config: TrainConfig) -> tf.data.Dataset:

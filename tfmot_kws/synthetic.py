@@ -12,7 +12,6 @@ makes visible errors: the words are like each other and a part of the clips is h
 from __future__ import annotations
 
 import collections
-import ctypes
 import dataclasses
 import importlib.util
 import json
@@ -26,8 +25,9 @@ from pathlib import Path
 
 import numpy as np
 
-from tfmot_kws import audio, augment
+from tfmot_kws import alignment, audio, augment
 from tfmot_kws import corpus as corpora
+from tfmot_kws.espeak import Espeak
 
 WAKE = "alexa"
 CONFUSABLES = (
@@ -78,10 +78,6 @@ _DIALECTS = (
 )
 _NOVELTIES = ("whisper", "robo", "demonic", "croak", "announcer", "fast", "aunty", "storm", "tweaky")
 _BABBLE_VOICES = 6
-_SYNCHRONOUS = 2
-_UTF8 = 1
-_RATE_PARAMETER, _PITCH_PARAMETER, _RANGE_PARAMETER = 1, 3, 4
-_END_OF_PART = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,6 +103,7 @@ def synthesize(
     clips: int = 3000,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
+    phones: bool = False,
 ) -> corpora.Corpus:
     """Speaks clips of about a second into a folder, with a ``manifest.csv``.
 
@@ -122,6 +119,8 @@ def synthesize(
         clips: how many files, at least 20.
         seed: of everything random.
         progress: called with (clips done, clips in all).
+        phones: writes ``alignment.csv`` too: when espeak-ng speaks each phone (see :mod:`tfmot_kws.alignment`), under
+            its own names for them. The sound is the same.
 
     Returns:
         The corpus; speakers are a dialect and a voice each, and keep to one split.
@@ -148,6 +147,8 @@ def synthesize(
         "clips": clips,
         "seed": seed,
         "version": 1,
+        # Named only where asked for: folders of versions without it stay good.
+        **({"phones": True} if phones else {}),
     }
     stamp = out_dir / "synthetic.json"
     if stamp.is_file() and json.loads(stamp.read_text(encoding="utf-8")) == options:
@@ -187,77 +188,6 @@ def _run(folder: Path, progress: Callable[[int, int], None] | None) -> None:
             raise RuntimeError(f"espeak-ng process ended with status {process.returncode}: {errors.read()[-2000:]}")
 
 
-class _Voice(ctypes.Structure):
-    """espeak_VOICE of espeak-ng's speak_lib.h."""
-
-    _fields_ = [
-        ("name", ctypes.c_char_p),
-        ("languages", ctypes.c_char_p),
-        ("identifier", ctypes.c_char_p),
-        ("gender", ctypes.c_ubyte),
-        ("age", ctypes.c_ubyte),
-        ("variant", ctypes.c_ubyte),
-        ("unused", ctypes.c_ubyte),
-        ("score", ctypes.c_int),
-        ("spare", ctypes.c_void_p),
-    ]
-
-
-class _Espeak:
-    """The few calls of espeak-ng that are needed; one per process."""
-
-    def __init__(self) -> None:
-        import espeakng_loader
-
-        self._library = ctypes.CDLL(espeakng_loader.get_library_path())
-        data = espeakng_loader.get_data_path().encode()
-        self.rate = self._library.espeak_Initialize(_SYNCHRONOUS, 0, data, 0)
-        if self.rate <= 0:
-            raise RuntimeError(f"espeak-ng cannot start with its data in {data.decode()}")
-        self._parts: list[np.ndarray] = []
-        kind = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
-        self._callback = kind(self._collect)  # kept: the library holds only a pointer
-        self._library.espeak_SetSynthCallback(self._callback)
-
-    def _collect(self, samples, count: int, _events) -> int:
-        if samples and count > 0:
-            self._parts.append(np.ctypeslib.as_array(samples, shape=(count,)).copy())
-        return 0
-
-    def variants(self) -> list[str]:
-        """Names of the voice variants that can be set, sorted."""
-        query = _Voice(languages=b"variant")
-        list_voices = self._library.espeak_ListVoices
-        list_voices.restype = ctypes.POINTER(ctypes.POINTER(_Voice))
-        found, names = list_voices(ctypes.byref(query)), []
-        while found[len(names)]:
-            names.append(found[len(names)].contents.identifier.decode().removeprefix("!v/"))
-        return sorted(name for name in names if self._set_voice(f"{_DIALECTS[0]}+{name}"))
-
-    def _set_voice(self, name: str) -> bool:
-        return self._library.espeak_SetVoiceByName(name.encode()) == 0
-
-    def speak(self, utterance: _Utterance, seed: int) -> np.ndarray:
-        """int16 [samples] at ``rate``; depends on the arguments only."""
-        voice = f"{utterance.dialect}+{utterance.variant}"
-        if not self._set_voice(voice):
-            raise RuntimeError(f"espeak-ng has no voice {voice!r}")
-        for parameter, value in (
-            (_RATE_PARAMETER, utterance.speed),
-            (_PITCH_PARAMETER, utterance.pitch),
-            (_RANGE_PARAMETER, utterance.pitch_range),
-        ):
-            self._library.espeak_SetParameter(parameter, value, 0)
-        self._library.espeak_ng_SetRandSeed(ctypes.c_long(seed))
-        self._parts = []
-        text = utterance.text.encode()
-        code = self._library.espeak_Synth(text, ctypes.c_size_t(len(text) + 1), 0, 0, 0, _UTF8, None, None)
-        if code != 0:
-            raise RuntimeError(f"espeak-ng failed with code {code} on {utterance.text!r}")
-        self._library.espeak_Synchronize()
-        return np.concatenate([np.zeros(0, np.int16), *self._parts])
-
-
 def _plan(options: dict, variants: Sequence[str]) -> list[_Utterance]:
     """Everything that will be spoken, in order; noise clips have no text."""
     rng = np.random.default_rng([options["seed"], 1])
@@ -289,10 +219,10 @@ def _plan(options: dict, variants: Sequence[str]) -> list[_Utterance]:
     return plan
 
 
-def _trim(sound: np.ndarray) -> np.ndarray:
-    """Cuts what is 40 dB below the peak at both ends."""
+def _trim(sound: np.ndarray) -> tuple[np.ndarray, int]:
+    """Cuts what is 40 dB below the peak at both ends; returns how many samples went ahead, too."""
     loud = np.flatnonzero(np.abs(sound) > 0.01 * np.abs(sound).max()) if len(sound) else []
-    return sound[loud[0] : loud[-1] + 1] if len(loud) else sound[:0]
+    return (sound[loud[0] : loud[-1] + 1], int(loud[0])) if len(loud) else (sound[:0], 0)
 
 
 def pink_noise(samples: int, rng: np.random.Generator) -> np.ndarray:
@@ -338,20 +268,34 @@ def _mix(
     return sound * np.float32(level / max(peak, 1e-6)), first / _RATE, (first + len(spoken)) / _RATE
 
 
+def _placed(phones: Sequence[alignment.Segment], moved: float, start: float, end: float) -> list[alignment.Segment]:
+    """Phones of an utterance in its file: ``moved`` by some seconds, cut to what is left between start and end."""
+    placed = []
+    for phone in phones:
+        first, last = max(phone.start + moved, start), min(phone.end + moved, end)
+        if first < last:
+            placed.append(alignment.Segment(first, last, phone.label))
+    return placed
+
+
 def _speak_all(folder: Path) -> None:
-    """The child process: reads ``synthetic.json`` in ``folder``, writes sound and manifest."""
+    """The child process: reads ``synthetic.json`` in ``folder``, writes sound, manifest and alignment."""
     options = json.loads((folder / "synthetic.json").read_text(encoding="utf-8"))
-    espeak = _Espeak()
+    espeak = Espeak(_DIALECTS[0], phones=options.get("phones", False))
     babble: collections.deque[np.ndarray] = collections.deque(maxlen=40)
     plan = _plan(options, espeak.variants())
     rows = ["path,word,speaker,kind,split,word_start,word_end"]
+    segments: list[tuple[str, alignment.Segment]] = []
     for utterance in plan:
         rng = np.random.default_rng([options["seed"], 2, utterance.index])
-        spoken = np.zeros(0, np.float32)
+        spoken, trimmed, phones = np.zeros(0, np.float32), 0, ()
         if utterance.text:
-            raw = espeak.speak(utterance, 1 + utterance.index)
+            voice = f"{utterance.dialect}+{utterance.variant}"
+            raw, phones = espeak.speak(
+                utterance.text, voice, utterance.speed, utterance.pitch, utterance.pitch_range, 1 + utterance.index
+            )
             spoken = audio.resample(raw.astype(np.float32) / 32768.0, espeak.rate, _RATE, "soundfile")
-            spoken = _trim(spoken)
+            spoken, trimmed = _trim(spoken)
         sound, start, end = _mix(spoken, babble, rng)
         if utterance.kind == "other":
             rms = float(np.sqrt(np.mean(np.square(spoken)))) if len(spoken) else 0.0
@@ -366,9 +310,14 @@ def _speak_all(folder: Path) -> None:
         split = corpora.hash_split(speaker, 15.0, 15.0)
         name = file.relative_to(folder).as_posix()
         rows.append(f"{name},{utterance.word},{speaker},{utterance.kind},{split},{times}")
+        placed = _placed(phones, start - trimmed / _RATE, start, end)
+        silent = alignment.Segment(0.0, len(sound) / _RATE, alignment.SILENCE)
+        segments += [(name, phone) for phone in placed or [silent]]
         if (utterance.index + 1) % 100 == 0 or utterance.index + 1 == len(plan):
             print(f"{utterance.index + 1}/{len(plan)}", flush=True)
     (folder / MANIFEST).write_text("\n".join(rows) + "\n", encoding="utf-8")
+    if options.get("phones"):
+        alignment.write(folder / alignment.ALIGNMENT, segments)
 
 
 if __name__ == "__main__":

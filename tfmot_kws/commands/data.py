@@ -216,4 +216,5 @@ def held_out_features(
         report,
         np.concatenate([part.source + first[i] for i, part in enumerate(parts)]),
         tuple(path for part in parts for path in part.paths),
+        np.concatenate([part.places for part in parts]),
     )
