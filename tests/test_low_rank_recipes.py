@@ -67,9 +67,13 @@ def test_keywords_are_learnt_and_the_result_is_the_plain_spotter(stages) -> None
     spotter, (features, _) = stages["keywords"], toy(seed=1)
     assert evaluate.evaluate(function(spotter), features).accuracy > 0.9
     like = models.svd_50k(3, FRAMES, BANDS, 7, 12, 4, 2)
-    assert [layer.name for layer in spotter.layers] == [layer.name for layer in like.layers]
-    assert [w.shape for w in spotter.get_weights()] == [w.shape for w in like.get_weights()]
-    np.testing.assert_allclose(spotter(features.x), stages["low"](features.x)[0], atol=1e-4)
+    names = [layer.name for layer in like.layers]
+    assert [layer.name for layer in spotter.layers] == [names[0], "normalize", *names[1:]]
+    folded = low_rank_recipes.keyword_model(stages["low"], fold=True)
+    assert [layer.name for layer in folded.layers] == names
+    assert [w.shape for w in folded.get_weights()] == [w.shape for w in like.get_weights()]
+    for model in (spotter, folded):
+        np.testing.assert_allclose(model(features.x), stages["low"](features.x)[0], atol=1e-4)
     both = low_rank_recipes.keyword_model(stages["both"])
     assert evaluate.evaluate(function(both), features).accuracy > 0.75
 

@@ -33,6 +33,9 @@ def test_dropping_phones_and_normalization_keeps_the_logits(rank, context) -> No
     x = 10 * features((9, 4))
     plain = multitask.keyword_model(model)
     np.testing.assert_allclose(plain(x), model(x)[0], atol=1e-4)
+    assert not plain.get_layer("normalize").trainable_weights and len(plain.outputs) == 1
+    plain = multitask.keyword_model(model, fold=True)
+    np.testing.assert_allclose(plain(x), model(x)[0], atol=1e-4)
     if rank:
         like = models.svd_50k(3, 9, 4, context, 8, 3, 2)
         assert plain.name == like.name

@@ -205,7 +205,7 @@ def train_spotter(
     """The three stages one after another, each with a folder of its own in ``checkpoints``; arguments as stage 1.
 
     Returns:
-        The float spotter, in shape and names as ``models.svd_50k``.
+        The float spotter: ``models.svd_50k`` behind a layer of fixed numbers that normalizes the features.
     """
     config = config or LowRankConfig()
 

@@ -148,12 +148,17 @@ def with_bottlenecks(model: keras.Model, rank: int = 39) -> tuple[keras.Model, l
     return _filled(dataclasses.replace(shape, rank=rank), weights), report
 
 
-def keyword_model(model: keras.Model) -> keras.Model:
+def keyword_model(model: keras.Model, fold: bool = False) -> keras.Model:
     """The plain spotter: features as they are -> logits [classes], the layers and names of ``models.svd_50k``.
 
-    The phone head is dropped. The normalization becomes part of the first kernel and, as the first linear layer has no
-    bias, of the first sigmoid layer's bias: S (x - m) K + b = x (S K) + (b - m S K). Logits change by rounding only.
-    A model of full rank gives the like without linear layers.
+    The phone head is dropped. A model of full rank gives the like without linear layers.
+
+    Args:
+        model: with a keyword head.
+        fold: makes the normalization part of the first kernel and, as the first linear layer has no bias, of the first
+            sigmoid layer's bias: S (x - m) K + b = x (S K) + (b - m S K). Logits change by rounding only. Such a model
+            is for use, not for more training: at the raw features' mean and range a step of Adam moves its first sums
+            so far that it falls apart. Else a layer of fixed numbers, ``normalize``, stays ahead of the rest.
 
     Raises:
         ValueError: not a model of this module, or one without a keyword head.
@@ -162,6 +167,8 @@ def keyword_model(model: keras.Model) -> keras.Model:
     if not shape.classes:
         raise ValueError(f"model {model.name!r} has no keyword head; train it in the second stage first")
     weights = _weights(model)
+    if not fold:
+        return _normalized(shape, weights)
     mean, scale = (np.tile(v, shape.context) for v in (shape.mean, 1.0 / np.asarray(shape.deviation)))
     first = "sigmoid_1" if shape.rank is None else "linear_1"
     kernel = scale[:, None] * weights[first][0].astype(np.float64)
@@ -180,6 +187,22 @@ def keyword_model(model: keras.Model) -> keras.Model:
         for layer in made.layers[1:]:
             x = x if layer.name == NORMALIZE else layer(x)
         plain = keras.Model(made.inputs, x, name="full_rank")
+    for layer in plain.layers:
+        if layer.weights:
+            layer.set_weights(weights[layer.name])
+    return plain
+
+
+def _normalized(shape: Shape, weights: dict[str, list[np.ndarray]]) -> keras.Model:
+    """The spotter with its normalization as a frozen batch normalization, which every export knows."""
+    made = build(dataclasses.replace(shape, phones=0))
+    x = made.inputs[0]
+    for layer in made.layers[1:]:
+        if layer.name == NORMALIZE:
+            layer = L.BatchNormalization(center=False, scale=False, epsilon=0.0, trainable=False, name=NORMALIZE)
+        x = layer(x)
+    plain = keras.Model(made.inputs, x, name="svd" if shape.rank is not None else "full_rank")
+    weights = {**weights, NORMALIZE: [np.asarray(shape.mean, np.float32), np.square(shape.deviation, dtype=np.float32)]}
     for layer in plain.layers:
         if layer.weights:
             layer.set_weights(weights[layer.name])
