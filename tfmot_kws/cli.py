@@ -147,6 +147,49 @@ def train(
     )  # fmt: skip
 
 
+@app.command(name="low-rank")
+def low_rank(
+    data: Data,
+    out: Annotated[pathlib.Path, typer.Option(help="Model file, .keras; x.keras.json goes with it.")],
+    keywords: Keywords = None,
+    alignment: Annotated[
+        pathlib.Path | None,
+        typer.Option(
+            help="Table of phones (path,start,end,label), or its folder.",
+            show_default="the words themselves, where they are spoken",
+        ),
+    ] = None,
+    phone_epochs: Annotated[int, typer.Option(min=1, help="First stage: which phone is in a frame.")] = 12,
+    multitask_epochs: Annotated[int, typer.Option(min=1, help="Second stage: keywords and phones.")] = 20,
+    low_rank_epochs: Annotated[int, typer.Option(min=1, help="Third stage: pairs of thin layers.")] = 20,
+    backend: Annotated[str, typer.Option(help="Front end: micro (fixed point, as on the device) or lfbe.")] = "micro",
+    copies: Annotated[int, typer.Option(min=0, help="Augmented versions of each clip; 0 trains on clips as is.")] = 3,
+    batch_size: Annotated[int, typer.Option(min=1, help="Examples per step.")] = 128,
+    learning_rate: Annotated[float, typer.Option(help="Adam's, in the first epoch of each stage.")] = 4e-3,
+    clip_seconds: Annotated[float, typer.Option(help="Length of an example in seconds.")] = 1.0,
+    seed: Seed = 0,
+    cache: Cache = None,
+    checkpoints: Annotated[
+        pathlib.Path | None, typer.Option(help="Folder to go on from, after any epoch; the result is the same.")
+    ] = None,
+) -> None:
+    """Trains the 50,000-parameter low-rank spotter in three stages (Mishchenko et al. 2019).
+
+    20 bands every 10 ms, 31 frames at a time, 10 of them ahead of the one that is judged. Quantize it with
+    'tfmot-kws quantize --dynamic'.
+
+    Examples:
+      tfmot-kws low-rank --data my_recordings --keywords alexa --out svd.keras
+      tfmot-kws low-rank --data my_recordings --alignment phones.csv --checkpoints runs/svd --out svd.keras
+    """
+    from tfmot_kws.commands import low_rank as command
+
+    command.run(
+        data, out, keywords, alignment, (phone_epochs, multitask_epochs, low_rank_epochs), backend, copies, batch_size,
+        learning_rate, clip_seconds, seed, cache, checkpoints,
+    )  # fmt: skip
+
+
 @app.command()
 def quantize(
     model: Annotated[pathlib.Path, typer.Option(help="Float model made by train, .keras.")],
@@ -159,6 +202,17 @@ def quantize(
             help="NAME=BITS for one layer (patterns like dense_* too); may be given again.", show_default=False
         ),
     ] = None,
+    dynamic: Annotated[
+        str | None,
+        typer.Option(
+            help="Quantize inputs row by row while the model runs, float in and out, instead of --bits: 16, 8, 4, any "
+            "other width of 1..8, or 4-8 (low-rank models). Both stages' epochs are trained in one.",
+            show_default="fixed ranges, int8 in and out",
+        ),
+    ] = None,
+    weights: Annotated[
+        str, typer.Option(help="With --dynamic: linear (a column's range) or tanh (trained through tanh).")
+    ] = "linear",
     stage1_epochs: Annotated[int, typer.Option(min=0, help="Epochs with quantized weights only.")] = 12,
     stage2_epochs: Annotated[int, typer.Option(min=0, help="Epochs with everything quantized.")] = 6,
     copies: Annotated[int, typer.Option(min=0, help="Augmented versions of each clip; 0 trains on clips as is.")] = 3,
@@ -167,9 +221,10 @@ def quantize(
     seed: Seed = 0,
     cache: Cache = None,
 ) -> None:
-    """Quantizes a float model and trains it on in two stages.
+    """Quantizes a float model and trains it on in two stages, or in one with --dynamic.
 
     Examples:
+      tfmot-kws quantize --model svd.keras --data my_recordings --dynamic 4-8 --out q.keras
       tfmot-kws quantize --model float.keras --data my_recordings --bits 4 --out q.keras
       tfmot-kws quantize --model float.keras --data my_recordings --bits 2 --layer-bits logits=8 --out q.keras
     """
@@ -177,7 +232,7 @@ def quantize(
 
     command.run(
         model, data, out, bits, layer_bits or [], stage1_epochs, stage2_epochs, copies, batch_size, learning_rate, seed,
-        cache,
+        cache, dynamic, weights,
     )  # fmt: skip
 
 

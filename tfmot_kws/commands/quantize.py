@@ -24,6 +24,31 @@ def parse_layer_bits(entries: Sequence[str]) -> dict[str, int]:
     return widths
 
 
+def choose(bits: int, widths: dict[str, int], dynamic: str | None, weights: str):
+    """The scheme of the options, and what it is called.
+
+    Raises:
+        ValueError: options that do not go together, or widths out of their range; the message names the option.
+    """
+    import tfmot_kws
+    from tfmot_kws import scheme
+
+    if dynamic is None:
+        if weights != "linear":
+            raise ValueError(f"--weights {weights}: goes with --dynamic only; other weights are always trained by tanh")
+        return scheme.kws_scheme(bits=bits, layer_bits=widths), f"{bits} bits"
+    hybrid = dynamic.strip()
+    if hybrid != "4-8" and not hybrid.isdigit():
+        raise ValueError(f"--dynamic {dynamic}: must be 16, 8, 4, another width of 1..8, or 4-8")
+    if hybrid == "4-8" and widths:
+        raise ValueError("--layer-bits: 4-8 has its own widths for all layers; take one of the two")
+    chosen: int | str | dict[str, int] = hybrid if hybrid == "4-8" else int(hybrid)
+    if widths:
+        chosen = {**widths, "*": int(hybrid)}
+    made = tfmot_kws.dynamic_scheme(bits=chosen, weights=weights)
+    return made, f"{hybrid} bits, dynamic" + (", tanh weights" if weights == "tanh" else "")
+
+
 def run(
     model: pathlib.Path,
     data: pathlib.Path,
@@ -37,10 +62,13 @@ def run(
     learning_rate: float,
     seed: int,
     cache: pathlib.Path | None,
+    dynamic: str | None = None,
+    weights: str = "linear",
 ) -> None:
     """Quantizes a float model, trains it on and writes it with its sidecar."""
     results.check_suffix(out, ".keras", "--out")
     widths = parse_layer_bits(layer_bits)
+    chosen, label = choose(bits, widths, dynamic, weights)
     before = sidecar.read(model)
     if before.kind != "float":
         raise ValueError(f"{model}: is {before.kind}; quantize starts from a float model, made by 'tfmot-kws train'")
@@ -50,20 +78,36 @@ def run(
     splits = data_files.eval_splits(clips)
     cache = cache or data_files.default_cache()
 
-    from tfmot_kws import evaluate, recipes, scheme
+    from tfmot_kws import evaluate, low_rank_recipes, recipes, scheme
     from tfmot_kws.commands import progress
 
-    chosen = scheme.kws_scheme(bits=bits, layer_bits=widths)
     float_model = scheme.load_model(model)
-    chosen.check_names([layer.name for layer in float_model.layers])
+    if dynamic is None:
+        chosen.check_names([layer.name for layer in float_model.layers])
+    else:
+        start = scheme.quantize_apply(float_model, chosen)  # names that match nothing are refused here
     with phases.phase("features") as advance:
         training = data_files.training_features(clips, before.task, before.frontend, copies, seed, cache, advance)
         held_out = data_files.held_out_features(clips, splits, before.task, before.frontend, cache, advance)
-    recipe = recipes.TrainConfig(batch_size=batch_size, learning_rate=learning_rate, seed=seed)
-    with phases.phase("training in two stages") as advance:
-        quantized = recipes.train_quantized(
-            float_model, chosen, training, recipe, stage1_epochs, stage2_epochs, [progress.Epochs(advance)]
+    if dynamic is None:
+        recipe = recipes.TrainConfig(batch_size=batch_size, learning_rate=learning_rate, seed=seed)
+        with phases.phase("training in two stages") as advance:
+            quantized = recipes.train_quantized(
+                float_model, chosen, training, recipe, stage1_epochs, stage2_epochs, [progress.Epochs(advance)]
+            )
+    elif stage1_epochs + stage2_epochs:
+        one_stage = low_rank_recipes.LowRankConfig(
+            quantized_epochs=stage1_epochs + stage2_epochs,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            seed=seed,
         )
+        with phases.phase("training") as advance:
+            quantized = low_rank_recipes.train_quantized(
+                start, training, one_stage, callbacks=[progress.Epochs(advance)]
+            )
+    else:
+        quantized = start
     base = evaluate.evaluate(results.keras_function(float_model), held_out)
     evaluation = evaluate.evaluate(results.keras_function(quantized), held_out)
     compared = evaluate.compare(base, evaluation)
@@ -71,6 +115,8 @@ def run(
         "float_model": model.name,
         "bits": bits,
         "layer_bits": widths,
+        "dynamic": dynamic,
+        "weights": weights if dynamic else "tanh",
         "stage1_epochs": stage1_epochs,
         "stage2_epochs": stage2_epochs,
         "copies": copies,
@@ -82,7 +128,7 @@ def run(
         quantized.save(temporary)
     metrics = results.metrics(evaluation, splits)
     sidecar.write(out, sidecar.Sidecar("quantized", before.frontend, before.task, options, metrics))
-    results.show(console, f"{out.name}: {bits} bits", evaluation, splits)
+    results.show(console, f"{out.name}: {label}", evaluation, splits)
     console.print(
         f"float model: accuracy {base.accuracy:.1%}; false detections {compared.float_fdr:.2%} where it misses "
         f"{compared.frr:.1%}, this model {compared.fdr:.2%}"

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``tfmot-kws low-rank``."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+
+from tfmot_kws import alignment as alignments
+from tfmot_kws import atomic, datasets, features
+from tfmot_kws.commands import console as consoles
+from tfmot_kws.commands import data as data_files
+from tfmot_kws.commands import results, sidecar
+from tfmot_kws.commands.console import Phases
+
+FRONTEND = features.FrontendConfig(mel_bins=20, window_ms=25, hop_ms=10)
+"""20 log-mel bands, 25 ms every 10 ms, as in Mishchenko et al. 2019."""
+
+
+def run(
+    data: pathlib.Path,
+    out: pathlib.Path,
+    keywords: str | None,
+    alignment: pathlib.Path | None,
+    epochs: tuple[int, int, int],
+    backend: str,
+    copies: int,
+    batch_size: int,
+    learning_rate: float,
+    clip_seconds: float,
+    seed: int,
+    cache: pathlib.Path | None,
+    checkpoints: pathlib.Path | None,
+) -> None:
+    """Trains the 50K spotter in three stages and writes it with its sidecar."""
+    results.check_suffix(out, ".keras", "--out")
+    console = consoles.stdout()
+    phases = Phases(console)
+    frontend = dataclasses.replace(FRONTEND, backend=backend)
+    clips = datasets.open_corpus(data)
+    splits = data_files.eval_splits(clips)
+    words = data_files.words_of(keywords) or data_files.pick_keywords(clips, ("train", *splits))
+    clips = data_files.without_compounds(clips, words)
+    cache = cache or data_files.default_cache()
+    task = data_files.make_task(clips, words, clip_seconds, 0.0)
+    table = None if alignment is None else alignments.read(alignment)  # before anything that takes long
+    with phases.phase("features") as advance:
+        training = data_files.training_features(clips, task, frontend, copies, seed, cache, advance)
+        held_out = data_files.held_out_features(clips, splits, task, frontend, cache, advance)
+    console.print(f"train: {training.report.summary()}")
+    console.print(f"{' and '.join(splits)}: {held_out.report.summary()}")
+
+    from tfmot_kws import evaluate, frame_labels, low_rank_recipes
+    from tfmot_kws.commands import progress
+
+    if table is None:
+        labels = frame_labels.from_words(training, frontend, clips)
+    else:
+        labels = frame_labels.from_alignment(training, frontend, table)
+    first, second, third = epochs
+    recipe = low_rank_recipes.LowRankConfig(
+        phone_epochs=first, multitask_epochs=second, low_rank_epochs=third, learning_rate=learning_rate,
+        batch_size=batch_size, seed=seed,
+    )  # fmt: skip
+    model = None
+    stages = (
+        ("phones", low_rank_recipes.train_phones),
+        ("multitask", low_rank_recipes.train_multitask),
+        ("low_rank", low_rank_recipes.train_low_rank),
+    )
+    for name, stage in stages:
+        folder = None if checkpoints is None else checkpoints / name
+        with phases.phase(f"training: {name.replace('_', ' ')}") as advance:
+            given = () if model is None else (model,)
+            model = stage(*given, training, labels, recipe, folder, [progress.Epochs(advance)])
+    spotter = low_rank_recipes.keyword_model(model)
+    evaluation = evaluate.evaluate(results.keras_function(spotter), held_out)
+    options = {
+        "architecture": "svd_50k",
+        "alignment": None if alignment is None else alignment.name,
+        "epochs": list(epochs),
+        "copies": copies,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "seed": seed,
+    }
+    with atomic.replacing(out) as temporary:
+        spotter.save(temporary)
+    metrics = results.metrics(evaluation, splits)
+    sidecar.write(out, sidecar.Sidecar("float", frontend, task, options, metrics))
+    results.show(console, f"{out.name}: {spotter.count_params():,} parameters", evaluation, splits)
+    console.print(f"wrote {out} and {sidecar.path_of(out).name}")
