@@ -165,7 +165,7 @@ def low_rank(
     backend: Annotated[str, typer.Option(help="Front end: micro (fixed point, as on the device) or lfbe.")] = "micro",
     copies: Annotated[int, typer.Option(min=0, help="Augmented versions of each clip; 0 trains on clips as is.")] = 3,
     batch_size: Annotated[int, typer.Option(min=1, help="Examples per step.")] = 128,
-    learning_rate: Annotated[float, typer.Option(help="Adam's, in the first epoch of each stage.")] = 4e-3,
+    learning_rate: Annotated[float, typer.Option(help="Adam's, in the first epoch of each stage.")] = 1e-2,
     clip_seconds: Annotated[float, typer.Option(help="Length of an example in seconds.")] = 1.0,
     seed: Seed = 0,
     cache: Cache = None,
