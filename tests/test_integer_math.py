@@ -173,3 +173,12 @@ def test_rounded_mean_of_ties(numerator: int, count: int) -> None:
         tf.constant(16, tf.int64),
     )
     assert found == numerator + 1
+
+
+@pytest.mark.parametrize("bits", range(1, 17))
+def test_divisions_round_alike_in_graphs(bits: int, rng: np.random.Generator) -> None:
+    """TensorFlow makes a multiplication of ``x / 255`` in graphs; ``divide`` rounds as numpy does all the same."""
+    x, whole = (rng.uniform(1, 2, 50_000) * 2.0 ** rng.integers(-90, 90, 50_000)).astype(np.float32), 2**bits - 1
+    graph = tf.function(lambda v: integer_math.divide(v, whole), autograph=False)
+    for found in (integer_math.divide(tf.constant(x), whole), graph(tf.constant(x))):
+        np.testing.assert_array_equal(found, x / np.float32(whole))

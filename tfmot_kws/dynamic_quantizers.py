@@ -109,8 +109,7 @@ def row_codes(x: tf.Tensor, bits: int) -> Rows:
     inverse = tf.where(flat, 0.0, float(limit) / tf.where(flat, 1.0, span))
     scale = tf.where(flat, 0.0, divide(span, limit))
     v = tf.where(x >= lo, x, lo)  # NaN too becomes lo
-    v = tf.where(v > hi, hi, v)
-    return Rows(tf.floor((v - lo) * inverse + 0.5), lo, scale)
+    return Rows(tf.floor((tf.minimum(v, hi) - lo) * inverse + 0.5), lo, scale)
 
 
 def quantize_rows(x: tf.Tensor, bits: int) -> tf.Tensor:
@@ -121,8 +120,7 @@ def quantize_rows(x: tf.Tensor, bits: int) -> tf.Tensor:
 def row_product(x: tf.Tensor, levels: tf.Tensor, input_bits: int, largest: int) -> tf.Tensor:
     """``quantize_rows(x) @ levels``, computed as a device does: integers, then ``scale * T + lo * W``.
 
-    T = sum of level * u and W = sum of level are exact, then rounded to float32. (They are summed in float64 where
-    float32 could not hold them.)
+    T = sum of level * u and W = sum of level are exact, then rounded to float32.
 
     Args:
       x: float32 [rows, inputs].
@@ -137,11 +135,8 @@ def row_product(x: tf.Tensor, levels: tf.Tensor, input_bits: int, largest: int) 
     @tf.custom_gradient
     def product(x, levels):
         rows = row_codes(x, input_bits)
-        bound = int(levels.shape[0]) * largest * (2**input_bits - 1)
-        exact = tf.float32 if bound < _EXACT_IN_FLOAT32 else tf.float64
-        whole = tf.cast(levels, exact)
-        total = tf.cast(tf.matmul(tf.cast(rows.u, exact), whole), tf.float32)
-        offset = tf.cast(tf.reduce_sum(whole, axis=0), tf.float32)
+        total = _whole_product(rows.u, levels, largest * (2**input_bits - 1))
+        offset = tf.cast(tf.reduce_sum(tf.cast(levels, tf.float64), axis=0), tf.float32)
 
         def grad(upstream):
             return (
@@ -152,3 +147,16 @@ def row_product(x: tf.Tensor, levels: tf.Tensor, input_bits: int, largest: int) 
         return rows.scale * total + rows.lo * offset, grad
 
     return product(x, levels)
+
+
+def _whole_product(u: tf.Tensor, levels: tf.Tensor, largest: int) -> tf.Tensor:
+    """``u @ levels`` of whole numbers, rounded once to float32; no product of two of them exceeds ``largest``."""
+    count = (_EXACT_IN_FLOAT32 - 1) // largest  # so many products float32 adds exactly
+    if not count:
+        return tf.cast(tf.matmul(tf.cast(u, tf.float64), tf.cast(levels, tf.float64)), tf.float32)
+    inputs = int(levels.shape[0])
+    if inputs <= count:
+        return tf.matmul(u, levels)
+    # A few float32 products are faster than one in float64.
+    parts = [tf.matmul(u[:, i : i + count], levels[i : i + count]) for i in range(0, inputs, count)]
+    return tf.cast(tf.add_n([tf.cast(part, tf.float64) for part in parts]), tf.float32)
