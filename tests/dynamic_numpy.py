@@ -31,10 +31,11 @@ def numpy_row(x: np.ndarray, bits: int) -> tuple[np.ndarray, np.float32, np.floa
 
 def numpy_column(w: np.ndarray, bits: int) -> tuple[np.ndarray, int, np.float32]:
     """(codes, zero, scale) of one column float32 [inputs]."""
-    low, high, limit = min(w.min(), F(0)), max(w.max(), F(0)), 2**bits - 1
-    scale = F(F(high - low) / F(limit)) if high != low else F(1)
-    zero = int(np.clip(np.floor(-low / scale + F(0.5)), 0, limit))
-    return np.clip(np.floor(w / scale + F(0.5)) + zero, 0, limit).astype(np.int64), zero, scale
+    low, high, least = min(w.min(), F(0)), max(w.max(), F(0)), 1 if bits == 8 else 0
+    limit = 2**bits - 1
+    scale = F(F(high - low) / F(limit - least)) if high != low else F(1)
+    zero = least + int(np.clip(np.floor(-low / scale + F(0.5)), 0, limit - least))
+    return np.clip(np.floor(w / scale + F(0.5)) + zero, least, limit).astype(np.int64), zero, scale
 
 
 def numpy_levels(layer: DynamicKernel, found: DynamicIntegers) -> np.ndarray:

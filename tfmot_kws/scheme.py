@@ -173,7 +173,10 @@ def quantize_apply(model: keras.Model, scheme: KwsQuantizeScheme | DynamicQuanti
     _check_model(model)
     annotated = any(type(layer).__name__ == "QuantizeAnnotate" for layer in model.layers)
     with quantize_scope():
-        return _tfmot.quantize_apply(model, scheme) if annotated else scheme.rewrite_plain(model)
+        if annotated or not hasattr(scheme, "rewrite_plain"):  # a scheme that is none of this package's
+            model = model if annotated else _tfmot.quantize_annotate_model(model)
+            return _tfmot.quantize_apply(model, scheme)
+        return scheme.rewrite_plain(model)
 
 
 def _check_model(model) -> None:
