@@ -94,8 +94,12 @@ def write_cases(
         for target in targets:
             call = eg.call_of(graph, values, target)
             kind, dims, x = call.inputs[0]
-            parts = [call.options, x.tobytes(), *(data.tobytes() for _, _, data in call.inputs[1:]), expected.tobytes()]
+            data = [values.tobytes() for _, _, values in call.inputs[1:]]
+            data += [b""] * (2 - len(data))
+            parts = [call.options, x.tobytes(), *data, expected.tobytes()]
             shifts = (int(rng.integers(0, 4)), int(rng.choice([0, 0, 0, 1, 2, 4])))
+            if call.output_type == eg.FLOAT32:  # floats must be aligned; packed weights need not
+                shifts = (0, shifts[1] if isinstance(op, ir.DynamicDense) else 0)
             sizes_of = [len(part) for part in parts]
             padded = [*dims, *[1] * (6 - len(dims))]
             blobs.append(struct.pack("<15i", call.kind, *sizes_of, *shifts, len(dims), *padded))
