@@ -1,4 +1,4 @@
-"""Graphs of single ops on float tensors, for the tests of dynamic quantization, and inputs that are hard to quantize."""
+"""Graphs of single ops on float tensors, for tests of dynamic quantization, and inputs that are hard to quantize."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Dynamic quantization: every kernel of this machine gives the bits of the numpy reference, NaN and infinity included."""
+"""Dynamic quantization: every kernel of this machine gives the numpy reference's bits, NaN and infinity included."""
 
 from __future__ import annotations
 

@@ -535,13 +535,18 @@ static void dynamic_dots(const kws_op* op, const uint8_t* w, size_t step, uint32
 
 static int64_t dynamic_dot(const uint8_t* w, const int16_t* x, size_t n) {
   int64_t sum = 0;
-  const int16_t* const end = x + n / 2 * 2;
-  for (; x != end; x += 2, w += 4) {
-    uint32_t two;
-    memcpy(&two, x, sizeof two);
-    __asm__("smlald %Q0, %R0, %1, %2" : "+r"(sum) : "r"(load_weights((const uint32_t*)(const void*)w)), "r"(two));
+  const uint32_t *two = (const uint32_t*)(const void*)x, *weights = (const uint32_t*)(const void*)w;
+  const uint32_t *const end = two + n / 2, *const fours = end - n / 2 % 4;
+#define ADD(i) __asm__("smlald %Q0, %R0, %1, %2" : "+r"(sum) : "r"(load_weights(weights + i)), "r"(two[i]));
+  for (; two != fours; two += 4, weights += 4) {
+    ADD(0)
+    ADD(1)
+    ADD(2)
+    ADD(3)
   }
-  return n % 2 ? sum + kws_dynamic_dot(w, x, 1) : sum;
+  for (; two != end; ++two, ++weights) ADD(0)
+#undef ADD
+  return n % 2 ? sum + kws_dynamic_dot((const uint8_t*)weights, (const int16_t*)two, 1) : sum;
 }
 
 void kws_dynamic_dense_dsp(const kws_op* op) {

@@ -369,6 +369,12 @@ static void dynamic_dots(const kws_op* op, const uint8_t* w, size_t step, uint32
 static int64_t dynamic_dot(const uint8_t* w, const int16_t* x, size_t n) {
   int64_t sum = 0;
   size_t left = n;
+  for (; left >= 32; left -= 32, w += 64, x += 32) {
+    sum = vmlaldavaq_s16(sum, vreinterpretq_s16_u8(vldrbq_u8(w)), vldrhq_s16(x));
+    sum = vmlaldavaq_s16(sum, vreinterpretq_s16_u8(vldrbq_u8(w + 16)), vldrhq_s16(x + 8));
+    sum = vmlaldavaq_s16(sum, vreinterpretq_s16_u8(vldrbq_u8(w + 32)), vldrhq_s16(x + 16));
+    sum = vmlaldavaq_s16(sum, vreinterpretq_s16_u8(vldrbq_u8(w + 48)), vldrhq_s16(x + 24));
+  }
   for (; left >= 8; left -= 8, w += 16, x += 8)
     sum = vmlaldavaq_s16(sum, vreinterpretq_s16_u8(vldrbq_u8(w)), vldrhq_s16(x));
   if (left) {

@@ -223,6 +223,11 @@ int64_t kws_dynamic_dot_neon(const uint8_t* w, const int16_t* x, size_t n) {
     sums = vpadalq_u32(sums, vreinterpretq_u32_s32(p0));
     sums = vpadalq_u32(sums, vreinterpretq_u32_s32(p1));
   }
+  for (; left >= 8; left -= 8, w += 16, x += 8) {
+    const int16x8_t w0 = vreinterpretq_s16_u8(vld1q_u8(w)), x0 = vld1q_s16(x);
+    const int32x4_t p0 = kws_mlal_high_s16(vmlal_s16(offset, vget_low_s16(w0), vget_low_s16(x0)), w0, x0);
+    sums = vpadalq_u32(sums, vreinterpretq_u32_s32(p0));
+  }
   const int64_t added = (int64_t)(n - left) / 2 * 0x7FFF0000;
   return (int64_t)(vgetq_lane_u64(sums, 0) + vgetq_lane_u64(sums, 1)) - added + kws_dynamic_dot(w, x, left);
 }

@@ -7,6 +7,10 @@
 
 #if KWS_DYNAMIC
 
+#if defined(__ARM_FEATURE_MVE)
+#include <arm_mve.h>
+#endif
+
 #include "quantize_row.h"
 
 /* The range of a row that was quantized: x ~ low + scale * u; and the sum of the codes as they are stored. */
@@ -57,7 +61,7 @@ static const float* runs_of(const kws_op* op, size_t place, kws_runs* r) {
      r.w_start + (size_t)i * r.w_outer + (size_t)j * r.w_inner)
 
 /* Quantizes the inputs of a place into the scratch memory. Padding of a window is the value 0, and part of the row. */
-static quantized quantize_place(const kws_op* op, size_t place) {
+static KWS_NOINLINE quantized quantize_place(const kws_op* op, size_t place) {
   const kws_options* o = &op->options;
   const size_t inputs = o->inputs, padded = kws_padded_inputs(op);
   kws_runs r;
@@ -190,8 +194,8 @@ static sum_terms terms_of(const kws_options* o, unsigned signed_rows, uint32_t s
 }
 
 /* The outputs of `rows` channels, from a tile's dots. */
-static void finish_tile(const kws_options* o, const channels* c, const quantized* row, const sum_terms* t,
-                        const int32_t* dots, uint32_t first, uint32_t rows, float* y) {
+static KWS_NOINLINE void finish_tile(const kws_options* o, const channels* c, const quantized* row, const sum_terms* t,
+                                     const int32_t* dots, uint32_t first, uint32_t rows, float* y) {
   uint32_t i = 0;
 #if KWS_FLOAT_VECTORS
   for (; row->vectors && i + 4 <= rows; i += 4) {
@@ -220,16 +224,26 @@ static void finish_tile(const kws_options* o, const channels* c, const quantized
 /* What is copied so that blocks are whole: all of a tile of few blocks, else the last one. */
 enum { COPIED = 768 };
 
+static inline void copy_vector(uint8_t* to, const uint8_t* from) {
+#if defined(__ARM_FEATURE_MVE)
+  vstrbq_u8(to, vldrbq_u8(from)); /* compilers copy words */
+#else
+  memcpy(to, from, KWS_VECTOR);
+#endif
+}
+
 /* Copies the blocks of a tile, the last one of `rest` inputs to a whole one. What is read beyond a vector of a last
  * block belongs to the next one, and is multiplied by 0; the last bytes before `end` are copied one by one. */
 static void copy_blocks(uint8_t* to, const uint8_t* w, size_t whole_bytes, size_t rest, size_t bits,
                         const uint8_t* end) {
-  for (const uint8_t* const last = w + whole_bytes; w != last; w += KWS_VECTOR, to += KWS_VECTOR)
-    memcpy(to, w, KWS_VECTOR);
+  const uint8_t* const last = w + whole_bytes;
+  for (; last - w >= 4 * KWS_VECTOR; w += 4 * KWS_VECTOR, to += 4 * KWS_VECTOR)
+    for (int i = 0; i < 4; ++i) copy_vector(to + KWS_VECTOR * i, w + KWS_VECTOR * i);
+  for (; w != last; w += KWS_VECTOR, to += KWS_VECTOR) copy_vector(to, w);
   const bool near_end = (size_t)(end - w) < rest * (bits - 1) + KWS_VECTOR;
   for (size_t i = 0; i < bits; ++i, w += rest, to += KWS_VECTOR) {
     if (!near_end) {
-      memcpy(to, w, KWS_VECTOR);
+      copy_vector(to, w);
       continue;
     }
     memset(to, 0, KWS_VECTOR);

@@ -135,7 +135,7 @@ static inline void kws_store_u4(uint32_t* p, kws_u4 v) { vstrwq_u32(p, v); }
 #endif
 
 #elif defined(__x86_64__)
-#include <emmintrin.h>
+#include <immintrin.h>
 
 typedef __m128 kws_f4;
 typedef __m128i kws_i4;

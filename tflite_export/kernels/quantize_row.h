@@ -20,9 +20,19 @@ static inline kws_seen kws_see_nothing(void) {
   return nothing;
 }
 
-static inline void kws_see_bits(kws_seen* s, uint32_t bits) {
+static inline uint32_t kws_bits_of(float x) {
+  uint32_t bits;
+  memcpy(&bits, &x, sizeof bits);
+  return bits;
+}
+
+static inline void kws_see_more(kws_seen* s, uint32_t bits) {
   if ((int32_t)bits > s->most) s->most = (int32_t)bits;
   if (bits > s->largest) s->largest = bits;
+}
+
+static inline void kws_see_bits(kws_seen* s, uint32_t bits) {
+  kws_see_more(s, bits);
   if (bits < s->least) s->least = bits;
 }
 
@@ -50,10 +60,18 @@ static inline void kws_see(kws_seen* to, const float* x, size_t n) {
     }
   }
 #endif
-  for (const float* const end = x + n; x != end; ++x) {
-    uint32_t bits;
-    memcpy(&bits, x, sizeof bits);
-    kws_see_bits(&s, bits);
+  while (n) {
+    /* The least one counts where all have one sign: few rows are compared with it far. */
+    const bool both_signs = s.most >= 0 && s.largest >> 31;
+    const size_t now = both_signs || n < 16 ? n : 16;
+    const float* const end = x + now;
+    n -= now;
+    if (both_signs) {
+      for (; end - x >= 4; x += 4)
+        for (int i = 0; i < 4; ++i) kws_see_more(&s, kws_bits_of(x[i]));
+      for (; x != end; ++x) kws_see_more(&s, kws_bits_of(*x));
+    }
+    for (; x != end; ++x) kws_see_bits(&s, kws_bits_of(*x));
   }
   *to = s;
 }
@@ -160,7 +178,20 @@ static uint32_t kws_quantize_bytes(const kws_quantizer* from, const float* x, si
     sum = kws_sum_i4(sums);
   }
 #endif
-  for (size_t i = 0; i < n; ++i) sum += (uint32_t)(to[i] = (int8_t)kws_plain_code_of(&q, x[i]));
+  for (; n >= 4; n -= 4, x += 4, to += 4) {
+    const int32_t a = kws_plain_code_of(&q, x[0]), b = kws_plain_code_of(&q, x[1]);
+    const int32_t c = kws_plain_code_of(&q, x[2]), d = kws_plain_code_of(&q, x[3]);
+    to[0] = (int8_t)a;
+    to[1] = (int8_t)b;
+    to[2] = (int8_t)c;
+    to[3] = (int8_t)d;
+    sum += (uint32_t)(a + b + c + d);
+  }
+  for (size_t i = 0; i < n; ++i) {
+    const int32_t code = kws_plain_code_of(&q, x[i]);
+    to[i] = (int8_t)code;
+    sum += (uint32_t)code;
+  }
   return sum;
 }
 
@@ -184,7 +215,20 @@ static uint32_t kws_quantize_shorts(const kws_quantizer* from, const float* x, s
     sum = kws_sum_i4(sums);
   }
 #endif
-  for (size_t i = 0; i < n; ++i) sum += (uint32_t)(to[i] = (int16_t)kws_plain_code_of(&q, x[i]));
+  for (; n >= 4; n -= 4, x += 4, to += 4) {
+    const int32_t a = kws_plain_code_of(&q, x[0]), b = kws_plain_code_of(&q, x[1]);
+    const int32_t c = kws_plain_code_of(&q, x[2]), d = kws_plain_code_of(&q, x[3]);
+    to[0] = (int16_t)a;
+    to[1] = (int16_t)b;
+    to[2] = (int16_t)c;
+    to[3] = (int16_t)d;
+    sum += (uint32_t)(a + b + c + d);
+  }
+  for (size_t i = 0; i < n; ++i) {
+    const int32_t code = kws_plain_code_of(&q, x[i]);
+    to[i] = (int16_t)code;
+    sum += (uint32_t)code;
+  }
   return sum;
 }
 
