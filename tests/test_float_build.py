@@ -48,7 +48,15 @@ def test_nothing_is_fused(build: str, source: str, require_tool, tmp_path: pathl
     require_tool(BUILDS[build][0])
     require_tool(objdump)
     made = tmp_path / "made.o"
-    command = [*BUILDS[build], "-std=gnu99", *emulation.WARNINGS, "-c", str(emulation.KERNELS / source), "-o", str(made)]
+    command = [
+        *BUILDS[build],
+        "-std=gnu99",
+        *emulation.WARNINGS,
+        "-c",
+        str(emulation.KERNELS / source),
+        "-o",
+        str(made),
+    ]
     subprocess.run(command, check=True)
     text = disassembly(objdump, made)
     assert re.search(r"\tv?mul|\tfmul", text), "floats are multiplied here"
@@ -60,7 +68,9 @@ def test_a_fused_one_would_be_seen(require_tool, tmp_path: pathlib.Path) -> None
     require_tool("aarch64-linux-gnu-gcc")
     source = tmp_path / "fused.c"
     source.write_text("float f(float a, float b, float c) { return a * b + c; }\n")
-    subprocess.run([*BUILDS["gcc-aarch64"], "-std=gnu99", "-c", str(source), "-o", str(tmp_path / "made.o")], check=True)
+    subprocess.run(
+        [*BUILDS["gcc-aarch64"], "-std=gnu99", "-c", str(source), "-o", str(tmp_path / "made.o")], check=True
+    )
     assert FUSED.findall(disassembly("aarch64-linux-gnu-objdump", tmp_path / "made.o"))
 
 
