@@ -73,7 +73,20 @@ def single(op: ir.Op, *shapes: tuple[int, ...]) -> ir.Graph:
     return ir.Graph(tensors, (op,), tuple(t.name for t in x), ("y",))
 
 
-HARD = ("normal", "huge", "tiny", "subnormal", "nan", "infinite", "constant", "zero", "mixed", "positive", "negative")
+HARD = (
+    "normal",
+    "huge",
+    "tiny",
+    "subnormal",
+    "nan",
+    "infinite",
+    "constant",
+    "zero",
+    "mixed",
+    "positive",
+    "negative",
+    "borders",
+)
 
 
 def rows(rng: np.random.Generator, shape: tuple[int, ...], kind: str | None = None) -> np.ndarray:
@@ -95,6 +108,13 @@ def _row(rng: np.random.Generator, n: int, kind: str) -> np.ndarray:
             x = x * F(2.0**-126)
             x[rng.integers(0, n)] = F(2.0 ** -int(rng.integers(20, 149)))
             return x
+        if kind == "borders":
+            # Between two codes, and the least value is a subnormal number: codes show whether it was taken for 0.
+            low, span = -1.7 * 2.0**-127, 2.0**-99 * rng.random() + 2.0**-100
+            step = span / rng.choice([255, 65535])
+            x = (rng.integers(0, 4, n) + 0.5) * step + low * rng.random(n)
+            x[rng.permutation(n)[:2]] = [low, low + span][: min(n, 2)]
+            return x.astype(F)
         if kind == "constant":
             x[:] = rng.choice([0.0, -0.0, 1.5, -2.25e-38, 1e-41, 3e38, np.inf, -np.inf, np.nan])
         if kind == "zero":
