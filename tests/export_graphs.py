@@ -11,6 +11,8 @@ from tflite_export import flatbuffer_reader, ir, native, packing, reference, tfl
 from tflite_export.op_options import KINDS
 
 ALL_INT8 = np.arange(-128, 128).astype(np.int8)
+FLOAT32, INT8 = 1, 9
+"""Element types as kernels number them, which is TfLiteType's way; a file numbers floats 0."""
 
 
 def quantization(rng: np.random.Generator) -> ir.Quantization:
@@ -159,6 +161,7 @@ class Call:
     inputs: list[tuple[int, tuple[int, ...], np.ndarray]]
     output_shape: tuple[int, ...]
     scratch_bytes: int = 1 << 16
+    output_type: int = INT8
 
     def run(self, kernel: CKernel | None = None) -> np.ndarray:
         """The output, or Refused. Guard bytes around the output must stay as they were."""
@@ -176,9 +179,10 @@ class Call:
             call.inputs[i] = tensor(kind, shape, data)
         scratch = np.empty(self.scratch_bytes, np.int8)
         call.scratch, call.scratch_bytes = scratch.ctypes.data, scratch.nbytes
-        size = int(np.prod(self.output_shape))
+        dtype = np.dtype(np.float32 if self.output_type == FLOAT32 else np.int8)
+        size = int(np.prod(self.output_shape)) * dtype.itemsize
         guarded = np.full(size + 32, 85, np.int8)
-        output = tensor(9, self.output_shape, guarded[16 : 16 + size])
+        output = tensor(self.output_type, self.output_shape, guarded[16 : 16 + size])
         error = CError()
         if kernel is None:
             good = library.kws_invoke(ctypes.byref(call), ctypes.byref(output), ctypes.byref(error))
@@ -189,7 +193,7 @@ class Call:
         assert (guarded[:16] == 85).all() and (guarded[16 + size :] == 85).all(), "wrote outside the output"
         if not good:
             raise Refused(error.message.decode())
-        return guarded[16 : 16 + size].reshape(self.output_shape)
+        return guarded[16 : 16 + size].view(dtype).reshape(self.output_shape)
 
 
 def call_of(graph: ir.Graph, values: dict[str, np.ndarray], target: str = "any") -> Call:
@@ -200,11 +204,14 @@ def call_of(graph: ir.Graph, values: dict[str, np.ndarray], target: str = "any")
     inputs = []
     for index in op.inputs:
         t = model.tensors[index]
+        kind = t.type or FLOAT32
         if t.data is None:
-            inputs.append((t.type, (batch, *t.shape[1:]), np.ascontiguousarray(values[t.name])))
+            inputs.append((kind, (batch, *t.shape[1:]), np.ascontiguousarray(values[t.name])))
         else:
-            inputs.append((t.type, t.shape, np.frombuffer(t.data, np.uint8)))
-    return Call(int(KINDS[op.name]), op.custom_options, inputs, (batch, *graph.tensors["y"].shape))
+            inputs.append((kind, t.shape, np.frombuffer(t.data, np.uint8)))
+    output_type = INT8 if graph.tensors["y"].quantization else FLOAT32
+    shape = (batch, *graph.tensors["y"].shape)
+    return Call(int(KINDS[op.name]), op.custom_options, inputs, shape, output_type=output_type)
 
 
 def check_kernels(graph: ir.Graph, values: dict[str, np.ndarray]) -> np.ndarray:
@@ -220,9 +227,9 @@ def check_kernels(graph: ir.Graph, values: dict[str, np.ndarray]) -> np.ndarray:
             except Refused as refused:
                 assert str(refused) == "the kernel cannot run this op"
                 continue
-            np.testing.assert_array_equal(y, expected, err_msg=f"{kernel.name.decode()}, {target}")
+            np.testing.assert_array_equal(y, expected, err_msg=f"{kernel.name.decode()}, {target}", strict=True)
             ran += 1
-        assert ran >= 1 + (target == "any" and isinstance(op, ir.PackedDense))
+        assert ran >= 1 + (target == "any" and isinstance(op, (ir.PackedDense, ir.DynamicDense)))
     return expected
 
 

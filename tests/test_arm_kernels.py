@@ -94,8 +94,12 @@ def write_cases(
         for target in targets:
             call = eg.call_of(graph, values, target)
             kind, dims, x = call.inputs[0]
-            parts = [call.options, x.tobytes(), *(data.tobytes() for _, _, data in call.inputs[1:]), expected.tobytes()]
+            data = [values.tobytes() for _, _, values in call.inputs[1:]]
+            data += [b""] * (2 - len(data))
+            parts = [call.options, x.tobytes(), *data, expected.tobytes()]
             shifts = (int(rng.integers(0, 4)), int(rng.choice([0, 0, 0, 1, 2, 4])))
+            if call.output_type == eg.FLOAT32:  # floats must be aligned; packed weights need not
+                shifts = (0, shifts[1] if isinstance(op, ir.DynamicDense) else 0)
             sizes_of = [len(part) for part in parts]
             padded = [*dims, *[1] * (6 - len(dims))]
             blobs.append(struct.pack("<15i", call.kind, *sizes_of, *shifts, len(dims), *padded))
@@ -163,11 +167,7 @@ def depthwise_case(
     return eg.single(rng, op, shape), {"x0": x}
 
 
-@pytest.mark.parametrize("name", ["host", "cortex-a53", "cortex-m0plus", "cortex-m4", "cortex-m55"])
-def test_depthwise_kernels(name: str, require_tool, tmp_path: pathlib.Path, rng: np.random.Generator) -> None:
-    core = emulation.CORES[name]
-    for tool in (core.compiler[0], *core.emulator[:1]):
-        require_tool(tool)
+def depthwise_cases(rng: np.random.Generator) -> list[tuple[ir.Graph, dict[str, np.ndarray]]]:
     chosen = []
     for channels in (1, 3, 4, 5, 15, 16, 17, 31, 32, 63, 64, 65, 70, 128, 133):
         for shape, window in (
@@ -179,7 +179,15 @@ def test_depthwise_kernels(name: str, require_tool, tmp_path: pathlib.Path, rng:
         ):
             corners = tuple(rng.choice(["random", "random", "least", "most", "alternating"], 2))
             chosen.append(depthwise_case(rng, shape, window, int(rng.choice([1, 1, 1, 2])), corners))
-    count = write_cases(tmp_path / "cases.bin", rng, chosen)
+    return chosen
+
+
+@pytest.mark.parametrize("name", ["host", "cortex-a53", "cortex-m0plus", "cortex-m4", "cortex-m55"])
+def test_depthwise_kernels(name: str, require_tool, tmp_path: pathlib.Path, rng: np.random.Generator) -> None:
+    core = emulation.CORES[name]
+    for tool in (core.compiler[0], *core.emulator[:1]):
+        require_tool(tool)
+    count = write_cases(tmp_path / "cases.bin", rng, depthwise_cases(rng))
     ran = check(core, tmp_path, count, ("-O1", *emulation.SANITIZE) if name == "host" else ("-O2",))
     assert ran == {"kws_depthwise_ref": count, "kws_depthwise_c": count}
 

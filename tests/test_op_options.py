@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import dynamic_cases as dg
 import export_graphs as eg
 import numpy as np
 import pytest
@@ -23,7 +24,8 @@ ONE_UP = st.integers(1, 65535)
 WINDOWS = st.builds(
     ir.Window, st.tuples(ONE_UP, ONE_UP), st.tuples(ONE_UP, ONE_UP), st.tuples(ONE_UP, ONE_UP), st.tuples(*[U16] * 4)
 )
-OPTIONS = st.builds(
+UNITS = st.floats(width=32, allow_nan=False)
+STATIC = st.builds(
     Options,
     kind=st.sampled_from(Kind),
     activation_min=INT8,
@@ -43,6 +45,17 @@ OPTIONS = st.builds(
     layout=st.sampled_from([int(layout) for layout in packing.Layout]),
     sum_bytes=U8,
 )
+DYNAMIC = st.builds(
+    dataclasses.replace,
+    STATIC,
+    dynamic=st.just(True),
+    multipliers=st.just((0, 0)),
+    units=st.tuples(UNITS, UNITS),
+    grid=st.integers(0, 2),
+    input_bits=U8,
+    function=st.integers(0, len(ir.FUNCTIONS) - 1),
+)
+OPTIONS = STATIC | DYNAMIC
 
 DENSE = Options(
     Kind.PACKED_DENSE,
@@ -85,6 +98,29 @@ def test_golden_window() -> None:
 def test_golden_add() -> None:
     data = encode(Options(Kind.ADD, -5, 6, (-128, 127), 1, shift=46, multipliers=(1, 2**31 - 1)))
     assert data == bytes.fromhex("02 05 00 38 FB 06 80 7F 01 00 00 00 00 00 2E 00 01 00 00 00 FF FF FF 7F" + "00" * 32)
+
+
+def test_golden_dynamic() -> None:
+    options = Options(
+        Kind.PACKED_DENSE,
+        bits=4,
+        grid=2,
+        gain_bytes=2,
+        bias_bytes=1,
+        outputs=128,
+        inputs=39,
+        sum_bytes=2,
+        dynamic=True,
+        units=(0.5, -2.0),
+        input_bits=8,
+        function=3,
+    )
+    data = bytes.fromhex(
+        "02 01 01 38  00 00 00 00 00  04 02 02 01 00 00 00  00 00 00 3F 00 00 00 C0  80 00 00 00 27 00 00 00"
+        + "00" * 20
+        + "00 02 08 03"
+    )
+    assert encode(options) == data and decode(data) == options
 
 
 @given(OPTIONS)
@@ -221,3 +257,93 @@ def test_kernels_refuse_tensors_that_lie(call: eg.Call) -> None:
     for inputs, says in lies:
         assert says in refusal(dataclasses.replace(call, inputs=inputs))
     assert "output" in refusal(dataclasses.replace(call, output_shape=(2, 4)))
+
+
+@pytest.fixture
+def dynamic_call(rng: np.random.Generator) -> eg.Call:
+    """A good call of a 4-bit dense layer of dynamic quantization, 6 -> 5, with two bytes each of gain and bias."""
+    w = dg.weights(rng, 5, 6, 4, "linear")
+    parts = [rng.integers(300, 3000, 5).astype(np.int16) for _ in range(2)]
+    graph = dg.single(ir.DynamicDense("d", "x0", "y", w, 8, parts[0], 0.5, parts[1], 0.25, "tanh"), (6,))
+    return eg.call_of(graph, {"x0": dg.rows(rng, (2, 6))})
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "says"),
+    [
+        (2, 0, "unknown or unused function"),
+        (2, 2, "unknown mode"),
+        (4, 1, "unused field"),
+        (8, 1, "unused field"),
+        (9, 0, "bits out of 1..8"),
+        (9, 9, "bits out of 1..8"),
+        (9, 16, "16-bit weights need 16-bit inputs"),
+        (9, 5, "wrong size in bytes"),
+        (10, 3, "unknown grid"),
+        (10, 0, "channel parameters"),
+        (11, 0, "gain has one or two bytes"),
+        (11, 1, "channel parameters"),
+        (12, 3, "bias has at most two bytes"),
+        (13, 1, "unused field"),
+        (14, 1, "unused field"),
+        (15, 1, "zero"),
+        (19, 0xBF, "a unit is not a number of at least 0"),
+        (19, 0x7F, "a unit is not a number of at least 0"),
+        (23, 0xFF, "a unit is not a number of at least 0"),
+        (24, 9, "wrong size in bytes"),
+        (27, 255, "outputs out of range"),
+        (28, 7, "inputs do not suit"),
+        (31, 100, "too many inputs for sums of 32 bits"),
+        (52, 1, "unknown layout"),
+        (53, 0, "sum of weights"),
+        (53, 3, "sum of weights"),
+        (54, 0, "bits of inputs out of 2..8"),
+        (54, 1, "bits of inputs out of 2..8"),
+        (54, 9, "bits of inputs out of 2..8"),
+        (54, 16, "bits of inputs out of 2..8"),
+        (55, 5, "unknown or unused function"),
+    ],
+)
+def test_kernels_refuse_dynamic_options(dynamic_call: eg.Call, place: int, value: int, says: str) -> None:
+    dynamic_call.run()
+    data = bytearray(dynamic_call.options)
+    data[place] = value
+    dynamic_call.options = bytes(data)
+    assert says in refusal(dynamic_call)
+
+
+def test_kernels_refuse_dynamic_tensors_that_lie(dynamic_call: eg.Call) -> None:
+    x, w, c = dynamic_call.inputs
+    lies = [
+        ([(9, (2, 24), x[2]), w, c], "not the type"),
+        ([x, (w[0], w[1], w[2][:-1]), c], "packed weights"),
+        ([x, w, (c[0], c[1], c[2][:-1])], "channel parameters"),
+        ([x, w, (1, c[1], c[2])], "channel parameters"),
+    ]
+    for inputs, says in lies:
+        assert says in refusal(dataclasses.replace(dynamic_call, inputs=inputs))
+    assert "output" in refusal(dataclasses.replace(dynamic_call, output_type=eg.INT8))
+    assert "too little scratch" in refusal(dataclasses.replace(dynamic_call, scratch_bytes=15))
+    askew = np.zeros(49, np.uint8)[1:].view(np.uint8)[: 4 * 12]
+    assert "multiple of its elements' size" in refusal(
+        dataclasses.replace(dynamic_call, inputs=[(x[0], x[1], askew), w, c])
+    )
+
+
+@pytest.mark.parametrize(
+    ("op", "place", "value", "says"),
+    [
+        (ir.FloatFunction("f", "x0", "y", "relu"), 9, 1, "unused field"),
+        (ir.FloatFunction("f", "x0", "y", "relu"), 16, 1, "unused field"),
+        (ir.FloatFunction("f", "x0", "y", "relu"), 54, 8, "unused field"),
+        (ir.FloatFunction("f", "x0", "y", "relu"), 55, 9, "unknown or unused function"),
+        (ir.FloatSoftmax("f", "x0", "y"), 55, 1, "unknown or unused function"),
+    ],
+)
+def test_kernels_refuse_options_of_float_ops(op: ir.Op, place: int, value: int, says: str) -> None:
+    call = eg.call_of(dg.single(op, (8,)), {"x0": np.zeros((1, 8), np.float32)})
+    call.run()
+    data = bytearray(call.options)
+    data[place] = value
+    call.options = bytes(data)
+    assert says in refusal(call)

@@ -2,10 +2,11 @@
  *
  * usage: run_cases [FILE]     FILE is cases.bin where there is no command line (bare metal)
  *
- * The file: int32 count, then for each case int32 kind, sizes of options, x, weights, channel parameters and y in
- * bytes, misalignment of x and of the weights, rank of x and six dims; then the bytes themselves. Every tensor gets a
- * block of exactly its size, so that a sanitizer sees one byte too far. Prints, for each kernel, its name, the cases
- * that it ran and the cases that came out wrong. */
+ * The file: int32 count, then for each case int32 kind, sizes of options, x, weights (or a second x), channel
+ * parameters and y in bytes, misalignment of x and of the weights, rank of x and six dims; then the bytes themselves.
+ * Every tensor gets a block of exactly its size, so that a sanitizer sees one byte too far. Prints, for each kernel,
+ * its name, the cases that it ran and the cases that came out wrong. Floats must have the same bits, but for NaN and
+ * zero. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,6 +33,29 @@ static void read_exactly(void* to, size_t size, FILE* file) {
   }
 }
 
+/* The first of n elements that is not the expected one; n if there is none. */
+static size_t first_wrong(bool floats, const uint8_t* y, const uint8_t* expected, size_t n) {
+  for (size_t i = 0; i < n; ++i) {
+    uint32_t a, b;
+    if (!floats) {
+      if (y[i] != expected[i]) return i;
+      continue;
+    }
+    memcpy(&a, y + 4 * i, sizeof a);
+    memcpy(&b, expected + 4 * i, sizeof b);
+    const bool both_nan = a << 1 > 0xFF000000u && b << 1 > 0xFF000000u, both_zero = !(a << 1) && !(b << 1);
+    if (a != b && !both_nan && !both_zero) return i;
+  }
+  return n;
+}
+
+static long shown(bool floats, const uint8_t* y, size_t i) {
+  int32_t bits;
+  if (!floats) return (int8_t)y[i];
+  memcpy(&bits, y + 4 * i, sizeof bits);
+  return bits;
+}
+
 int main(int argc, char** argv) {
   static int ran[MAX_KERNELS], wrong[MAX_KERNELS];
   FILE* file = fopen(argc > 1 ? argv[1] : "cases.bin", "rb");
@@ -48,13 +72,18 @@ int main(int argc, char** argv) {
       data[k] = block((size_t)h.sizes[k], k == 1 ? h.misaligned[0] : k == 2 ? h.misaligned[1] : 0, &owners[k]);
       read_exactly(data[k], (size_t)h.sizes[k], file);
     }
+    const bool floats = data[0][2] == KWS_MODE_DYNAMIC;
+    const int32_t type = floats ? KWS_FLOAT32 : KWS_INT8;
+    const bool dense = h.kind == KWS_PACKED_DENSE, pair = h.kind == KWS_ADD || h.kind == KWS_MULTIPLY;
+    const size_t count_y = (size_t)h.sizes[4] / (floats ? 4 : 1);
     const int32_t bytes[2] = {h.sizes[2], h.sizes[3]};
-    kws_call call = {
-        .kind = (kws_kind)h.kind, .options = data[0], .options_bytes = (size_t)h.sizes[0], .input_count = 3};
-    call.inputs[0] = (kws_tensor){KWS_INT8, h.rank, h.dims, (size_t)h.sizes[1], data[1]};
+    kws_call call = {.kind = (kws_kind)h.kind, .options = data[0], .options_bytes = (size_t)h.sizes[0]};
+    call.input_count = dense || h.kind == KWS_DEPTHWISE ? 3 : pair ? 2 : 1;
+    call.inputs[0] = (kws_tensor){type, h.rank, h.dims, (size_t)h.sizes[1], data[1]};
     for (int k = 0; k < 2; ++k)
-      call.inputs[1 + k] = (kws_tensor){h.kind == KWS_DEPTHWISE && !k ? KWS_INT8 : KWS_UINT8, 1, &bytes[k],
-                                        (size_t)bytes[k], data[2 + k]};
+      call.inputs[1 + k] =
+          (kws_tensor){!dense && (floats || !k) ? type : KWS_UINT8, 1, &bytes[k], (size_t)bytes[k], data[2 + k]};
+    if (pair) call.inputs[1] = (kws_tensor){type, h.rank, h.dims, (size_t)h.sizes[2], data[2]};
     kws_op op;
     kws_error error = {0, 0, 0};
     if (!kws_prepare(&op, &call, &error)) {
@@ -69,18 +98,18 @@ int main(int argc, char** argv) {
       call.scratch = block(call.scratch_bytes, 0, &scratch_owner);
       uint8_t* y = block((size_t)h.sizes[4], 0, &output_owner);
       memset(y, 0x55, (size_t)h.sizes[4]);
-      const kws_tensor output = {KWS_INT8, op.rank, op.dims, (size_t)h.sizes[4], y};
+      const kws_tensor output = {type, op.rank, op.dims, (size_t)h.sizes[4], y};
       const bool good = kws_invoke_kernel(kernel, &call, &output, &error);
       ++ran[k];
-      if (!good || memcmp(y, data[4], (size_t)h.sizes[4])) {
+      const size_t at = first_wrong(floats, y, data[4], count_y);
+      if (!good || at < count_y) {
         ++wrong[k];
         if (++failures <= SHOWN) {
-          size_t at = 0;
-          while (at + 1 < (size_t)h.sizes[4] && y[at] == data[4][at]) ++at;
-          printf("# %s, case %ld: %d bits, grid %d, layout %d, %lu -> %lu, output %lu is %d, should be %d%s\n",
+          const size_t one = at < count_y ? at : 0;
+          printf("# %s, case %ld: %d bits, grid %d, layout %d, %lu -> %lu, output %lu is %ld, should be %ld%s\n",
                  kernel->name, (long)i, op.options.bits, op.options.grid, op.options.layout,
-                 (unsigned long)op.options.inputs, (unsigned long)op.options.outputs, (unsigned long)at, (int8_t)y[at],
-                 (int8_t)data[4][at], good ? "" : ", refused");
+                 (unsigned long)op.options.inputs, (unsigned long)op.options.outputs, (unsigned long)one,
+                 shown(floats, y, one), shown(floats, data[4], one), good ? "" : ", refused");
         }
       }
       free(output_owner);

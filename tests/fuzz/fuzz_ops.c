@@ -45,8 +45,31 @@ static void put_u32(uint8_t* p, uint32_t v) {
   for (int i = 0; i < 4; ++i) p[i] = (uint8_t)(v >> 8 * i);
 }
 
+/* What dynamic mode has otherwise; what repair() leaves there is of static mode. */
+static void repair_dynamic(uint8_t* o, int kind, uint8_t bits, uint8_t grid, uint8_t input_bits, uint8_t function) {
+  const bool dense = kind == KWS_PACKED_DENSE;
+  memset(o + 4, 0, kind == KWS_RING ? 4 : 5);
+  o[9] = o[10] = o[13] = o[14] = o[52] = o[53] = o[54] = o[55] = 0;
+  if (!dense) {
+    o[11] = o[12] = 0;
+    memset(o + 16, 0, 8);
+  } else {
+    o[9] = bits % 9 ? bits % 9 : 16;
+    o[10] = o[9] == 16 ? KWS_LINEAR_GRID : grid % 3;
+    o[12] = (o[12] + bits) % 3;
+    o[53] = o[9] < 8 ? 2 : 4;
+    o[54] = o[9] == 16 ? 16 : 2 + input_bits % 7;
+    for (int i = 19; i < 24; i += 4) o[i] &= 0x3F; /* units are positive, and not too large */
+  }
+  if (dense || kind == KWS_DEPTHWISE || kind == KWS_LOOKUP || kind == KWS_ADD || kind == KWS_MULTIPLY)
+    o[55] = function % KWS_FUNCTION_END;
+}
+
 /* Makes the fixed fields right and the sizes small. */
 static void repair(uint8_t* o, int kind, const kws_tensor* x) {
+  const uint8_t mode = o[2] & 1, bits = o[9], grid = o[10], input_bits = o[54], function = o[55];
+  uint8_t units[8];
+  memcpy(units, o + 16, sizeof units);
   const bool weighted = kind == KWS_PACKED_DENSE || kind == KWS_DEPTHWISE;
   const bool pool = kind == KWS_AVERAGE_POOL || kind == KWS_MAX_POOL;
   const bool table = kind == KWS_LOOKUP || kind == KWS_SOFTMAX, ring = kind == KWS_RING;
@@ -54,7 +77,7 @@ static void repair(uint8_t* o, int kind, const kws_tensor* x) {
   uint32_t taps = 1;
   o[0] = KWS_OPTIONS_VERSION;
   o[1] = (uint8_t)kind;
-  o[2] = 0;
+  o[2] = mode;
   o[3] = KWS_OPTIONS_BYTES;
   o[15] = (uint8_t)(pool || (weighted && x->rank >= 3 && o[15] & 1));
   if (!o[15]) memset(o + 32, 0, 20);
@@ -90,6 +113,9 @@ static void repair(uint8_t* o, int kind, const kws_tensor* x) {
                   : kind == KWS_DEPTHWISE ? channels * (1 + o[24] % 3u)
                                           : 1 + o[24] % 40u);
   put_u32(o + 28, !weighted ? 0 : kind == KWS_DEPTHWISE ? taps : taps * channels);
+  if (mode == KWS_MODE_STATIC) return;
+  memcpy(o + 16, units, sizeof units);
+  repair_dynamic(o, kind, bits, grid, input_bits, function);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
@@ -121,20 +147,30 @@ int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       dims[0][0] = 1;
     }
     repair(options, call.kind, &call.inputs[0]);
+    const bool floats = options[2] == KWS_MODE_DYNAMIC;
     if (call.kind == KWS_PACKED_DENSE || call.kind == KWS_DEPTHWISE) {
       const uint32_t outputs = options[24] | (uint32_t)options[25] << 8;
       const uint32_t inputs = options[28] | (uint32_t)options[29] << 8;
       const bool dense = call.kind == KWS_PACKED_DENSE;
+      const int zero_bytes = options[10] != KWS_LINEAR_GRID ? 0 : options[9] == 16 ? 2 : 1;
       sizes[1] = dense ? kws_packed_size(outputs, inputs, options[9], options[52]) : (size_t)outputs * inputs;
-      sizes[2] = kws_channels_size(outputs, options[11], options[12], options[53], 0);
+      if (dense && floats) sizes[1] = kws_tight_size(outputs, inputs, options[9]);
+      sizes[2] = kws_channels_size(outputs, options[11], options[12], options[53], zero_bytes);
       call.inputs[1].type = dense ? KWS_UINT8 : KWS_INT8;
       call.inputs[2].type = KWS_UINT8;
+      if (!dense && floats) {
+        sizes[1] *= sizeof(float);
+        sizes[2] = sizeof(float) * outputs;
+        call.inputs[1].type = call.inputs[2].type = KWS_FLOAT32;
+      }
+    } else if (floats && (call.kind == KWS_LOOKUP || call.kind == KWS_SOFTMAX)) {
+      call.input_count = 1;
     } else if (call.kind == KWS_LOOKUP || call.kind == KWS_SOFTMAX) {
       sizes[1] = call.kind == KWS_LOOKUP ? 256 : 512;
       call.inputs[1].type = call.kind == KWS_LOOKUP ? KWS_INT8 : KWS_UINT8;
     } else if (call.kind == KWS_RING) {
       call.inputs[1].rank = 1;
-      sizes[1] = options[24] * (sizes[0] / (size_t)dims[0][1]) + KWS_RING_HEAD;
+      sizes[1] = options[24] * (sizes[0] / (size_t)dims[0][1]) * (floats ? sizeof(float) : 1) + KWS_RING_HEAD;
       dims[1][0] = (int32_t)sizes[1];
     } else if (call.input_count == 2) { /* shapes that often broadcast */
       for (int i = 0; i < KWS_MAX_RANK; ++i)
@@ -142,6 +178,14 @@ int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       call.inputs[1].rank = rank;
       sizes[1] = 1;
       for (int i = 0; i < rank; ++i) sizes[1] *= (size_t)dims[1][i];
+    }
+    if (floats) {
+      call.inputs[0].type = KWS_FLOAT32;
+      sizes[0] *= sizeof(float);
+      if (call.kind == KWS_ADD || call.kind == KWS_MULTIPLY) {
+        call.inputs[1].type = KWS_FLOAT32;
+        sizes[1] *= sizeof(float);
+      }
     }
   }
   for (int i = 0; i < KWS_MAX_INPUTS; ++i) {
@@ -154,7 +198,7 @@ int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (kws_prepare(&op, &call, &error)) {
     if (op.output_bytes <= MAX_BYTES) {
       const bool wrong = wild && flags & 2;
-      kws_tensor output = {KWS_INT8, op.rank, op.dims, op.output_bytes + (wrong ? 1 : 0), NULL};
+      kws_tensor output = {op.output_type, op.rank, op.dims, op.output_bytes + (wrong ? 1 : 0), NULL};
       output.data = block(&s, output.bytes);
       for (size_t i = 0; i < kws_kernel_count; ++i) {
         if (!kws_kernel_suits(&kws_kernels[i], &op)) continue;

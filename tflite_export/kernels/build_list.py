@@ -62,6 +62,8 @@ HEADERS = (
     "kernels/dense_body.inc",
     "kernels/dynamic.h",
     "kernels/float_math.h",
+    "kernels/float_vector.h",
+    "kernels/quantize_row.h",
     "shims/tflite/tflite_abi.h",
 )
 """What the sources include: packed with a source distribution, and a reason to build again."""

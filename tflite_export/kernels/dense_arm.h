@@ -16,6 +16,7 @@
 enum { KWS_MANY_REGISTERS = 1 };
 KWS_INLINE int16x8_t kws_mull_high(int8x16_t a, int8x16_t b) { return vmull_high_s8(a, b); }
 KWS_INLINE int16x8_t kws_mlal_high(int16x8_t sum, int8x16_t a, int8x16_t b) { return vmlal_high_s8(sum, a, b); }
+KWS_INLINE int32x4_t kws_mlal_high_s16(int32x4_t sum, int16x8_t a, int16x8_t b) { return vmlal_high_s16(sum, a, b); }
 KWS_INLINE int32x4_t kws_add_pairs(int32x4_t a, int32x4_t b) { return vpaddq_s32(a, b); }
 /* The high halves of a + add and b + add. */
 KWS_INLINE int32x4_t kws_add_high(int64x2_t a, int64x2_t b, int64x2_t add) {
@@ -26,6 +27,9 @@ enum { KWS_MANY_REGISTERS = 0 };
 KWS_INLINE int16x8_t kws_mull_high(int8x16_t a, int8x16_t b) { return vmull_s8(vget_high_s8(a), vget_high_s8(b)); }
 KWS_INLINE int16x8_t kws_mlal_high(int16x8_t sum, int8x16_t a, int8x16_t b) {
   return vmlal_s8(sum, vget_high_s8(a), vget_high_s8(b));
+}
+KWS_INLINE int32x4_t kws_mlal_high_s16(int32x4_t sum, int16x8_t a, int16x8_t b) {
+  return vmlal_s16(sum, vget_high_s16(a), vget_high_s16(b));
 }
 KWS_INLINE int32x4_t kws_add_pairs(int32x4_t a, int32x4_t b) {
   return vcombine_s32(vpadd_s32(vget_low_s32(a), vget_high_s32(a)), vpadd_s32(vget_low_s32(b), vget_high_s32(b)));

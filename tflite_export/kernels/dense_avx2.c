@@ -135,9 +135,11 @@ KWS_INLINE const uint8_t* run(const int bits, const int places, const kws_blocks
   /* sum(u * x) of codes without a sign: the constants of a row that is stored that way do for all, or the difference is
    * taken off the sums. Row 0 or row 7 is never stored so up to seven bits. */
   const bool flipped = bits < 8;
-  __m256i constants = load(b->constants);
-  if (flipped) constants = _mm256_set1_epi32((int32_t)b->constants[kws_signed_rows(bits) & 1 ? 7 : 0]);
-  for (uint32_t first = 0; first < b->rows; first += KWS_TILE, w += n * (size_t)bits) {
+  __m256i constants = _mm256_setzero_si256();
+  if (b->constants) constants = load(b->constants);
+  if (b->constants && flipped) constants = _mm256_set1_epi32((int32_t)b->constants[kws_signed_rows(bits) & 1 ? 7 : 0]);
+  int32_t* to = b->dots;
+  for (uint32_t first = 0; first < b->rows; first += KWS_TILE, w += n * (size_t)bits + b->gap) {
     __m256i rows[KWS_TILE];
 #define CLEAR(i) rows[i] = _mm256_setzero_si256();
     KWS_REPEAT_8(CLEAR)
@@ -151,7 +153,9 @@ KWS_INLINE const uint8_t* run(const int bits, const int places, const kws_blocks
       finish(&scale, dots, constants, first, b->y + first);
       continue;
     }
-    _mm256_storeu_si256((__m256i*)(void*)b->dots, dots);
+    _mm256_storeu_si256((__m256i*)(void*)to, dots);
+    to += KWS_TILE;
+    if (!b->constants) continue; /* sums of codes without a sign are wanted */
     const uint32_t half = flipped ? sum_row(b->x, n) << (bits - 1) : 0;
     for (int row = 0; row < KWS_TILE; ++row)
       if (kws_signed_rows(bits) >> row & 1) b->dots[row] = (int32_t)((uint32_t)b->dots[row] - half);
@@ -166,6 +170,39 @@ KWS_RUN_WIDTHS(1, run)
 #define KWS_DENSE_PLACES 1
 #define KWS_DENSE_SUM sum_row
 #include "dense_body.inc"
+
+#if KWS_DYNAMIC
+#include "dynamic.h"
+
+static void dynamic_dots(const kws_op* op, const uint8_t* w, size_t step, uint32_t tiles, const int8_t* x, size_t n,
+                         int32_t* dots) {
+  static const kws_scale none;
+  const size_t gap = step - n * (size_t)op->options.bits;
+  kws_run_blocks(op->options.bits, 1,
+                 (kws_blocks){&none, w, x, 0, n, NULL, tiles * KWS_TILE, 0, NULL, dots, op->options.grid, gap});
+}
+
+/* As on NEON: pairs of products are made positive, so that their largest sum, 2^31, is no negative number. */
+static int64_t dynamic_dot(const uint8_t* w, const int16_t* x, size_t n) {
+  const __m256i offset = _mm256_set1_epi32(0x7FFF0000);
+  __m256i even = _mm256_setzero_si256(), odd = even;
+  size_t left = n;
+  for (; left >= 16; left -= 16, w += 32, x += 16) {
+    const __m256i pairs = _mm256_add_epi32(_mm256_madd_epi16(load(w), load(x)), offset);
+    even = _mm256_add_epi64(even, _mm256_blend_epi32(pairs, _mm256_setzero_si256(), 0xAA));
+    odd = _mm256_add_epi64(odd, _mm256_srli_epi64(pairs, 32));
+  }
+  int64_t sums[4];
+  _mm256_storeu_si256((__m256i*)(void*)sums, _mm256_add_epi64(even, odd));
+  const int64_t added = (int64_t)(n - left) / 2 * 0x7FFF0000;
+  return sums[0] + sums[1] + sums[2] + sums[3] - added + kws_dynamic_dot(w, x, left);
+}
+
+void kws_dynamic_dense_avx2(const kws_op* op) {
+  const kws_dynamic_parts parts = {dynamic_dots, op->options.bits == 8 ? 0xFF : 0, dynamic_dot, NULL};
+  kws_run_dynamic(op, &parts);
+}
+#endif
 
 #if defined(__clang__)
 #pragma clang attribute pop

@@ -226,3 +226,18 @@ static void finish(const kws_scale* s, const int32_t* dots, const uint32_t* cons
 #define KWS_DENSE_MAKE_SCALE make_scale
 #define KWS_DENSE_FINISH finish
 #include "dense_body.inc"
+
+#if KWS_DYNAMIC
+#include "dynamic.h"
+
+static void dynamic_dots(const kws_op* op, const uint8_t* w, size_t step, uint32_t tiles, const int8_t* x, size_t n,
+                         int32_t* dots) {
+  for (; tiles; --tiles, w += step, dots += KWS_TILE) dots_of(op->options.bits, w, x, n, dots);
+}
+
+void kws_dynamic_dense_c(const kws_op* op) {
+  const unsigned signed_rows = op->options.bits > 8 ? 0 : KWS_DENSE_SIGNED_ROWS(op->options.bits);
+  const kws_dynamic_parts parts = {dynamic_dots, signed_rows, kws_dynamic_dot, NULL};
+  kws_run_dynamic(op, &parts);
+}
+#endif

@@ -97,7 +97,6 @@ KWS_INLINE void clear_two(const int32_t* zeros, int32x4_t* first, int32x4_t* sec
 
 KWS_INLINE const uint8_t* run(const int bits, const int8_t* w, const int8_t* from, ptrdiff_t stride, size_t n,
                               uint32_t rows, int places, int32_t* dots) {
-  (void)stride;
   (void)places;
   enum { MOST = KWS_MAX_SLOTS + 2 };
   static const int32_t zeros[16] = {0};
@@ -105,7 +104,7 @@ KWS_INLINE const uint8_t* run(const int bits, const int8_t* w, const int8_t* fro
   const int32x4_t split = separator(bits);
   const bool two = tiles_at_once(bits) == 2;
   const size_t blocks = n / KWS_VECTOR, in_a_row = two && bits > 2 ? 4 : 8, rest = blocks % in_a_row;
-  size_t tile = n * (size_t)bits, next = KWS_TILE;
+  size_t tile = n * (size_t)bits + (size_t)stride, next = KWS_TILE;
   for (int64_t left = rows;;) {
     /* A last tile that has no partner is summed twice. */
     if (two && left <= KWS_TILE) tile = next = 0;
@@ -153,6 +152,7 @@ KWS_INLINE const uint8_t* run(const int bits, const int8_t* w, const int8_t* fro
       left -= KWS_TILE;
       w = other;
     }
+    w += stride;
     if (left <= 0) return (const uint8_t*)w;
   }
 }
@@ -160,6 +160,23 @@ KWS_INLINE const uint8_t* run(const int bits, const int8_t* w, const int8_t* fro
 KWS_SUM_WIDTHS(run)
 
 #include "dense_body.inc"
+
+#if KWS_DYNAMIC
+#include "dynamic.h"
+
+static void dynamic_dots(const kws_op* op, const uint8_t* w, size_t step, uint32_t tiles, const int8_t* x, size_t n,
+                         int32_t* dots) {
+  const int bits = op->options.bits;
+  const ptrdiff_t gap = (ptrdiff_t)(step - n * (size_t)bits);
+  kws_sum_widths[bits]((const int8_t*)w, x, gap, n, tiles * KWS_TILE, 1, dots);
+}
+
+void kws_dynamic_dense_dotprod(const kws_op* op) {
+  const unsigned signed_rows = op->options.bits > 8 ? 0 : kws_signed_rows(op->options.bits);
+  const kws_dynamic_parts parts = {dynamic_dots, signed_rows, kws_dynamic_dot_neon, NULL};
+  kws_run_dynamic(op, &parts);
+}
+#endif
 
 #if defined(__clang__)
 #pragma clang attribute pop

@@ -14,7 +14,7 @@
 #include "requantize.h"
 
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
-#define UNROLL _Pragma("GCC unroll 8")
+#define UNROLL _Pragma("GCC unroll 16")
 
 /* One instruction each. */
 static inline uint32_t sxtb16(uint32_t v) {
@@ -31,6 +31,12 @@ static inline uint32_t smlad(uint32_t a, uint32_t b, uint32_t sum) {
   uint32_t r;
   __asm__("smlad %0, %1, %2, %3" : "=r"(r) : "r"(a), "r"(b), "r"(sum));
   return r;
+}
+/* A word at any address, with LDR and not LDM or LDRD. */
+static inline uint32_t load_weights(const uint32_t* p) {
+  uint32_t v;
+  __asm__("ldr %0, %1" : "=r"(v) : "m"(*p));
+  return v;
 }
 static inline uint32_t add_lanes(uint32_t a, uint32_t b) {
   uint32_t r;
@@ -443,7 +449,8 @@ ALWAYS_INLINE void add_slots(const int bits, const int first, const int count, c
     UNROLL for (int four = 0; four < KWS_VECTOR / 4; ++four) {
       UNROLL for (int i = 0; i < count; ++i) {
         const kws_slot slot = kws_slots[bits][first + i];
-        const uint32_t word = w[KWS_VECTOR / 4 * slot.byte + four], mask = ((1u << slot.width) - 1) * 0x00010001;
+        const uint32_t word = load_weights(w + KWS_VECTOR / 4 * slot.byte + four),
+                       mask = ((1u << slot.width) - 1) * 0x00010001;
         const bool top = slot.shift + slot.width == 8;
         s[i] = smlad(top ? sxtb16(word) : word >> slot.shift & mask, x[2 * four], s[i]);
         s[i] = smlad(top ? sxtb16_odd(word) : word >> (slot.shift + 8) & mask, x[2 * four + 1], s[i]);
@@ -455,10 +462,10 @@ ALWAYS_INLINE void add_slots(const int bits, const int first, const int count, c
 }
 
 /* Takes the lower slots from the sums of whole bytes, and puts the rows together. */
-static void gather_slots(int bits, uint32_t* sums, int32_t* dots) {
+ALWAYS_INLINE void gather_slots(const int bits, uint32_t* sums, int32_t* dots) {
   memset(dots, 0, KWS_TILE * sizeof *dots);
   uint32_t below = 0;
-  for (int i = 0; i < kws_slot_counts[bits]; ++i) {
+  UNROLL for (int i = 0; i < kws_slot_counts[bits]; ++i) {
     const kws_slot slot = kws_slots[bits][i];
     if (slot.shift + slot.width == 8) {
       sums[i] = (uint32_t)((int32_t)(sums[i] - below) >> slot.shift);
@@ -489,25 +496,68 @@ ROWS_FUNCTION(6, 6, 6, 0)
 ROWS_FUNCTION(7, 4, 4, 6)
 ROWS_FUNCTION(8, 4, 4, 0)
 
+static dots_function* const rows_functions[9] = {
+    NULL,
+    KWS_WITH_WIDTH(1, rows_1),
+    KWS_WITH_WIDTH(2, rows_2),
+    KWS_WITH_WIDTH(3, rows_3),
+    KWS_WITH_WIDTH(4, rows_4),
+    KWS_WITH_WIDTH(5, rows_5),
+    KWS_WITH_WIDTH(6, rows_6),
+    KWS_WITH_WIDTH(7, rows_7),
+    KWS_WITH_WIDTH(8, rows_8),
+};
+
 void kws_packed_dense_dsp_rows(const kws_op* op) {
-  static dots_function* const functions[9] = {
-      NULL,
-      KWS_WITH_WIDTH(1, rows_1),
-      KWS_WITH_WIDTH(2, rows_2),
-      KWS_WITH_WIDTH(3, rows_3),
-      KWS_WITH_WIDTH(4, rows_4),
-      KWS_WITH_WIDTH(5, rows_5),
-      KWS_WITH_WIDTH(6, rows_6),
-      KWS_WITH_WIDTH(7, rows_7),
-      KWS_WITH_WIDTH(8, rows_8),
-  };
   if (!can_run(op)) {
     kws_packed_dense_ref(op);
     return;
   }
   const int bits = op->options.bits;
-  const blocks k = {functions[bits], KWS_TILE, kws_padded_inputs(op), 1 << 17};
+  const blocks k = {rows_functions[bits], KWS_TILE, kws_padded_inputs(op), 1 << 17};
   run(op, &k, 8, bits, kws_signed_rows(bits) * 0x010101u);
 }
+
+#if KWS_DYNAMIC
+#include "dynamic.h"
+
+/* A row of lanes behind the codes: whole words, for the codes fill blocks. */
+static uint32_t* wide_row(const kws_op* op) { return (uint32_t*)(void*)((int8_t*)op->scratch + kws_padded_inputs(op)); }
+
+static void begin_row(const kws_op* op, const int8_t* x, size_t padded) { widen_chunk(x, padded, 1, wide_row(op)); }
+
+static void dynamic_dots(const kws_op* op, const uint8_t* w, size_t step, uint32_t tiles, const int8_t* x, size_t n,
+                         int32_t* dots) {
+  dots_function* const dots_of = rows_functions[op->options.bits];
+  const uint32_t* const wide = wide_row(op) + (x - (const int8_t*)op->scratch) / 2;
+  for (; tiles; --tiles, w += step, dots += KWS_TILE) dots_of((const uint32_t*)(const void*)w, wide, n, dots);
+}
+
+static int64_t dynamic_dot(const uint8_t* w, const int16_t* x, size_t n) {
+  int64_t sum = 0;
+  const uint32_t *two = (const uint32_t*)(const void*)x, *weights = (const uint32_t*)(const void*)w;
+  const uint32_t *const end = two + n / 2, *const fours = end - n / 2 % 4;
+#define ADD(i) __asm__("smlald %Q0, %R0, %1, %2" : "+r"(sum) : "r"(load_weights(weights + i)), "r"(two[i]));
+  for (; two != fours; two += 4, weights += 4) {
+    ADD(0)
+    ADD(1)
+    ADD(2)
+    ADD(3)
+  }
+  for (; two != end; ++two, ++weights) ADD(0)
+#undef ADD
+  return n % 2 ? sum + kws_dynamic_dot((const uint8_t*)weights, (const int16_t*)two, 1) : sum;
+}
+
+void kws_dynamic_dense_dsp(const kws_op* op) {
+  if (op->options.bits <= 8 && op->options.inputs > 1 << 16) { /* sums of bytes as they are must fit 32 bits */
+    kws_dynamic_dense_ref(op);
+    return;
+  }
+  const unsigned signed_rows = op->options.bits > 8 ? 0 : kws_signed_rows(op->options.bits);
+  const kws_dynamic_parts parts = {dynamic_dots, signed_rows, dynamic_dot, begin_row};
+  kws_run_dynamic(op, &parts);
+}
+#endif
 
 #endif

@@ -225,7 +225,7 @@ static void kws_group_constants(const kws_options* o, int up, uint32_t sum, uint
 }
 
 /* The sums of rows, a multiple of 8, at some places: of one place in order, of several as kws_finish_groups() takes
- * them. Returns the weights that follow. */
+ * them. With KWS_DENSE_PLACES 1, tiles of weights lie `stride` bytes apart. Returns the weights that follow. */
 typedef const uint8_t* kws_sum_rows(const int8_t* w, const int8_t* x, ptrdiff_t stride, size_t n, uint32_t rows,
                                     int places, int32_t* dots);
 

@@ -356,4 +356,39 @@ static const uint8_t* blocks(const kws_scale* s, int bits, const uint8_t* w, con
 #define KWS_DENSE_BLOCKS blocks
 #include "dense_body.inc"
 
+#if KWS_DYNAMIC
+#include "dynamic.h"
+
+static void dynamic_dots(const kws_op* op, const uint8_t* w, size_t step, uint32_t tiles, const int8_t* x, size_t n,
+                         int32_t* dots) {
+  dots_function* const dots_of = dots_functions[op->options.bits];
+  for (; tiles; --tiles, w += step, dots += KWS_TILE) dots_of(w, x, n, dots);
+}
+
+/* Vectors of int16 must be aligned, those of bytes not. */
+static int64_t dynamic_dot(const uint8_t* w, const int16_t* x, size_t n) {
+  int64_t sum = 0;
+  size_t left = n;
+  for (; left >= 32; left -= 32, w += 64, x += 32) {
+    sum = vmlaldavaq_s16(sum, vreinterpretq_s16_u8(vldrbq_u8(w)), vldrhq_s16(x));
+    sum = vmlaldavaq_s16(sum, vreinterpretq_s16_u8(vldrbq_u8(w + 16)), vldrhq_s16(x + 8));
+    sum = vmlaldavaq_s16(sum, vreinterpretq_s16_u8(vldrbq_u8(w + 32)), vldrhq_s16(x + 16));
+    sum = vmlaldavaq_s16(sum, vreinterpretq_s16_u8(vldrbq_u8(w + 48)), vldrhq_s16(x + 24));
+  }
+  for (; left >= 8; left -= 8, w += 16, x += 8)
+    sum = vmlaldavaq_s16(sum, vreinterpretq_s16_u8(vldrbq_u8(w)), vldrhq_s16(x));
+  if (left) {
+    const uint8x16_t last = vldrbq_z_u8(w, vctp8q((uint32_t)(2 * left)));
+    sum = vmlaldavaq_s16(sum, vreinterpretq_s16_u8(last), vldrhq_s16(x));
+  }
+  return sum;
+}
+
+void kws_dynamic_dense_mve(const kws_op* op) {
+  const unsigned signed_rows = op->options.bits > 8 ? 0 : kws_signed_rows(op->options.bits);
+  const kws_dynamic_parts parts = {dynamic_dots, signed_rows, dynamic_dot, NULL};
+  kws_run_dynamic(op, &parts);
+}
+#endif
+
 #endif

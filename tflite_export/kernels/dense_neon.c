@@ -174,16 +174,18 @@ KWS_INLINE const uint8_t* run(const int bits, const int places, const kws_blocks
   const size_t n = b->n;
   int8_t* y = b->y;
   int32_t* dots = b->dots;
-  /* Only the mid-rise grid has the code 0, stored as -128. */
-  const bool has_lowest = bits == 8 && b->grid == KWS_MID_RISE;
+  /* All grids but mid-tread have the code 0, stored as -128. */
+  const bool has_lowest = bits == 8 && b->grid != KWS_MID_TREAD;
   const uint32_t outputs = b->rows;
-  for (uint32_t first = 0; first < outputs; first += KWS_TILE, w += n * (size_t)bits) {
+  const size_t step = n * (size_t)bits + b->gap;
+  for (uint32_t first = 0; first < outputs; first += KWS_TILE, w += step) {
     int32x4_t rows[KWS_TILE];
     if (has_lowest)
       add_tile(bits, true, w, x, n / KWS_VECTOR, rows);
     else
       add_tile(bits, false, w, x, n / KWS_VECTOR, rows);
     kws_finish_tile(&finisher, rows, constants, first, y, dots);
+    if (dots) dots += KWS_TILE;
   }
   return (const uint8_t*)w;
 }
@@ -195,5 +197,46 @@ KWS_RUN_WIDTHS(1, run)
 #define KWS_DENSE_PLACES 1
 #define KWS_DENSE_SUM sum_row
 #include "dense_body.inc"
+
+#if KWS_DYNAMIC
+#include "dynamic.h"
+
+static void dynamic_dots(const kws_op* op, const uint8_t* w, size_t step, uint32_t tiles, const int8_t* x, size_t n,
+                         int32_t* dots) {
+  static const kws_scale none;
+  const size_t gap = step - n * (size_t)op->options.bits;
+  kws_run_blocks(op->options.bits, 1,
+                 (kws_blocks){&none, w, x, 0, n, NULL, tiles * KWS_TILE, 0, NULL, dots, op->options.grid, gap});
+}
+
+/* Two products of 16 bits fit 32 bits but for their largest sum, 2^31: they are added to what makes them all positive,
+ * and taken for unsigned. */
+int64_t kws_dynamic_dot_neon(const uint8_t* w, const int16_t* x, size_t n) {
+  const int32x4_t offset = vdupq_n_s32((int32_t)0x7FFF0000);
+  uint64x2_t sums = vdupq_n_u64(0);
+  size_t left = n;
+  for (; left >= 16; left -= 16, w += 32, x += 16) {
+    const int16x8_t w0 = vreinterpretq_s16_u8(vld1q_u8(w)), w1 = vreinterpretq_s16_u8(vld1q_u8(w + 16));
+    const int16x8_t x0 = vld1q_s16(x), x1 = vld1q_s16(x + 8);
+    const int32x4_t p0 = kws_mlal_high_s16(vmlal_s16(offset, vget_low_s16(w0), vget_low_s16(x0)), w0, x0);
+    const int32x4_t p1 = kws_mlal_high_s16(vmlal_s16(offset, vget_low_s16(w1), vget_low_s16(x1)), w1, x1);
+    sums = vpadalq_u32(sums, vreinterpretq_u32_s32(p0));
+    sums = vpadalq_u32(sums, vreinterpretq_u32_s32(p1));
+  }
+  for (; left >= 8; left -= 8, w += 16, x += 8) {
+    const int16x8_t w0 = vreinterpretq_s16_u8(vld1q_u8(w)), x0 = vld1q_s16(x);
+    const int32x4_t p0 = kws_mlal_high_s16(vmlal_s16(offset, vget_low_s16(w0), vget_low_s16(x0)), w0, x0);
+    sums = vpadalq_u32(sums, vreinterpretq_u32_s32(p0));
+  }
+  const int64_t added = (int64_t)(n - left) / 2 * 0x7FFF0000;
+  return (int64_t)(vgetq_lane_u64(sums, 0) + vgetq_lane_u64(sums, 1)) - added + kws_dynamic_dot(w, x, left);
+}
+
+void kws_dynamic_dense_neon(const kws_op* op) {
+  const unsigned signed_rows = op->options.bits > 8 ? 0 : kws_signed_rows(op->options.bits);
+  const kws_dynamic_parts parts = {dynamic_dots, signed_rows, kws_dynamic_dot_neon, NULL};
+  kws_run_dynamic(op, &parts);
+}
+#endif
 
 #endif

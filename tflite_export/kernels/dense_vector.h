@@ -17,8 +17,8 @@ KWS_INLINE bool kws_slot_below(const int bits, const int i) {
   return kws_slots[bits][i].shift + kws_slots[bits][i].width < 8;
 }
 
-/* `rows` outputs, whole blocks, of one or more places. Where dots is not NULL: one block row, of which the sums are
- * wanted and not the outputs. */
+/* `rows` outputs, whole blocks, of one or more places. Where dots is not NULL: the sums are wanted and not the outputs;
+ * block rows may lie `gap` bytes apart then. */
 typedef struct {
   const kws_scale* scale;
   const uint8_t* w;
@@ -30,6 +30,7 @@ typedef struct {
   int8_t* y;
   int32_t* dots;
   int grid;
+  size_t gap;
 } kws_blocks;
 
 /* Defines kws_run_blocks(bits, places, blocks), in which RUN(bits, places, blocks) is compiled for each width. */
@@ -54,9 +55,9 @@ typedef struct {
 
 /* Primitives of dense_body.inc. */
 #define KWS_DENSE_BLOCKS(scale, bits, w, x, n, constants, rows, y) \
-  kws_run_blocks(bits, 1, (kws_blocks){scale, w, x, 0, n, constants, rows, outputs, y, NULL, o->grid})
+  kws_run_blocks(bits, 1, (kws_blocks){scale, w, x, 0, n, constants, rows, outputs, y, NULL, o->grid, 0})
 #define KWS_DENSE_DOTS(bits, places, w, x, stride, n, dots) \
   kws_run_blocks(bits, places,                              \
-                 (kws_blocks){&scale, w, x, stride, n, constants, KWS_DENSE_ROWS, outputs, NULL, dots, o->grid})
+                 (kws_blocks){&scale, w, x, stride, n, constants, KWS_DENSE_ROWS, outputs, NULL, dots, o->grid, 0})
 
 #endif

@@ -1,5 +1,5 @@
-/* Dense kernels of dynamic quantization for any machine: the one that defines the result, code by code, and the plain C
- * loops. */
+/* The dense kernel of dynamic quantization that defines the result, code by code. The others lie beside the loops that
+ * they use, in dense_c.c and so on. */
 #include "dynamic.h"
 
 #include "dense_row.h"
@@ -17,12 +17,14 @@ static uint32_t code_in_tile(int bits, const uint8_t* w, int row, size_t input) 
   return kws_signed_rows(bits) >> row & 1 ? code ^ 1u << (bits - 1) : code;
 }
 
-static void ref_dots(const kws_op* op, const uint8_t* w, const int8_t* x, size_t n, size_t first, int32_t* dots) {
-  (void)first;
-  for (int row = 0; row < KWS_TILE; ++row) {
-    uint32_t sum = 0;
-    for (size_t i = 0; i < n; ++i) sum += code_in_tile(op->options.bits, w, row, i) * (uint32_t)x[i];
-    dots[row] = (int32_t)sum;
+static void ref_dots(const kws_op* op, const uint8_t* w, size_t step, uint32_t tiles, const int8_t* x, size_t n,
+                     int32_t* dots) {
+  for (; tiles; --tiles, w += step) {
+    for (int row = 0; row < KWS_TILE; ++row) {
+      uint32_t sum = 0;
+      for (size_t i = 0; i < n; ++i) sum += code_in_tile(op->options.bits, w, row, i) * (uint32_t)x[i];
+      *dots++ = (int32_t)sum;
+    }
   }
 }
 
