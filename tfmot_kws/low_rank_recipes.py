@@ -61,10 +61,10 @@ class LowRankConfig:
     multitask_epochs: int = 20
     low_rank_epochs: int = 20
     quantized_epochs: int = 20
-    learning_rate: float = 4e-3
+    learning_rate: float = 1e-2
     low_rank_rate_factor: float = 1.0
     quantized_rate_factor: float = 1.0
-    fast_epochs: int = 2
+    fast_epochs: int = 1
     fast_factor: float = 2.0
     slow_factor: float = 1.2
     phone_weight: float = 0.5
