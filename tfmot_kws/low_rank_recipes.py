@@ -40,7 +40,8 @@ class LowRankConfig:
     Attributes:
         phone_epochs, multitask_epochs, low_rank_epochs, quantized_epochs: of each stage.
         learning_rate: Adam's, in the first epoch of each stage.
-        low_rank_rate_factor, quantized_rate_factor: those stages begin at this share of it.
+        low_rank_rate_factor, quantized_rate_factor: those stages begin at this share of it. The last one's features are
+            not normalized any more: all inputs are positive, and what a step does to a sum of 620 is many times larger.
         fast_epochs: after so many epochs of a stage the rate is divided by ``fast_factor``, after later ones by
             ``slow_factor``.
         fast_factor, slow_factor: at least 1.
@@ -63,7 +64,7 @@ class LowRankConfig:
     quantized_epochs: int = 20
     learning_rate: float = 1e-2
     low_rank_rate_factor: float = 1.0
-    quantized_rate_factor: float = 1.0
+    quantized_rate_factor: float = 0.1
     fast_epochs: int = 1
     fast_factor: float = 2.0
     slow_factor: float = 1.2
