@@ -63,7 +63,7 @@ class LowRankConfig:
     quantized_epochs: int = 20
     learning_rate: float = 1e-2
     low_rank_rate_factor: float = 1.0
-    quantized_rate_factor: float = 1.0
+    quantized_rate_factor: float = 0.3
     fast_epochs: int = 1
     fast_factor: float = 2.0
     slow_factor: float = 1.2

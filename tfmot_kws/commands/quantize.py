@@ -100,6 +100,7 @@ def run(
             quantized_epochs=stage1_epochs + stage2_epochs,
             batch_size=batch_size,
             learning_rate=learning_rate,
+            quantized_rate_factor=1.0,
             seed=seed,
         )
         with phases.phase("training") as advance:
