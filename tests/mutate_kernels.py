@@ -206,7 +206,17 @@ def caught_by_test(mistake: Mistake, kernels: pathlib.Path, folder: pathlib.Path
     )
     if made.returncode:
         return f"does not compile: {made.stderr.splitlines()[-1]}"
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", str(ROOT / mistake.cases)]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-x",
+        "-p",
+        "no:cacheprovider",
+        f"-opythonpath={folder}",
+        str(ROOT / mistake.cases),
+    ]
     paths = os.pathsep.join(map(str, (folder, ROOT, ROOT / "tests")))
     env = {**os.environ, "PYTHONPATH": paths}
     which = [sys.executable, "-c", "import tflite_export; print(tflite_export.__file__)"]

@@ -176,6 +176,7 @@ def depthwise_cases(rng: np.random.Generator) -> list[tuple[ir.Graph, dict[str, 
             ((9, channels), ir.Window((3, 1), (2, 1), (2, 1), (1, 2, 0, 0))),
             ((4, 5, channels), ir.Window((2, 3), (1, 2), (1, 1), (1, 0, 1, 1))),
             ((1, 2, channels), ir.Window((1, 1), padding=(1, 0, 0, 1))),
+            ((4, 1, channels), ir.Window((2, 3), padding=(0, 0, 1, 1))),
         ):
             corners = tuple(rng.choice(["random", "random", "least", "most", "alternating"], 2))
             chosen.append(depthwise_case(rng, shape, window, int(rng.choice([1, 1, 1, 2])), corners))

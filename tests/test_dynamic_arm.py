@@ -49,6 +49,9 @@ def dense_cases(rng: np.random.Generator, sizes: int) -> list[Case]:
             shape = (9, int(rng.choice([5, 16, 32])))
             graph = dg.dense(rng, shape, 9, bits, dg.input_bits(bits)[-1], grid, window)
             out.append((graph, {"x0": dg.rows(rng, (2, *shape))}))
+        picture = ir.Window((2, 3), (1, 2), (1, 1), (1, 0, 1, 1))
+        graph = dg.dense(rng, (4, 5, 3), 10, bits, dg.input_bits(bits)[-1], grid, picture)
+        out.append((graph, {"x0": dg.rows(rng, (1, 4, 5, 3))}))
     w = dg.weights(rng, 3, 32767, 16, "linear", "least")
     w.codes[1], w.zeros[1] = 65535, 0
     w.codes[2, ::2], w.zeros[2] = 65535, 32768
@@ -75,10 +78,11 @@ def other_cases(rng: np.random.Generator) -> list[Case]:
     for n in (1, 2, 12, 35):
         graph = dg.single(ir.FloatSoftmax("s", "x0", "y"), (3, n))
         out.append((graph, {"x0": (rng.normal(size=(2, 3, n)) * 5).astype(F)}))
-    for window in (ir.Window((3, 1)), ir.Window((3, 1), (2, 1), (2, 1), (1, 2, 0, 0))):
+    picture = ir.Window((2, 3), (1, 2), (1, 1), (1, 0, 1, 1))
+    for window in (ir.Window((3, 1)), ir.Window((3, 1), (2, 1), (2, 1), (1, 2, 0, 0)), picture):
         for channels in (1, 4, 7):
-            shape = (9, channels)
-            kernel = rng.normal(size=(3, 2 * channels)).astype(F)
+            shape = (4, 5, channels) if window is picture else (9, channels)
+            kernel = rng.normal(size=(window.taps, 2 * channels)).astype(F)
             bias = rng.normal(size=2 * channels).astype(F)
             function = str(rng.choice(ir.FUNCTIONS))
             ops = [

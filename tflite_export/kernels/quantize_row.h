@@ -36,7 +36,7 @@ static inline void kws_see_bits(kws_seen* s, uint32_t bits) {
   if (bits < s->least) s->least = bits;
 }
 
-static inline void kws_see(kws_seen* to, const float* x, size_t n) {
+static KWS_NOINLINE void kws_see(kws_seen* to, const float* x, size_t n) {
   kws_seen s = *to;
 #if defined(KWS_MAX_I4)
   if (n >= 4) {
@@ -67,8 +67,12 @@ static inline void kws_see(kws_seen* to, const float* x, size_t n) {
     const float* const end = x + now;
     n -= now;
     if (both_signs) {
-      for (; end - x >= 4; x += 4)
-        for (int i = 0; i < 4; ++i) kws_see_more(&s, kws_bits_of(x[i]));
+      for (; end - x >= 4; x += 4) {
+        kws_see_more(&s, kws_bits_of(x[0]));
+        kws_see_more(&s, kws_bits_of(x[1]));
+        kws_see_more(&s, kws_bits_of(x[2]));
+        kws_see_more(&s, kws_bits_of(x[3]));
+      }
       for (; x != end; ++x) kws_see_more(&s, kws_bits_of(*x));
     }
     for (; x != end; ++x) kws_see_bits(&s, kws_bits_of(*x));
@@ -153,7 +157,7 @@ static inline uint32_t kws_sum_i4(kws_i4 v) {
 #endif
 
 /* Codes of a run; their sum. */
-static uint32_t kws_quantize_bytes(const kws_quantizer* from, const float* x, size_t n, int8_t* to) {
+static KWS_NOINLINE uint32_t kws_quantize_bytes(const kws_quantizer* from, const float* x, size_t n, int8_t* to) {
   const kws_quantizer q = *from;
   uint32_t sum = 0;
   if (!q.plain) {
@@ -196,7 +200,7 @@ static uint32_t kws_quantize_bytes(const kws_quantizer* from, const float* x, si
 }
 
 /* The same of codes with 16 bits. */
-static uint32_t kws_quantize_shorts(const kws_quantizer* from, const float* x, size_t n, int16_t* to) {
+static KWS_NOINLINE uint32_t kws_quantize_shorts(const kws_quantizer* from, const float* x, size_t n, int16_t* to) {
   const kws_quantizer q = *from;
   uint32_t sum = 0;
   if (!q.plain) {
