@@ -8,6 +8,7 @@ import pytest
 import tflite_export
 import tfmot_kws
 from tflite_export import from_keras, ir, reference
+from tflite_export.streaming import StreamError
 from tfmot_kws import models, streaming
 from tfmot_kws.commands import measure
 from tfmot_kws.keras import keras
@@ -144,6 +145,27 @@ def test_stream_of_a_keras_model(name: str) -> None:
     graph = from_keras.to_graph(clip)
     windows = np.stack([x[i : i + 31] for i in range(30)])
     np.testing.assert_array_equal(rows.reshape(30, 2), reference.run(graph, {"features": windows})[graph.outputs[0]])
+
+
+@pytest.mark.parametrize("scheme", ["dynamic", "static"])
+def test_rows_of_a_clip_model(scheme: str) -> None:
+    """Without its mean over 20 rows, a model of 50 frames gives what it has for every 31 of them."""
+    keras.utils.set_random_seed(3)
+    model = models.svd_50k(frames=50)
+    x = np.random.default_rng(0).normal(2, 1, (60, 20)).astype(np.float32)
+    if scheme == "dynamic":
+        clip = tfmot_kws.quantize_apply(model, tfmot_kws.dynamic_scheme(bits=8))
+    else:
+        clip = tfmot_kws.quantize_apply(model, tfmot_kws.kws_scheme(bits=4))
+        tfmot_kws.calibrate(clip, x[None, :50])
+    runner = tflite_export.StreamInterpreter(tflite_export.convert(clip, streaming="internal", rows=True), "tflite")
+    rows = runner.step(x)
+    assert runner.receptive == 31 and runner.hop == 1 and rows.shape == (30, 2)
+    whole = tflite_export.Interpreter(tflite_export.convert(clip), "reference").run(x[None, :50])
+    assert np.abs(rows[:20].mean(axis=0) - whole[0]).max() < (1e-5 if scheme == "dynamic" else 0.05)
+    flat = tfmot_kws.quantize_apply(models.svd_50k(frames=31), tfmot_kws.dynamic_scheme())
+    with pytest.raises(StreamError, match="mean over all rows"):
+        tflite_export.convert(flat, streaming="internal", rows=True)
 
 
 def test_stock_ops_at_eight_bits(spotter: keras.Model) -> None:

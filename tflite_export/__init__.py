@@ -12,7 +12,9 @@ __version__ = "0.1.0"
 __all__ = ["Interpreter", "StreamInterpreter", "__version__", "convert"]
 
 
-def convert(model: Any, ops: str = "packed", target: str = "any", streaming: str | None = None) -> bytes:
+def convert(
+    model: Any, ops: str = "packed", target: str = "any", streaming: str | None = None, rows: bool = False
+) -> bytes:
     """A trained Keras model as the bytes of a .tflite file.
 
     ops: "packed" for our custom ops, smallest in flash and RAM; "builtin" for stock ops only, weights in int8.
@@ -22,6 +24,7 @@ def convert(model: Any, ops: str = "packed", target: str = "any", streaming: str
     streaming: None for a model of whole clips; "internal" for one that takes the new frames of a stream and keeps what
     it needs of those before; "external" for one whose state goes in and out as further tensors. The integers are those
     of the clip model. StreamInterpreter runs such files; docs/streaming.md has the rules.
+    rows: leaves out the mean over time that a model ends in, so that a stream gives each row at once.
     Raises ValueError for other ops, what ``from_keras.to_graph`` says about layers that it does not know, and
     ``streaming.StreamError`` where a model cannot stream.
     """
@@ -35,6 +38,8 @@ def convert(model: Any, ops: str = "packed", target: str = "any", streaming: str
     packing.layout_for(target, 8)  # a wrong target says so before the model is looked at
 
     graph = from_keras.to_graph(model)
+    if rows:
+        graph = streams.without_mean(graph)
     if streaming is None:
         return tflite_writer.write(graph, ops, target)
     stream = streams.to_stream(graph)

@@ -70,6 +70,34 @@ def to_stream(graph: ir.Graph) -> Stream:
     return Stream(plan.build(), Schedule(hop, lead, tuple(Rows(v.rows, v.lag, v.timed) for v in outputs), clip))
 
 
+def without_mean(graph: ir.Graph) -> ir.Graph:
+    """The graph of a clip up to the mean over time that it ends in: its rows become the output.
+
+    A stream then gives each row as soon as it is known, instead of a mean that moves over as many rows as a clip has;
+    smoothing is left to the detector.
+
+    Raises:
+      StreamError: the graph has several outputs, or does not end in a mean over all of its time.
+    """
+    producers = {op.output: op for op in graph.ops}
+    (name,) = graph.outputs if len(graph.outputs) == 1 else ("",)
+    dropped = set()
+    while isinstance(producers.get(name), ir.Reshape):
+        dropped.add(name)
+        name = producers[name].input
+    op = producers.get(name)
+    shape = graph.tensors[op.input].shape if isinstance(op, (ir.AveragePool, ir.FloatAverage)) else ()
+    if len(shape) != 2 or op.window.size[0] != shape[0]:
+        raise StreamError(
+            "only a model of one output that is a mean over all rows of a clip can give its rows instead; this one "
+            f"ends in {type(op).__name__ if op else 'several outputs'}"
+        )
+    dropped.add(name)
+    ops = tuple(v for v in graph.ops if v.output not in dropped)
+    tensors = {key: t for key, t in graph.tensors.items() if key not in dropped}
+    return ir.Graph(tensors, ops, graph.inputs, (op.input,), graph.name)
+
+
 def externalize(stream: Stream) -> Stream:
     """The same stream without rings: states are inputs and outputs of the graph, <tensor>/state and <tensor>/next."""
     graph = stream.graph

@@ -258,6 +258,10 @@ def export(
         ),
     ] = None,
     c_array: Annotated[bool, typer.Option("--c-array", help="Also write NAME.h and NAME.cc next to it.")] = False,
+    rows: Annotated[
+        bool,
+        typer.Option("--rows", help="With --streaming: leave out the mean over a clip's time, give every row at once."),
+    ] = False,
 ) -> None:
     """Writes a quantized model as a .tflite file, and as C arrays for firmware.
 
@@ -271,7 +275,7 @@ def export(
     """
     from tfmot_kws.commands import export as command
 
-    command.run(model, out, ops, target, streaming, c_array)
+    command.run(model, out, ops, target, streaming, c_array, rows)
 
 
 @app.command()

@@ -15,13 +15,17 @@ OPS = ("packed", "builtin")
 STREAMING = ("internal", "external")
 
 
-def run(model: pathlib.Path, out: pathlib.Path, ops: str, target: str, streaming: str | None, c_array: bool) -> None:
+def run(
+    model: pathlib.Path, out: pathlib.Path, ops: str, target: str, streaming: str | None, c_array: bool, rows: bool
+) -> None:
     """Writes the .tflite file, its sidecar and, where wanted, the C arrays."""
     results.check_suffix(out, ".tflite", "--out")
     if ops not in OPS:
         raise ValueError(f"--ops {ops}: must be {' or '.join(OPS)}")
     if streaming not in (None, *STREAMING):
         raise ValueError(f"--streaming {streaming}: must be {' or '.join(STREAMING)}")
+    if rows and streaming is None:
+        raise ValueError("--rows: goes with --streaming; a clip's rows are for its mean")
     from tflite_export import packing
 
     if target not in packing.TARGETS or (target != "any" and ops == "builtin"):
@@ -34,9 +38,10 @@ def run(model: pathlib.Path, out: pathlib.Path, ops: str, target: str, streaming
     from tfmot_kws import scheme
 
     console = consoles.stdout()
-    flatbuffer = tflite_export.convert(scheme.load_model(model), ops, target, streaming)
+    flatbuffer = tflite_export.convert(scheme.load_model(model), ops, target, streaming, rows)
     atomic.write_bytes(out, flatbuffer)
     options = {**before.options, "keras_model": model.name, "ops": ops, "target": target, "streaming": streaming}
+    options["rows"] = rows
     sidecar.write(out, sidecar.Sidecar("tflite", before.frontend, before.task, options, before.metrics))
     inspect_model.print_summary(inspect_model.inspect(flatbuffer))
     console.print(f"wrote {out} ({len(flatbuffer):,} bytes) and {sidecar.path_of(out).name}")
