@@ -46,11 +46,11 @@ def run(model: pathlib.Path) -> None:
 
 
 def _keras(path: pathlib.Path, console: rich.console.Console) -> None:
-    from tfmot_kws import models, scheme, train
+    from tfmot_kws import dynamic_layers, models, scheme, train
 
     model = scheme.load_model(path)
-    quantized = any(scheme.is_quantized(layer) for layer in model.layers)
-    if not quantized:
+    dynamic = any(isinstance(layer, dynamic_layers.DynamicKernel) for layer in model.layers)
+    if not dynamic and not any(scheme.is_quantized(layer) for layer in model.layers):
         console.print(str(models.cost(model)), markup=False)
         return
     rows = []
@@ -63,8 +63,17 @@ def _keras(path: pathlib.Path, console: rich.console.Console) -> None:
                 "name": layer.name,
                 "kind": type(layer).__name__,
                 "shape": "x".join(str(d) for d in shape[1:] if d is not None),
-                "bits": f"{bits.bits} {bits.grid}" if hasattr(bits, "grid") and hasattr(layer, "kernel") else None,
+                "bits": _bits(bits) if hasattr(bits, "grid") and hasattr(layer, "kernel") else None,
                 "parameters": layer.count_params(),
             }
         )
-    console.print(table(f"{path.name}: stage {train.get_stage(model)}", _COLUMNS, rows))
+    state = "quantized as it runs" if dynamic else f"stage {train.get_stage(model)}"
+    console.print(table(f"{path.name}: {state}", _COLUMNS, rows))
+
+
+def _bits(bits) -> str:
+    """Width and grid of weights, and of inputs where a layer quantizes them itself."""
+    if not hasattr(bits, "input_bits"):
+        return f"{bits.bits} {bits.grid}"
+    grid = "linear" if bits.weights == "linear" else bits.grid
+    return f"{bits.bits} {grid}, inputs {bits.input_bits}"
