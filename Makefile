@@ -50,10 +50,13 @@ bench: $(VENV)/installed $(NATIVE)
 	$(if $(DATA),$(VENV)/bin/python -m benchmarks.accuracy "$(DATA)" --width 18 --name accuracy_15k)
 	$(if $(DATA),$(VENV)/bin/python -m benchmarks.accuracy "$(DATA)" --width 128 --name accuracy_250k --widths-only --epochs 12 --stage1 6 --stage2 4)
 	$(if $(DATA),$(VENV)/bin/python -m benchmarks.accuracy "$(DATA)" --bits 1 --stage1 24 --stage2 16 --widths-only --name accuracy_15k_long)
+	$(if $(DATA),$(VENV)/bin/python -m benchmarks.low_rank "$(DATA)")
+	$(if $(DATA),$(VENV)/bin/python -m benchmarks.low_rank synthetic)
 	$(VENV)/bin/python -m benchmarks.readme_tables
 
 bench-arm: $(VENV)/installed debian-tools
 	$(VENV)/bin/python -m benchmarks.arm_kernels
+	$(VENV)/bin/python -m benchmarks.dynamic_kernels
 	$(VENV)/bin/python -m benchmarks.firmware
 	$(VENV)/bin/python -m benchmarks.firmware_stream
 	$(VENV)/bin/python -m benchmarks.containers
