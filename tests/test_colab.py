@@ -69,8 +69,8 @@ def number(pattern: str, text: str) -> float:
     return float(found[1])
 
 
-def test_there_are_three() -> None:
-    assert list(NOTEBOOKS) == ["1_quantize", "2_stream", "3_board"]
+def test_there_are_four() -> None:
+    assert list(NOTEBOOKS) == ["1_quantize", "2_stream", "3_board", "4_low_rank"]
 
 
 def test_nothing_of_a_run_is_kept(notebook) -> None:
@@ -140,6 +140,20 @@ def test_board(tmp_path, require_speech, require_tool) -> None:
     assert 12_000 < number(r"4 bits: (\d+) bytes of model", text) < 15_000
     assert 'resolver.AddCustom("TfmotKwsPackedDense", tfmot_kws::Register_TfmotKwsPackedDense());' in text
     assert pictures(done) == 2
+
+
+def test_low_rank(tmp_path, require_speech) -> None:
+    done = execute("4_low_rank", tmp_path)
+    text = printed(done)
+    assert "same bits: True" in text
+    assert number(r"float +DET area +([\d.]+)", text) < 60  # of 1000; by chance it is 500
+    assert number(r"16 bits +DET area +([\d.]+)", text) < 1.1 * number(r"float +DET area +([\d.]+)", text)
+    assert number(r"4 bits, joined, trained +DET area +([\d.]+)", text) < 80
+    found = re.findall(r"^([\d-]+) bits +DET.* ([\d,]+) bytes", text, re.MULTILINE)
+    assert [width for width, _ in found] == ["16", "8", "4-8", "4"]
+    sizes = [int(size.replace(",", "")) for _, size in found]
+    assert sizes == sorted(sizes, reverse=True)
+    assert pictures(done) == 4
 
 
 def test_board_without_a_compiler_says_what_to_install(tmp_path) -> None:

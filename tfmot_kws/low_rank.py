@@ -58,11 +58,11 @@ class Report:
     splits: tuple[Split, ...]
 
     def __str__(self) -> str:
-        rows = [f"{'layer':<16}{'kernel':>12}{'rank':>6}{'parameters':>20}{'MAC/clip':>22}{'error':>8}"]
+        rows = [f"{'layer':<16}{'kernel':>12}{'rank':>6}{'parameters':>22}{'MAC/clip':>28}{'error':>8}"]
         for s in self.splits:
             kernel = f"{s.inputs}x{s.outputs}"
             weights, macs = (f"{a:,} -> {b:,}" for a, b in (s.parameters, s.macs))
-            rows.append(f"{s.name:<16}{kernel:>12}{s.rank:>6}{weights:>20}{macs:>22}{s.error:>8.3f}")
+            rows.append(f"{s.name:<16}{kernel:>12}{s.rank:>6}{weights:>22}{macs:>28}{s.error:>8.3f}")
         return "\n".join(rows)
 
 
