@@ -177,15 +177,17 @@ KWS_INLINE const uint8_t* run(const int bits, const int places, const kws_blocks
   /* All grids but mid-tread have the code 0, stored as -128. */
   const bool has_lowest = bits == 8 && b->grid != KWS_MID_TREAD;
   const uint32_t outputs = b->rows;
-  const size_t step = n * (size_t)bits + b->gap;
-  for (uint32_t first = 0; first < outputs; first += KWS_TILE, w += step) {
+  for (uint32_t first = 0; first < outputs; first += KWS_TILE, w += n * (size_t)bits) {
     int32x4_t rows[KWS_TILE];
     if (has_lowest)
       add_tile(bits, true, w, x, n / KWS_VECTOR, rows);
     else
       add_tile(bits, false, w, x, n / KWS_VECTOR, rows);
     kws_finish_tile(&finisher, rows, constants, first, y, dots);
-    if (dots) dots += KWS_TILE;
+    if (dots) {
+      dots += KWS_TILE;
+      w += b->gap;
+    }
   }
   return (const uint8_t*)w;
 }
