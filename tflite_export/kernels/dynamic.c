@@ -293,7 +293,7 @@ static void finish_tiles(const kws_op* op, const kws_dynamic_parts* parts, const
 
 /* ---- Codes of 16 bits: row by row, sums of 64 bits. */
 
-static void finish_rows(const kws_op* op, const kws_dynamic_parts* parts, const quantized* row, float* y) {
+static KWS_NOINLINE void finish_rows(const kws_op* op, const kws_dynamic_parts* parts, const quantized* row, float* y) {
   const kws_options* o = &op->options;
   const channels c = channels_of(op);
   const uint8_t* w = op->weights;
