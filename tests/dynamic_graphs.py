@@ -1,14 +1,16 @@
-"""Graphs of dynamic quantization for tests."""
+"""Whole graphs of dynamic quantization for tests; ``dynamic_cases`` has single ops."""
 
 from __future__ import annotations
 
+import dataclasses
+
+import dynamic_cases
 import numpy as np
+from dynamic_cases import WIDTHS
 
 from tflite_export import ir
 
-GRIDS = ("mid-rise", "mid-tread", "linear")
-WIDTHS = [(bits, grid) for grid in GRIDS for bits in range(2 if grid == "mid-tread" else 1, 9)] + [(16, "linear")]
-"""Every (bits, grid) that there is."""
+__all__ = ["WIDTHS", "between", "dense", "f32", "feed", "floats", "single", "spotter", "weights"]
 
 
 def f32(value: float) -> float:
@@ -23,10 +25,10 @@ def floats(name: str, *shape: int) -> ir.Tensor:
 
 def weights(rng: np.random.Generator, outputs: int, inputs: int, bits: int, grid: str) -> ir.ColumnWeights:
     """Random codes; linear ones of 8 bits use 1..255, as training makes them."""
-    low = 1 if grid == "mid-tread" or (grid == "linear" and bits == 8) else 0
-    codes = rng.integers(low, 1 << bits, (outputs, inputs)).astype(np.uint16)
-    zeros = rng.integers(low, 1 << bits, outputs).astype(np.int32) if grid == "linear" else None
-    return ir.ColumnWeights(codes, bits, grid, zeros)
+    made = dynamic_cases.weights(rng, outputs, inputs, bits, grid)
+    if grid != "linear" or bits != 8:
+        return made
+    return dataclasses.replace(made, codes=np.maximum(made.codes, 1), zeros=np.maximum(made.zeros, 1))
 
 
 def dense(

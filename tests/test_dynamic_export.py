@@ -210,6 +210,16 @@ def test_stock_kernels_refuse_other_widths(bits: int, input_bits: int, rng: np.r
         tflite_writer.write(graph, "builtin")
 
 
+def test_stock_kernels_refuse_what_they_multiply_wrongly(rng: np.random.Generator) -> None:
+    op = dg.dense(rng, "x", "y", 3, 5)
+    codes = op.weights.codes.copy()
+    codes[1, 2] = 0
+    graph = dg.single(dataclasses.replace(op, weights=dataclasses.replace(op.weights, codes=codes)), (5,))
+    with pytest.raises(ir.GraphError, match="code 0, int8 -128"):
+        tflite_writer.write(graph, "builtin")
+    tflite_writer.write(graph)
+
+
 # Streams
 
 

@@ -74,6 +74,11 @@ def _dense(writer: Writer, op: ir.DynamicDense) -> None:
     levels = weights.levels
     fits = np.abs(levels).max() <= 127
     stored = levels if fits else weights.codes.astype(np.int64) - 128
+    if stored.min() < -127:
+        raise ir.GraphError(
+            f"{op.name}: has the 8-bit code 0, int8 -128, which TFLite's hybrid kernel multiplies wrongly on x86; "
+            "weights of dynamic_scheme never have it"
+        )
     rows = _rows(writer, op)
     model = writer.model
     kernel = model.add_constant(f"{op.name}/weights", stored.astype(np.int8), scales=[1.0], zero_points=[0])
