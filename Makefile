@@ -42,7 +42,7 @@ test-tf221: $(VENV_TF221)/installed $(NATIVE)
 	$(VENV_TF221)/bin/python -m pytest -m tf221 $(PYTEST_ARGS)
 
 fuzz: $(VENV)/installed
-	$(VENV)/bin/python tests/fuzz/run.py --seconds $(or $(FUZZ_SECONDS),600)
+	$(VENV)/bin/python tests/helpers/fuzz/run.py --seconds $(or $(FUZZ_SECONDS),600)
 
 bench: $(VENV)/installed $(NATIVE)
 	$(VENV)/bin/python -m benchmarks.sizes
@@ -64,7 +64,7 @@ bench-arm: $(VENV)/installed debian-tools
 	$(VENV)/bin/python -m benchmarks.readme_tables
 
 mutations: $(VENV)/installed debian-tools
-	$(VENV)/bin/python tests/mutate_kernels.py
+	$(VENV)/bin/python tests/kernels/mutate_kernels.py
 
 native: $(NATIVE)
 

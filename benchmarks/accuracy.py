@@ -28,8 +28,15 @@ import tensorflow as tf
 
 import tflite_export
 from benchmarks import common, peers
-from tfmot_kws import augment, datasets, evaluate, feature_set, features, models, recipes, scheme, train
+from tfmot_kws.data import datasets, feature_set
+from tfmot_kws.evaluation import clips as evaluate
+from tfmot_kws.frontend import features
 from tfmot_kws.keras import keras
+from tfmot_kws.models import spotters as models
+from tfmot_kws.quantize import apply, scheme
+from tfmot_kws.sound import augment
+from tfmot_kws.training import recipes
+from tfmot_kws.training import stages as train
 
 KEYWORDS = ("alexa", "computer", "jarvis", "smart_mirror", "bed", "cat", "happy")
 SPEECH = augment.AugmentConfig(noise_probability=0.5, snr_db=(3.0, 25.0), reverb_probability=0.2)
@@ -142,7 +149,7 @@ def methods(args) -> dict[str, Callable]:
 
     def ours(bits):
         def run(trainer, model, held):
-            quantized = scheme.quantize_apply(model, scheme.kws_scheme(bits=bits))
+            quantized = apply.quantize_apply(model, scheme.kws_scheme(bits=bits))
             rates = STAGE_RATES.get(bits, (MORE_RATE, MORE_RATE / 2))
             stages = [(rates[0], args.stage1), (rates[1], args.stage2)]
             schedule = [train.TwoStageSchedule(args.stage1)]
@@ -156,7 +163,7 @@ def methods(args) -> dict[str, Callable]:
 
     def naive(bits):
         def run(trainer, model, held):
-            quantized = scheme.quantize_apply(model, scheme.kws_scheme(bits=bits))
+            quantized = apply.quantize_apply(model, scheme.kws_scheme(bits=bits))
             train.calibrate(quantized, trainer.data.x[:4096])
             return {f"naive rounding, {bits} bits": exported(quantized, held)}
 

@@ -81,7 +81,8 @@ def measure(core: emulation.Core, folder: pathlib.Path) -> tuple[list[dict], str
     arm = emulation.ROOT / "benchmarks" / "arm"
     loops = folder / "loops.o"
     flags = (*compiler, *LOOP_FLAGS.get(core.name, ()))
-    command = [*flags, "-std=gnu99", "-O3", "-c", str(arm / "loops.c"), f"-I{emulation.KERNELS}", "-o", str(loops)]
+    command = [*flags, "-std=gnu99", "-O3", "-c", str(arm / "loops.c"), *emulation.include_flags()]
+    command += ["-o", str(loops)]
     subprocess.run(command, check=True)
     program = emulation.build(core, [arm / "bench.c"], folder, ("-O2",), compiler=compiler, objects=[loops])
     counts = folder / "counts.txt"

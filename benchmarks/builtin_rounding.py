@@ -15,7 +15,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from tflite_export import builtin_writer, interpreter, ir, reference
+from tflite_export import ir
+from tflite_export.builtin import writer as builtin_writer
+from tflite_export.reference import run as reference
+from tflite_export.runtimes import interpreter
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 REPORT = ROOT / "docs" / "builtin_rounding.md"
@@ -252,7 +255,7 @@ Made by `python -m benchmarks.builtin_rounding` on {platform.machine()} with
 {versions}:
 {GRAPHS} random graphs of each kind on {SAMPLES} random inputs each, every runtime with its default settings (TFLite and
 LiteRT use XNNPACK).
-`tests/test_builtin_writer.py` measures the first graphs of each row again and holds them to these numbers.
+`tests/builtin/test_writer.py` measures the first graphs of each row again and holds them to these numbers.
 
 """ + "\n".join(table())
     unfinished = REPORT.with_suffix(".tmp")

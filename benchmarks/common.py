@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Sequence
 from typing import Any
 
-from tfmot_kws import report
+from tfmot_kws.evaluation import report
 
 RESULTS = pathlib.Path(__file__).resolve().parent / "results"
 

@@ -99,6 +99,11 @@ def _run(command: Sequence[str], folder: pathlib.Path, timeout: float) -> str:
     return done.stdout
 
 
+def include_flags(kernels: pathlib.Path = KERNELS) -> list[str]:
+    """For programs that include the kernels' public headers by name, and inner ones as ``kernels/core/options.h``."""
+    return [f"-I{kernels / 'include'}", f"-I{kernels.parent}"]
+
+
 def build(
     core: Core,
     sources: Sequence[pathlib.Path],
@@ -112,7 +117,7 @@ def build(
     """Compiles ``sources`` with all kernels for a core and returns the program, ``folder``/NAME.elf.
 
     Args:
-        kernels: where the kernels' sources lie.
+        kernels: where the kernels' sources lie, a folder of that name.
         compiler: makes the objects, instead of the core's own, which always links.
         objects: more of them.
         link_flags: for the linker alone.
@@ -121,9 +126,13 @@ def build(
         EmulationError: with what the compiler said.
     """
     program = folder / f"{core.name}.elf"
-    own = [kernels / pathlib.Path(name).name for name in build_list.KERNEL_SOURCES]
+    own = [kernels.parent / name for name in build_list.KERNEL_SOURCES]
     paths = [str(path) for path in (*sources, *own)]
-    _run([*(compiler or core.compiler), "-std=gnu99", *WARNINGS, *flags, f"-I{kernels}", "-c", *paths], folder, 300)
+    _run(
+        [*(compiler or core.compiler), "-std=gnu99", *WARNINGS, *flags, *include_flags(kernels), "-c", *paths],
+        folder,
+        300,
+    )
     made = [pathlib.Path(path).with_suffix(".o").name for path in paths]
     link = [
         *core.compiler,

@@ -3,7 +3,7 @@
 
     python -m benchmarks.firmware
 
-The model is written as C (``tflite_export.inference_writer``), built with the kernels of its one width and run once
+The model is written as C (``tflite_export.c.inference``), built with the kernels of its one width and run once
 under QEMU. Weights are not trained: they change neither sizes nor instructions.
 """
 
@@ -19,8 +19,11 @@ import numpy as np
 import tflite_export
 from benchmarks import common, emulation
 from benchmarks.arm_kernels import COMPILERS
-from tflite_export import inference_writer, inspect_model
-from tfmot_kws import models, scheme, train
+from tflite_export import inspect as inspect_model
+from tflite_export.c import inference as inference_writer
+from tfmot_kws.models import spotters as models
+from tfmot_kws.quantize import apply, scheme
+from tfmot_kws.training import stages as train
 
 BOARDS = {"cortex-m4": ("any", "cortex-m4"), "cortex-m7": ("cortex-m4",), "cortex-m55": ("any",)}
 """Boards, and what the weights are packed for."""
@@ -55,7 +58,7 @@ def stack_bytes(folder: pathlib.Path) -> int:
 def measure(name: str, target: str, bits: int, folder: pathlib.Path) -> dict:
     """One row."""
     model = models.wakeword_250k(2)
-    quantized = scheme.quantize_apply(model, scheme.kws_scheme(bits=bits))
+    quantized = apply.quantize_apply(model, scheme.kws_scheme(bits=bits))
     x = np.random.default_rng(0).uniform(0, 26, (64, *model.input_shape[1:])).astype(np.float32)
     train.calibrate(quantized, x)
     data = tflite_export.convert(quantized, target=target)

@@ -22,11 +22,18 @@ import tflite_export
 from benchmarks import common, emulation
 from benchmarks.arm_kernels import COMPILERS
 from benchmarks.firmware import stack_bytes
-from tflite_export import cost, inference_writer, tflite_reader
+from tflite_export.c import inference as inference_writer
 from tflite_export.kernels import build_list
-from tfmot_kws import features, models, scheme, task, train
-from tfmot_kws.commands import firmware, sidecar, spotter
+from tflite_export.packed import reader as tflite_reader
+from tflite_export.streaming import cost
+from tfmot_kws.commands import firmware
+from tfmot_kws.commands.parts import sidecar, spotter
+from tfmot_kws.data import task
+from tfmot_kws.frontend import features
 from tfmot_kws.keras import keras
+from tfmot_kws.models import spotters as models
+from tfmot_kws.quantize import apply, scheme
+from tfmot_kws.training import stages as train
 
 BOARDS = {"cortex-m4": "cortex-m4", "cortex-m55": "any"}
 """Boards, and what the weights are packed for."""
@@ -75,7 +82,7 @@ def measure(name: str, core_name: str, bits: int, folder: pathlib.Path) -> dict:
     """One row of both tables."""
     keras.utils.set_random_seed(0)
     model = MODELS[name](len(task.TaskConfig(WORDS).classes))
-    quantized = scheme.quantize_apply(model, scheme.kws_scheme(bits=bits))
+    quantized = apply.quantize_apply(model, scheme.kws_scheme(bits=bits))
     x = np.random.default_rng(0).uniform(0, 26, (64, *model.input_shape[1:])).astype(np.float32)
     train.calibrate(quantized, x)
     target = BOARDS[core_name]
@@ -88,7 +95,7 @@ def measure(name: str, core_name: str, bits: int, folder: pathlib.Path) -> dict:
 
     core = emulation.CORES[core_name]
     compiler = COMPILERS.get(core_name, core.compiler)
-    detector, arm = emulation.KERNELS / "detector.c", emulation.ROOT / "benchmarks" / "arm"
+    detector, arm = emulation.KERNELS / "ops" / "detector.c", emulation.ROOT / "benchmarks" / "arm"
     plain = ["-O2", "-ffunction-sections", "-fdata-sections", f"-DKWS_WIDTHS=(1 << {bits})"]
     flags = [*plain, f"-I{folder}"]
     stacks = folder / "stacks"

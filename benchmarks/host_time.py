@@ -16,9 +16,11 @@ import tensorflow as tf
 
 import tflite_export
 from benchmarks import common
-from tflite_export import native
-from tfmot_kws import models, scheme, train
+from tflite_export.runtimes import native
 from tfmot_kws.keras import keras
+from tfmot_kws.models import spotters as models
+from tfmot_kws.quantize import apply, scheme
+from tfmot_kws.training import stages as train
 
 COLUMNS = (
     ("model", "model", ""), ("bytes", "file bytes", ",d"), ("micros", "us a clip", ".1f"),
@@ -59,7 +61,7 @@ def main() -> None:
     x = np.random.default_rng(0).uniform(0, 26, (64, *model.input_shape[1:])).astype(np.float32)
     files = {"TFLite float32": stock(model, x, False), "TFLite int8": stock(model, x, True)}
     for bits in range(8, 0, -1):
-        quantized = scheme.quantize_apply(model, scheme.kws_scheme(bits=bits))
+        quantized = apply.quantize_apply(model, scheme.kws_scheme(bits=bits))
         train.calibrate(quantized, x)
         files[f"ours, {bits} bit{'s' if bits > 1 else ''}"] = tflite_export.convert(quantized)
     runners = {name: interpreter(data, name.startswith("ours")) for name, data in files.items()}

@@ -28,22 +28,21 @@ import numpy as np
 import tflite_export
 import tfmot_kws
 from benchmarks import accuracy, common
-from tfmot_kws import (
+from tfmot_kws.commands.parts import measure
+from tfmot_kws.data import (
     alignment,
-    augment,
     datasets,
-    det,
-    det_plot,
-    evaluate,
     feature_set,
-    features,
     frame_labels,
-    low_rank_recipes,
-    scheme,
-    synthetic,
-)  # fmt: skip
-from tfmot_kws.commands import measure
+    synthetic,  # fmt: skip
+)
+from tfmot_kws.evaluation import clips as evaluate
+from tfmot_kws.evaluation import det, det_plot
+from tfmot_kws.frontend import features
 from tfmot_kws.keras import keras
+from tfmot_kws.quantize import saving
+from tfmot_kws.sound import augment
+from tfmot_kws.training import low_rank_recipes
 
 FRONTEND = features.FrontendConfig(backend="lfbe", mel_bins=20, window_ms=25, hop_ms=10)
 NOISY = augment.AugmentConfig(noise_probability=1.0, snr_db=(5.0, 20.0), speed=(0.95, 1.05))
@@ -153,7 +152,7 @@ def run_seed(seed: int, args, data: Data) -> dict[str, dict]:
     weights = kept / "float.keras"
     if not (args.resume and weights.is_file()):
         low_rank_recipes.train_spotter(data.training, data.labels, config).save(weights)
-    model = scheme.load_model(weights, compile=False)
+    model = saving.load_model(weights, compile=False)
     rows: dict[str, dict] = {}
 
     def row(label: str, make) -> None:

@@ -23,7 +23,7 @@ from collections.abc import Callable
 import numpy as np
 
 from tfmot_kws.keras import keras, tfmot
-from tfmot_kws.streaming import TimeWindow
+from tfmot_kws.models.time_layers import TimeWindow
 
 Q = tfmot.quantization.keras
 L = keras.layers

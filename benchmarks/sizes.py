@@ -10,8 +10,10 @@ import numpy as np
 
 import tflite_export
 from benchmarks import common
-from tfmot_kws import models, scheme, train
 from tfmot_kws.keras import keras
+from tfmot_kws.models import spotters as models
+from tfmot_kws.quantize import apply, scheme
+from tfmot_kws.training import stages as train
 
 COLUMNS = (
     ("model", "model", ""), ("bits", "weights", ""), ("float_bytes", "float32 bytes", ",d"),
@@ -28,7 +30,7 @@ def three_dense(width: int = 256) -> keras.Model:
 
 def measure(name: str, model: keras.Model, bits: int) -> dict:
     """One row: both exports of a model at one width."""
-    quantized = scheme.quantize_apply(model, scheme.kws_scheme(bits=bits))
+    quantized = apply.quantize_apply(model, scheme.kws_scheme(bits=bits))
     rng = np.random.default_rng(0)
     x = np.abs(rng.normal(size=(64, *model.input_shape[1:]))).astype(np.float32)
     train.calibrate(quantized, x)

@@ -14,8 +14,10 @@ import numpy as np
 import tensorflow as tf
 
 from benchmarks import common
-from tfmot_kws import models, scheme, train
 from tfmot_kws.keras import keras
+from tfmot_kws.models import spotters as models
+from tfmot_kws.quantize import apply, scheme
+from tfmot_kws.training import stages as train
 
 COLUMNS = (
     ("model", "model", ""), ("mode", "compiled by", ""), ("stage", "stage", ""), ("float_ms", "float step, ms", ".2f"),
@@ -43,7 +45,7 @@ def compare(width: int, batch: int, jit: bool, pairs: int) -> list[dict]:
     x = tf.constant(rng.uniform(0, 26, (batch, 49, 40)).astype(np.float32))
     y = tf.constant(rng.integers(0, 8, batch))
     model = models.wakeword_250k(8, width=width)
-    quantized = scheme.quantize_apply(model, scheme.kws_scheme(bits=4))
+    quantized = apply.quantize_apply(model, scheme.kws_scheme(bits=4))
     steps = [step_function(m, x, y, jit) for m in (model, quantized)]
     rows = []
     for stage in (1, 2):

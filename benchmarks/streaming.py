@@ -23,24 +23,18 @@ import numpy as np
 
 import tflite_export
 from benchmarks import common
-from tfmot_kws import (
-    audio,
-    augment,
-    corpus,
-    datasets,
-    detector,
-    feature_set,
-    features,
-    mining,
-    models,
-    recipes,
-    scheme,
-    stream_evaluate,
-    stream_labels,
-)
-from tfmot_kws.commands import data as data_files
-from tfmot_kws.commands import stream_runners
+from tfmot_kws.commands.parts import data as data_files
+from tfmot_kws.commands.parts import stream_runners
+from tfmot_kws.data import corpus, datasets, feature_set, stream_labels
+from tfmot_kws.evaluation import detector
+from tfmot_kws.evaluation import streams as stream_evaluate
+from tfmot_kws.frontend import features
 from tfmot_kws.keras import keras
+from tfmot_kws.models import spotters as models
+from tfmot_kws.quantize import scheme
+from tfmot_kws.sound import augment
+from tfmot_kws.sound import files as audio
+from tfmot_kws.training import mining, recipes
 
 FRONTEND = features.FrontendConfig()
 CLEAN = augment.AugmentConfig(noise_probability=0.0, reverb_probability=0.0, time_masks=0, freq_masks=0)

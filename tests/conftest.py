@@ -15,6 +15,7 @@ from collections.abc import Callable
 import hypothesis
 import numpy as np
 import pytest
+from debian import debian_packages
 
 # Before anything imports TensorFlow or matplotlib.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -35,12 +36,6 @@ def _missing(message: str) -> None:
     if CI:
         pytest.fail(message + " (CI=true: optional tools are required)", pytrace=False)
     pytest.skip(message)
-
-
-def debian_packages() -> dict[str, str]:
-    """Tool -> the Debian packages that bring it, as scripts/debian_tools.txt lists them."""
-    lines = (ROOT / "scripts" / "debian_tools.txt").read_text().splitlines()
-    return dict(line.split(maxsplit=1) for line in lines if line and not line.startswith("#"))
 
 
 @pytest.fixture(scope="session")

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from tflite_export.interpreter import Interpreter
-    from tflite_export.stream_interpreter import StreamInterpreter
+from tflite_export.version import VERSION
 
-__version__ = "0.1.0"
-__all__ = ["Interpreter", "StreamInterpreter", "__version__", "convert"]
+if TYPE_CHECKING:
+    from tflite_export.ir import Graph
+    from tflite_export.runtimes.interpreter import Interpreter
+    from tflite_export.runtimes.stream_interpreter import StreamInterpreter
+
+__version__ = VERSION
+__all__ = ["Interpreter", "StreamInterpreter", "__version__", "convert", "write"]
 
 
 def convert(
@@ -26,36 +30,59 @@ def convert(
     of the clip model. StreamInterpreter runs such files; docs/streaming.md has the rules.
     rows: leaves out the mean over time that a model ends in, so that a stream gives each row at once.
     Raises ValueError for other ops, what ``from_keras.to_graph`` says about layers that it does not know, and
-    ``streaming.StreamError`` where a model cannot stream.
+    ``streaming.graph.StreamError`` where a model cannot stream.
     """
-    if ops not in ("packed", "builtin"):
-        raise ValueError(f"ops must be 'packed' or 'builtin', found {ops!r}")
     if streaming not in (None, "internal", "external"):
         raise ValueError(f"streaming must be None, 'internal' or 'external', found {streaming!r}")
-    from tflite_export import from_keras, packing, tflite_writer
-    from tflite_export import streaming as streams
-
-    packing.layout_for(target, 8)  # a wrong target says so before the model is looked at
+    _check(ops, target)  # a wrong choice says so before the model is looked at
+    from tflite_export import from_keras
+    from tflite_export.streaming import graph as streams
 
     graph = from_keras.to_graph(model)
     if rows:
         graph = streams.without_mean(graph)
     if streaming is None:
-        return tflite_writer.write(graph, ops, target)
+        return write(graph, ops, target)
     stream = streams.to_stream(graph)
     if streaming == "external":
         stream = streams.externalize(stream)
-    return tflite_writer.write(stream.graph, ops, target, stream.schedule.to_metadata())
+    return write(stream.graph, ops, target, stream.schedule.to_metadata())
+
+
+def write(graph: Graph, ops: str = "packed", target: str = "any", metadata: Mapping[str, bytes] | None = None) -> bytes:
+    """A graph as the bytes of a .tflite file; the same graph makes the same bytes.
+
+    ops, target: as for ``convert``; stock ops have one form for all targets.
+    metadata: entries that the file carries, by name.
+    Raises ValueError for other ops or targets, ``packed.writer.WriteError`` and ``ir.GraphError`` where a graph cannot
+    be written so; the message names the op.
+    """
+    _check(ops, target)
+    if ops == "builtin":
+        from tflite_export.builtin import writer as builtin_writer
+
+        return builtin_writer.write(graph, metadata=metadata)
+    from tflite_export.packed import writer as packed_writer
+
+    return packed_writer.write(graph, target, metadata)
+
+
+def _check(ops: str, target: str) -> None:
+    if ops not in ("packed", "builtin"):
+        raise ValueError(f"ops must be 'packed' or 'builtin', found {ops!r}")
+    from tflite_export.packed import packing
+
+    packing.layout_for(target, 8)
 
 
 def __getattr__(name: str) -> Any:
     """Loads the interpreters when they are first asked for, so that importing the package costs nothing."""
     if name == "Interpreter":
-        from tflite_export.interpreter import Interpreter
+        from tflite_export.runtimes.interpreter import Interpreter
 
         return Interpreter
     if name == "StreamInterpreter":
-        from tflite_export.stream_interpreter import StreamInterpreter
+        from tflite_export.runtimes.stream_interpreter import StreamInterpreter
 
         return StreamInterpreter
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

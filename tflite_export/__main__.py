@@ -7,7 +7,9 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-from tflite_export import c_writer, inference_writer, inspect_model
+from tflite_export import inspect as inspect_model
+from tflite_export.c import arrays as c_writer
+from tflite_export.c import inference as inference_writer
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -11,36 +11,60 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-_HOMES = {
-    "CausalConv1D": "streaming",
-    "CausalDepthwiseConv1D": "streaming",
-    "FrontendConfig": "features",
-    "KwsQuantizeConfig": "quantize_configs",
-    "TimeAveragePooling1D": "streaming",
-    "TimeMaxPooling1D": "streaming",
-    "TimeWindow": "streaming",
-    "TwoStageSchedule": "train",
-    "calibrate": "train",
-    "ds_cnn_stream": "models",
-    "dynamic_scheme": "dynamic_schemes",
-    "factorize": "low_rank",
-    "kws_scheme": "scheme",
-    "load_model": "scheme",
-    "quantize_apply": "scheme",
-    "quantize_scope": "scheme",
-    "set_stage": "train",
-    "svd_50k": "models",
-    "wakeword_250k": "models",
+_NAMES = {
+    "CausalConv1D": "models.time_layers",
+    "CausalDepthwiseConv1D": "models.time_layers",
+    "FrontendConfig": "frontend.features",
+    "KwsQuantizeConfig": "quantize.configs",
+    "TimeAveragePooling1D": "models.time_layers",
+    "TimeMaxPooling1D": "models.time_layers",
+    "TimeWindow": "models.time_layers",
+    "TwoStageSchedule": "training.stages",
+    "calibrate": "training.stages",
+    "ds_cnn_stream": "models.spotters",
+    "dynamic_scheme": "quantize.dynamic.scheme",
+    "factorize": "models.low_rank",
+    "kws_scheme": "quantize.scheme",
+    "load_model": "quantize.saving",
+    "quantize_apply": "quantize.apply",
+    "quantize_scope": "quantize.saving",
+    "set_stage": "training.stages",
+    "svd_50k": "models.spotters",
+    "wakeword_250k": "models.spotters",
 }
+"""Classes and functions, and the modules that they live in."""
 
-__all__ = ["__version__", *sorted(_HOMES)]
+_MODULES = {
+    "alignment": "data.alignment",
+    "audio": "sound.files",
+    "audio_stream": "sound.stream",
+    "augment": "sound.augment",
+    "corpus": "data.corpus",
+    "datasets": "data.datasets",
+    "det": "evaluation.det",
+    "detector": "evaluation.detector",
+    "evaluate": "evaluation.clips",
+    "features": "frontend.features",
+    "frame_labels": "data.frame_labels",
+    "low_rank": "models.low_rank",
+    "low_rank_recipes": "training.low_rank_recipes",
+    "mining": "training.mining",
+    "recipes": "training.recipes",
+    "stream_evaluate": "evaluation.streams",
+    "synthetic": "data.synthetic",
+}
+"""Modules that users import from here: ``from tfmot_kws import datasets``."""
+
+__all__ = ["__version__", *sorted(_NAMES), *sorted(_MODULES)]
 
 
 def __getattr__(name: str) -> Any:
     """Imports TensorFlow only when something that needs it is asked for."""
-    if name not in _HOMES:
-        raise AttributeError(f"module 'tfmot_kws' has no attribute {name!r}; it has {', '.join(__all__)}")
-    return getattr(importlib.import_module(f"tfmot_kws.{_HOMES[name]}"), name)
+    if name in _NAMES:
+        return getattr(importlib.import_module(f"tfmot_kws.{_NAMES[name]}"), name)
+    if name in _MODULES:
+        return importlib.import_module(f"tfmot_kws.{_MODULES[name]}")
+    raise AttributeError(f"module 'tfmot_kws' has no attribute {name!r}; it has {', '.join(__all__)}")
 
 
 def __dir__() -> list[str]:

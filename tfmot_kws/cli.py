@@ -13,7 +13,7 @@ import typer
 import typer.core
 
 import tfmot_kws
-from tfmot_kws.commands import console as consoles
+from tfmot_kws.commands.parts import console as consoles
 
 # What a user can cause: our errors are ValueErrors and TypeErrors, files give OSErrors, missing packages ImportErrors,
 # runtimes that refuse a file RuntimeErrors.
@@ -389,7 +389,7 @@ def evaluate(
       tfmot-kws evaluate --model kws.tflite --streams test_streams --threshold 2.5 --json numbers.json
     """
     from tfmot_kws.commands import evaluate as command
-    from tfmot_kws.commands import evaluate_streams
+    from tfmot_kws.commands.parts import evaluate_streams
 
     options = None
     if streams is not None or negatives is not None:

@@ -8,11 +8,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "kernels/core/options.h"
+#include "kernels/core/requantize.h"
+#include "kernels/core/weight_layout.h"
 #include "loops.h"
 #include "marks.h"
-#include "options.h"
-#include "requantize.h"
-#include "weight_layout.h"
 
 enum { MOST_INPUTS = 640, MOST_OUTPUTS = 256, MOST_WEIGHTS = 640 * 128, MOST_BATCH = 4 };
 

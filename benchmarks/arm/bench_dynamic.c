@@ -8,8 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "kernels/core/options.h"
 #include "marks.h"
-#include "options.h"
 #include "packed_kernels.h"
 
 enum { MOST_INPUTS = 640, MOST_OUTPUTS = 256, MOST_WEIGHTS = 2 * 256 * 256 };

@@ -1,7 +1,7 @@
 /* Four outputs share each load of x; vectors where the compiler's target has them. */
 #include "loops.h"
 
-#include "requantize.h"
+#include "kernels/core/requantize.h"
 
 #if defined(__ARM_FEATURE_MVE)
 #include <arm_mve.h>

@@ -1,5 +1,6 @@
 /* Frames that TensorFlow Lite Micro's front end (microfrontend, from your own tree) makes of sound.wav: 16 bits, mono,
- * at the rate that the model wants. Settings are those of tfmot_kws/microfrontend.py, and so are the values. */
+ * at the rate that the model wants. Settings are those of tfmot_kws/frontend/microfrontend.py, and so are the values.
+ */
 #include <stdio.h>
 #include <string.h>
 

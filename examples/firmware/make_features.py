@@ -16,7 +16,8 @@ import pathlib
 
 import numpy as np
 
-from tflite_export import Interpreter, arithmetic, ir
+from tflite_export import Interpreter, ir
+from tflite_export.reference import arithmetic
 
 
 def write_examples(model: pathlib.Path, features: pathlib.Path | None, examples: int, out: pathlib.Path) -> None:
@@ -38,8 +39,10 @@ def write_stream(model: pathlib.Path, wav: pathlib.Path, out: pathlib.Path, **op
     """frames.bin with int8 features, the sound as the front end takes it, and the detections."""
     import soundfile
 
-    from tfmot_kws import audio_stream, features
-    from tfmot_kws.commands import listen, spotter
+    from tfmot_kws.commands import listen
+    from tfmot_kws.commands.parts import spotter
+    from tfmot_kws.frontend import features
+    from tfmot_kws.sound import stream as audio_stream
 
     ear = spotter.open_spotter(model, runtime="reference", **options)
     rate = ear.frontend.sample_rate

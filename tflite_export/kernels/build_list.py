@@ -13,31 +13,31 @@ import tempfile
 PACKAGE = pathlib.Path(__file__).resolve().parent.parent
 
 KERNEL_SOURCES = (
-    "kernels/options.c",
-    "kernels/dispatch.c",
-    "kernels/cpu.c",
-    "kernels/layers.c",
-    "kernels/dense_ref.c",
-    "kernels/dense_c.c",
-    "kernels/dense_mve.c",
-    "kernels/dense_dsp.c",
-    "kernels/dense_neon.c",
-    "kernels/dense_tables.c",
-    "kernels/dense_dotprod.c",
-    "kernels/dense_i8mm.c",
-    "kernels/dense_avx2.c",
-    "kernels/depthwise_ref.c",
-    "kernels/depthwise_c.c",
-    "kernels/elementwise_ref.c",
-    "kernels/pool_ref.c",
-    "kernels/ring.c",
-    "kernels/dynamic.c",
-    "kernels/dynamic_kernels.c",
-    "kernels/float_ops.c",
+    "kernels/core/options.c",
+    "kernels/core/dispatch.c",
+    "kernels/core/cpu.c",
+    "kernels/core/layers.c",
+    "kernels/dense/dense_ref.c",
+    "kernels/dense/isa/dense_c.c",
+    "kernels/dense/isa/dense_mve.c",
+    "kernels/dense/isa/dense_dsp.c",
+    "kernels/dense/isa/dense_neon.c",
+    "kernels/dense/isa/dense_tables.c",
+    "kernels/dense/isa/dense_dotprod.c",
+    "kernels/dense/isa/dense_i8mm.c",
+    "kernels/dense/isa/dense_avx2.c",
+    "kernels/ops/depthwise_ref.c",
+    "kernels/ops/depthwise_c.c",
+    "kernels/ops/elementwise_ref.c",
+    "kernels/ops/pool_ref.c",
+    "kernels/ops/ring.c",
+    "kernels/dense/dynamic.c",
+    "kernels/dense/dynamic_kernels.c",
+    "kernels/ops/float_ops.c",
 )
 """Portable C99, for any machine; paths from the package's folder."""
 
-STREAM_SOURCES = ("kernels/detector.c",)
+STREAM_SOURCES = ("kernels/ops/detector.c",)
 """What a firmware runs after the model, from outputs to events; portable C99 as well, and none of the ops needs it."""
 
 SOURCES = (*KERNEL_SOURCES, *STREAM_SOURCES, "shims/tflite/delegate.c", "shims/tflm/registerer.c")
@@ -47,29 +47,30 @@ FIRMWARE = ("shims/tflm/micro_ops.h", "shims/tflm/micro_ops.cc")
 """For firmware that is built with TensorFlow Lite Micro's own headers; not in the host library."""
 
 HEADERS = (
-    "kernels/packed_kernels.h",
-    "kernels/options.h",
-    "kernels/requantize.h",
-    "kernels/window.h",
-    "kernels/weight_layout.h",
-    "kernels/dense_row.h",
-    "kernels/dense_vector.h",
-    "kernels/dense_arm.h",
-    "kernels/dense_groups.h",
-    "kernels/kernels.inc",
-    "kernels/layers.h",
-    "kernels/detector.h",
-    "kernels/dense_body.inc",
-    "kernels/dynamic.h",
-    "kernels/float_math.h",
-    "kernels/float_vector.h",
-    "kernels/quantize_row.h",
+    "kernels/include/packed_kernels.h",
+    "kernels/core/options.h",
+    "kernels/core/requantize.h",
+    "kernels/core/window.h",
+    "kernels/core/weight_layout.h",
+    "kernels/dense/dense_row.h",
+    "kernels/dense/dense_vector.h",
+    "kernels/dense/isa/dense_arm.h",
+    "kernels/dense/isa/dense_dsp.h",
+    "kernels/dense/dense_groups.h",
+    "kernels/core/kernels.inc",
+    "kernels/core/layers.h",
+    "kernels/include/detector.h",
+    "kernels/dense/dense_body.inc",
+    "kernels/dense/dynamic.h",
+    "kernels/dense/float_math.h",
+    "kernels/dense/float_vector.h",
+    "kernels/dense/quantize_row.h",
     "shims/tflite/tflite_abi.h",
 )
 """What the sources include: packed with a source distribution, and a reason to build again."""
 
-INCLUDE_DIRS = ()
-"""The sources find their headers next to themselves."""
+INCLUDE_DIRS = ("kernels/include",)
+"""What a user's own code includes; the sources themselves need no include path."""
 
 CFLAGS = ("-std=c99", "-O3", "-Wall", "-Wextra", "-fvisibility=default")
 LDFLAGS = ("-ldl",)

@@ -6,9 +6,9 @@ from __future__ import annotations
 import importlib.util
 import pathlib
 
-from tfmot_kws.commands import console as consoles
-from tfmot_kws.commands import data as data_files
-from tfmot_kws.commands.console import Phases, table
+from tfmot_kws.commands.parts import console as consoles
+from tfmot_kws.commands.parts import data as data_files
+from tfmot_kws.commands.parts.console import Phases, table
 
 
 def run(out: pathlib.Path, data: pathlib.Path | None, keywords: str | None, seed: int, fast: bool) -> None:
@@ -18,7 +18,7 @@ def run(out: pathlib.Path, data: pathlib.Path | None, keywords: str | None, seed
             "synthetic speech needs espeak-ng: pip install 'tfmot-kws[synthetic]' (GPL-3, runs in a process of its "
             "own), or give recordings of your own by --data FOLDER"
         )
-    from tfmot_kws import demo
+    from tfmot_kws.commands.parts import demo
 
     console = consoles.stdout()
     config = demo.DemoConfig(out, data, data_files.words_of(keywords), seed, fast)

@@ -8,11 +8,14 @@ from typing import Any
 
 import rich.console
 
-from tfmot_kws import atomic, datasets, evaluate, report
-from tfmot_kws.commands import console as consoles
-from tfmot_kws.commands import data as data_files
-from tfmot_kws.commands import evaluate_streams, results, sidecar
-from tfmot_kws.commands.console import Phases
+from tfmot_kws import atomic
+from tfmot_kws.commands.parts import console as consoles
+from tfmot_kws.commands.parts import data as data_files
+from tfmot_kws.commands.parts import evaluate_streams, results, sidecar
+from tfmot_kws.commands.parts.console import Phases
+from tfmot_kws.data import datasets
+from tfmot_kws.evaluation import clips as evaluate
+from tfmot_kws.evaluation import report
 
 RUNTIMES = ("reference", "tflite", "litert", "tflm")
 _PLOTS = (".png", ".svg", ".pdf")
@@ -89,14 +92,14 @@ def _on_clips(
         cache = cache or data_files.default_cache()
         held_out = data_files.held_out_features(clips, splits, about.task, about.frontend, cache, advance)
     if model.suffix == ".keras":
-        from tfmot_kws import scheme
+        from tfmot_kws.quantize import saving
 
         where = "Keras"
         with phases.phase(where) as advance:
-            function = results.keras_function(scheme.load_model(model))
+            function = results.keras_function(saving.load_model(model))
             evaluation = evaluate.evaluate(function, held_out, progress=advance)
     else:
-        from tfmot_kws.commands import measure
+        from tfmot_kws.commands.parts import measure
 
         where = runtime
         flatbuffer = model.read_bytes()

@@ -6,8 +6,8 @@ from __future__ import annotations
 import pathlib
 
 from tfmot_kws import atomic
-from tfmot_kws.commands import console as consoles
-from tfmot_kws.commands import results, sidecar
+from tfmot_kws.commands.parts import console as consoles
+from tfmot_kws.commands.parts import results, sidecar
 
 OPS = ("packed", "builtin")
 
@@ -26,7 +26,7 @@ def run(
         raise ValueError(f"--streaming {streaming}: must be {' or '.join(STREAMING)}")
     if rows and streaming is None:
         raise ValueError("--rows: goes with --streaming; a clip's rows are for its mean")
-    from tflite_export import packing
+    from tflite_export.packed import packing
 
     if target not in packing.TARGETS or (target != "any" and ops == "builtin"):
         raise ValueError(f"--target {target}: must be {', '.join(packing.TARGETS)}, and 'any' with --ops builtin")
@@ -34,11 +34,12 @@ def run(
     if before.kind != "quantized":
         raise ValueError(f"{model}: is {before.kind}; export needs a quantized model, made by 'tfmot-kws quantize'")
     import tflite_export
-    from tflite_export import c_writer, inspect_model
-    from tfmot_kws import scheme
+    from tflite_export import inspect as inspect_model
+    from tflite_export.c import arrays as c_writer
+    from tfmot_kws.quantize import saving
 
     console = consoles.stdout()
-    flatbuffer = tflite_export.convert(scheme.load_model(model), ops, target, streaming, rows)
+    flatbuffer = tflite_export.convert(saving.load_model(model), ops, target, streaming, rows)
     atomic.write_bytes(out, flatbuffer)
     options = {**before.options, "keras_model": model.name, "ops": ops, "target": target, "streaming": streaming}
     options["rows"] = rows

@@ -7,8 +7,8 @@ import pathlib
 
 import numpy as np
 
-from tfmot_kws import features
-from tfmot_kws.commands import spotter
+from tfmot_kws.commands.parts import spotter
+from tfmot_kws.frontend import features
 
 _MOST_RAW = 1420
 """64 * ln(2^32), rounded up: no feature of the micro front end is larger."""
@@ -22,7 +22,7 @@ def run(
 
     Raises what ``spotter.open_spotter`` raises, and ValueError where the file cannot be written as C.
     """
-    from tflite_export import inference_writer
+    from tflite_export.c import inference as inference_writer
 
     ear = spotter.open_spotter(model, threshold=threshold, smooth=smooth, refractory=refractory, runtime="reference")
     if ear.input is None:
@@ -38,7 +38,7 @@ def run(
 
 def write_header(ear: spotter.Spotter, out: pathlib.Path) -> pathlib.Path:
     """Writes kws_spotter.h: settings of the front end and of the detector, and names; complete or as it was before."""
-    from tflite_export import c_writer
+    from tflite_export.c import arrays as c_writer
 
     out.mkdir(parents=True, exist_ok=True)
     return c_writer.write_text(out / "kws_spotter.h", header(ear))
@@ -90,7 +90,7 @@ def header(ear: spotter.Spotter) -> str:
 
 def feature_table(ear: spotter.Spotter) -> np.ndarray:
     """int8 [n]: what the model takes for the values 0, 1, ... of the micro front end; larger ones are as the last."""
-    from tflite_export import arithmetic
+    from tflite_export.reference import arithmetic
 
     raw = np.arange(_MOST_RAW + 1, dtype=np.uint16)
     table = arithmetic.quantize(raw.astype(np.float32) * np.float32(features.MICRO_SCALE), ear.input)

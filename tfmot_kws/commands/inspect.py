@@ -7,9 +7,9 @@ import pathlib
 
 import rich.console
 
-from tfmot_kws.commands import console as consoles
-from tfmot_kws.commands import sidecar
-from tfmot_kws.commands.console import table
+from tfmot_kws.commands.parts import console as consoles
+from tfmot_kws.commands.parts import sidecar
+from tfmot_kws.commands.parts.console import table
 
 _COLUMNS = (
     {"key": "name", "label": "layer", "format": ""},
@@ -24,7 +24,7 @@ def run(model: pathlib.Path) -> None:
     """Prints the layers of a .tflite or .keras file, and what its sidecar says where it has one."""
     console = consoles.stdout()
     if model.suffix == ".tflite":
-        from tflite_export import inspect_model
+        from tflite_export import inspect as inspect_model
 
         inspect_model.print_summary(inspect_model.inspect(model.read_bytes()))
     elif model.suffix == ".keras":
@@ -46,11 +46,14 @@ def run(model: pathlib.Path) -> None:
 
 
 def _keras(path: pathlib.Path, console: rich.console.Console) -> None:
-    from tfmot_kws import dynamic_layers, models, scheme, train
+    from tfmot_kws.models import spotters as models
+    from tfmot_kws.quantize import apply, saving
+    from tfmot_kws.quantize.dynamic import layers as dynamic_layers
+    from tfmot_kws.training import stages as train
 
-    model = scheme.load_model(path)
+    model = saving.load_model(path)
     dynamic = any(isinstance(layer, dynamic_layers.DynamicKernel) for layer in model.layers)
-    if not dynamic and not any(scheme.is_quantized(layer) for layer in model.layers):
+    if not dynamic and not any(apply.is_quantized(layer) for layer in model.layers):
         console.print(str(models.cost(model)), markup=False)
         return
     rows = []

@@ -15,9 +15,9 @@ import rich.live
 import rich.table
 import rich.text
 
-from tfmot_kws import audio_stream
-from tfmot_kws.commands import console as consoles
-from tfmot_kws.commands import spotter
+from tfmot_kws.commands.parts import console as consoles
+from tfmot_kws.commands.parts import spotter
+from tfmot_kws.sound import stream as audio_stream
 
 _BAR = 40
 

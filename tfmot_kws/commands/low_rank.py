@@ -6,12 +6,14 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 
-from tfmot_kws import alignment as alignments
-from tfmot_kws import atomic, datasets, features
-from tfmot_kws.commands import console as consoles
-from tfmot_kws.commands import data as data_files
-from tfmot_kws.commands import results, sidecar
-from tfmot_kws.commands.console import Phases
+from tfmot_kws import atomic
+from tfmot_kws.commands.parts import console as consoles
+from tfmot_kws.commands.parts import data as data_files
+from tfmot_kws.commands.parts import results, sidecar
+from tfmot_kws.commands.parts.console import Phases
+from tfmot_kws.data import alignment as alignments
+from tfmot_kws.data import datasets
+from tfmot_kws.frontend import features
 
 FRONTEND = features.FrontendConfig(mel_bins=20, window_ms=25, hop_ms=10)
 """20 log-mel bands, 25 ms every 10 ms, as in Mishchenko et al. 2019."""
@@ -50,8 +52,10 @@ def run(
     console.print(f"train: {training.report.summary()}")
     console.print(f"{' and '.join(splits)}: {held_out.report.summary()}")
 
-    from tfmot_kws import evaluate, frame_labels, low_rank_recipes
-    from tfmot_kws.commands import progress
+    from tfmot_kws.commands.parts import progress
+    from tfmot_kws.data import frame_labels
+    from tfmot_kws.evaluation import clips as evaluate
+    from tfmot_kws.training import low_rank_recipes
 
     if table is None:
         labels = frame_labels.from_words(training, frontend, clips)

@@ -6,11 +6,12 @@ from __future__ import annotations
 import pathlib
 from collections.abc import Sequence
 
-from tfmot_kws import atomic, datasets
-from tfmot_kws.commands import console as consoles
-from tfmot_kws.commands import data as data_files
-from tfmot_kws.commands import results, sidecar
-from tfmot_kws.commands.console import Phases
+from tfmot_kws import atomic
+from tfmot_kws.commands.parts import console as consoles
+from tfmot_kws.commands.parts import data as data_files
+from tfmot_kws.commands.parts import results, sidecar
+from tfmot_kws.commands.parts.console import Phases
+from tfmot_kws.data import datasets
 
 
 def parse_layer_bits(entries: Sequence[str]) -> dict[str, int]:
@@ -31,7 +32,7 @@ def choose(bits: int, widths: dict[str, int], dynamic: str | None, weights: str)
         ValueError: options that do not go together, or widths out of their range; the message names the option.
     """
     import tfmot_kws
-    from tfmot_kws import scheme
+    from tfmot_kws.quantize import scheme
 
     if dynamic is None:
         if weights != "linear":
@@ -78,14 +79,16 @@ def run(
     splits = data_files.eval_splits(clips)
     cache = cache or data_files.default_cache()
 
-    from tfmot_kws import evaluate, low_rank_recipes, recipes, scheme
-    from tfmot_kws.commands import progress
+    from tfmot_kws.commands.parts import progress
+    from tfmot_kws.evaluation import clips as evaluate
+    from tfmot_kws.quantize import apply, saving
+    from tfmot_kws.training import low_rank_recipes, recipes
 
-    float_model = scheme.load_model(model)
+    float_model = saving.load_model(model)
     if dynamic is None:
         chosen.check_names([layer.name for layer in float_model.layers])
     else:
-        start = scheme.quantize_apply(float_model, chosen)  # names that match nothing are refused here
+        start = apply.quantize_apply(float_model, chosen)  # names that match nothing are refused here
     with phases.phase("features") as advance:
         training = data_files.training_features(clips, before.task, before.frontend, copies, seed, cache, advance)
         held_out = data_files.held_out_features(clips, splits, before.task, before.frontend, cache, advance)

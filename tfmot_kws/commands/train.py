@@ -6,11 +6,13 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 
-from tfmot_kws import atomic, datasets, features
-from tfmot_kws.commands import console as consoles
-from tfmot_kws.commands import data as data_files
-from tfmot_kws.commands import results, sidecar
-from tfmot_kws.commands.console import Phases
+from tfmot_kws import atomic
+from tfmot_kws.commands.parts import console as consoles
+from tfmot_kws.commands.parts import data as data_files
+from tfmot_kws.commands.parts import results, sidecar
+from tfmot_kws.commands.parts.console import Phases
+from tfmot_kws.data import datasets
+from tfmot_kws.frontend import features
 
 
 def run(
@@ -56,8 +58,10 @@ def run(
     console.print(f"train: {training.report.summary()}")
     console.print(f"{' and '.join(splits)}: {held_out.report.summary()}")
 
-    from tfmot_kws import evaluate, mining, models, recipes
-    from tfmot_kws.commands import progress
+    from tfmot_kws.commands.parts import progress
+    from tfmot_kws.evaluation import clips as evaluate
+    from tfmot_kws.models import spotters as models
+    from tfmot_kws.training import mining, recipes
 
     frames, mel_bins = training.x.shape[1:]
     recipe = recipes.TrainConfig(epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, seed=seed)

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../../kernels/packed_kernels.h"
+#include "../../kernels/include/packed_kernels.h"
 #include "tflite_abi.h"
 
 #define EXPORT __attribute__((visibility("default")))

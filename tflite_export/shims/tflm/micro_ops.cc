@@ -2,7 +2,7 @@
 
 #include <cstdint>
 
-#include "../../kernels/packed_kernels.h"
+#include "../../kernels/include/packed_kernels.h"
 #include "tensorflow/lite/micro/micro_log.h"
 
 namespace tfmot_kws {

@@ -11,7 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "../../kernels/packed_kernels.h"
+#include "../../kernels/include/packed_kernels.h"
 
 #define EXPORT __attribute__((visibility("default")))
 

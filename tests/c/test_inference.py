@@ -1,0 +1,116 @@
+"""Inference written as C, without an interpreter: the reference's bits here and on emulated Cortex-M boards."""
+
+from __future__ import annotations
+
+import pathlib
+
+import export_graphs as eg
+import numpy as np
+import pytest
+import stream_graphs
+from stream_graphs import Layer, Spec
+
+from benchmarks import emulation
+from tflite_export import ir
+from tflite_export.c import inference as inference_writer
+from tflite_export.packed import packing
+from tflite_export.packed import writer as tflite_writer
+from tflite_export.reference import run as reference
+from tflite_export.streaming import graph as streaming
+from tflite_export.streaming import memory_plan
+
+STREAMS = (
+    Spec((Layer("conv", 4, 3), Layer("conv", 3, 2, 2)), "mean", 3, channels=5, seed=1),
+    Spec((Layer("conv", 3, 1, 2, True), Layer("skip", 4, 1, 1, True)), "rows", seed=2),
+    Spec((Layer("taps", 3, 2), Layer("max", 2)), "flatten", 2, mel=3, seed=4),
+)
+RUNNER = pathlib.Path(__file__).resolve().parents[1] / "helpers" / "arm" / "run_inference.c"
+
+
+def run_everywhere(
+    core: emulation.Core, graph: ir.Graph, target: str, rng: np.random.Generator, folder: pathlib.Path, examples: int
+) -> None:
+    """Builds, runs ``examples`` random examples and compares every output byte with the reference."""
+    inference_writer.write_inference(tflite_writer.write(graph, target=target), folder)
+    feeds = eg.feeds(rng, graph, examples)
+    rows = [np.concatenate([feeds[name][i].ravel() for name in graph.inputs]) for i in range(examples)]
+    (folder / "inputs.bin").write_bytes(b"".join(row.tobytes() for row in rows))
+    flags = ["-O1", *emulation.SANITIZE] if core.name == "host" else ["-O2"]
+    program = emulation.build(core, [RUNNER, folder / "kws_inference.c"], folder, [*flags, f"-I{folder}"])
+    assert emulation.run(core, program).startswith(f"examples {examples} arena ")
+    expected = reference.run(graph, feeds)
+    rows = [np.concatenate([expected[name][i].ravel() for name in graph.outputs]) for i in range(examples)]
+    assert (folder / "outputs.bin").read_bytes() == b"".join(row.tobytes() for row in rows)
+
+
+@pytest.mark.parametrize("target", packing.TARGETS)
+@pytest.mark.parametrize("name", ["host", "cortex-m0plus", "cortex-m4", "cortex-m55"])
+def test_equals_the_reference(
+    name: str, target: str, require_tool, rng: np.random.Generator, tmp_path: pathlib.Path
+) -> None:
+    core = emulation.CORES[name]
+    for tool in (core.compiler[0], *core.emulator[:1]):
+        require_tool(tool)
+    for number, graph in enumerate((eg.spotter(rng), eg.every_op(rng))):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        run_everywhere(core, graph, target, rng, folder, 100 if number == 0 else 10)
+
+
+@pytest.mark.parametrize("name", ["host", "cortex-m3", "cortex-m55"])
+def test_streams_keep_their_frames(name: str, require_tool, tmp_path: pathlib.Path) -> None:
+    """Rings in the arena: step by step, the rows of the reference; a second program run begins anew."""
+    core = emulation.CORES[name]
+    for tool in (core.compiler[0], *core.emulator[:1]):
+        require_tool(tool)
+    for number, spec in enumerate(STREAMS):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        graph = stream_graphs.make(spec, stream_graphs.clip_frames(spec), whole=True)
+        stream = streaming.to_stream(graph)
+        data = tflite_writer.write(stream.graph, metadata=stream.schedule.to_metadata())
+        inference_writer.write_inference(data, folder)
+        x = eg.feeds(np.random.default_rng(number), stream.graph, 40)["x"]
+        (folder / "inputs.bin").write_bytes(x.tobytes())
+        flags = ["-O1", *emulation.SANITIZE] if name == "host" else ["-O2"]
+        program = emulation.build(core, [RUNNER, folder / "kws_inference.c"], folder, [*flags, f"-I{folder}"])
+        emulation.run(core, program)
+        state: dict = {}
+        rows = [reference.run(stream.graph, {"x": hop[None]}, state=state)[stream.graph.outputs[0]] for hop in x]
+        assert (folder / "outputs.bin").read_bytes() == b"".join(row.tobytes() for row in rows)
+        assert f"STREAM_HOP {stream.schedule.hop}\n" in (folder / "kws_inference.h").read_text()
+
+
+def test_nothing_that_is_needed_overlaps(rng: np.random.Generator) -> None:
+    for _ in range(5):
+        graph = eg.every_op(rng)
+        plan = memory_plan.plan(graph)
+        alive = set(graph.inputs)
+        for number, op in enumerate(graph.ops):
+            alive.add(op.output)
+            later = {name for other in graph.ops[number:] for name in ir.op_inputs(other)} | set(graph.outputs)
+            places = {}
+            for name in alive & (later | {op.output}):
+                home = plan.aliases.get(name, name)
+                start = plan.offsets[home]
+                places[home] = (start, start + graph.tensors[home].size)
+                assert start % 16 == 0 and start + graph.tensors[home].size <= plan.size
+            spans = sorted(places.values())
+            assert all(end <= start for (_, end), (start, _) in zip(spans, spans[1:]))
+
+
+def test_a_chain_takes_its_two_largest_neighbours(rng: np.random.Generator) -> None:
+    m = eg.Maker(rng)
+    x = m.input(64)
+    for outputs in (256, 32, 128, 16):
+        x = m.dense(x, outputs, 4)
+    assert memory_plan.plan(m.graph(x)).size == 64 + 256
+
+
+def test_refuses(rng: np.random.Generator, tmp_path: pathlib.Path) -> None:
+    data = tflite_writer.write(eg.spotter(rng))
+    with pytest.raises(ValueError, match="name must be a C identifier, found '4you'"):
+        inference_writer.write_inference(data, tmp_path, "4you")
+    with pytest.raises(ValueError):
+        inference_writer.write_inference(data[:100], tmp_path)
+    assert not list(tmp_path.iterdir())

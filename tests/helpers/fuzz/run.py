@@ -1,0 +1,71 @@
+"""Builds and runs the fuzz target: ``python tests/helpers/fuzz/run.py --seconds 60``. Needs clang with libFuzzer."""
+
+from __future__ import annotations
+
+import argparse
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+
+HERE = pathlib.Path(__file__).resolve().parent
+PACKAGE = HERE.parents[2] / "tflite_export"
+sys.path.insert(0, str(PACKAGE.parent))
+
+from tflite_export.kernels import build_list  # noqa: E402
+
+SANITIZERS = "fuzzer,address,undefined"
+
+
+def build(folder: pathlib.Path, compiler: str = "clang") -> pathlib.Path:
+    """Compiles the target into ``folder``; raises CalledProcessError with the compiler's words on standard error."""
+    target = folder / "fuzz_ops"
+    sources = [str(HERE / "fuzz_ops.c"), *(str(PACKAGE / s) for s in build_list.KERNEL_SOURCES)]
+    flags = ["-std=c99", "-g", "-O1", f"-fsanitize={SANITIZERS}", "-fno-sanitize-recover=all"]
+    subprocess.run([compiler, *flags, "-o", str(target), *sources], check=True)
+    return target
+
+
+def run(target: pathlib.Path, seconds: int, corpus: pathlib.Path, seed: int = 1) -> tuple[int, int, str]:
+    """(exit status, executions, what libFuzzer said). A finding is kept next to the corpus as crash-*."""
+    corpus.mkdir(parents=True, exist_ok=True)
+    command = [
+        str(target),
+        f"-max_total_time={seconds}",
+        f"-seed={seed}",
+        "-max_len=512",
+        "-timeout=10",
+        # Linux counts the parent's peak memory as the child's, so a limit on it would fail under a large test process.
+        "-rss_limit_mb=0",
+        "-malloc_limit_mb=64",
+        "-print_final_stats=1",
+        f"-artifact_prefix={corpus.parent}/",
+        str(corpus),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace")
+    count = re.search(r"stat::number_of_executed_units:\s*(\d+)", done.stderr)
+    return done.returncode, int(count.group(1)) if count else 0, done.stderr
+
+
+def main() -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=int, default=60)
+    parser.add_argument("--corpus", type=pathlib.Path, help="folder to keep what was found (default: a temporary one)")
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    if not shutil.which("clang"):
+        print("clang is missing: apt-get install clang libclang-rt-14-dev", file=sys.stderr)
+        return 2
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = pathlib.Path(scratch)
+        status, count, said = run(build(folder), options.seconds, options.corpus or folder / "corpus", options.seed)
+    print(said[-3000:])
+    print(f"{count:,} executions, {'nothing found' if status == 0 else 'FOUND SOMETHING'}")
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

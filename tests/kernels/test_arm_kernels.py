@@ -1,0 +1,55 @@
+"""Every kernel of every core gives the reference's bits, under QEMU, and here under sanitizers."""
+
+from __future__ import annotations
+
+import pathlib
+
+import numpy as np
+import pytest
+from kernel_cases import EXPECTED, WIDTHS, cases, check, dense_case, depthwise_cases, write_cases
+
+from benchmarks import emulation
+from tflite_export.packed import packing
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_kernels(name: str, require_tool, tmp_path: pathlib.Path, rng: np.random.Generator) -> None:
+    core = emulation.CORES[name]
+    for tool in (core.compiler[0], *core.emulator[:1]):
+        require_tool(tool)
+    count = write_cases(tmp_path / "cases.bin", rng, cases(rng, 24 if name == "host" else 8))
+    flags = ("-O1", *emulation.SANITIZE) if name == "host" else ("-O2",)
+    ran = check(core, tmp_path, count, flags)
+    assert {f"kws_packed_dense_{kernel}" for kernel in EXPECTED[name] | {"ref"}} <= set(ran)
+    one_bit = ran.pop("kws_packed_dense_tables", count)
+    assert one_bit >= count // (len(WIDTHS) * len(packing.TARGETS))
+    assert all(times >= count // len(packing.TARGETS) for times in ran.values())
+
+
+@pytest.mark.parametrize("name", ["host", "cortex-a53", "cortex-m0plus", "cortex-m4", "cortex-m55"])
+def test_depthwise_kernels(name: str, require_tool, tmp_path: pathlib.Path, rng: np.random.Generator) -> None:
+    core = emulation.CORES[name]
+    for tool in (core.compiler[0], *core.emulator[:1]):
+        require_tool(tool)
+    count = write_cases(tmp_path / "cases.bin", rng, depthwise_cases(rng))
+    ran = check(core, tmp_path, count, ("-O1", *emulation.SANITIZE) if name == "host" else ("-O2",))
+    assert ran == {"kws_depthwise_ref": count, "kws_depthwise_c": count}
+
+
+def test_a_build_with_one_width(require_tool, tmp_path: pathlib.Path, rng: np.random.Generator) -> None:
+    """KWS_WIDTHS leaves the other widths out, and says so where a model needs them."""
+    core = emulation.CORES["cortex-m4"]
+    for tool in (core.compiler[0], *core.emulator[:1]):
+        require_tool(tool)
+    sizes = []
+    for flags in ((), ("-DKWS_WIDTHS=(1 << 4)",)):
+        folder = tmp_path / str(len(sizes))
+        folder.mkdir()
+        chosen = [dense_case(rng, (n,), 9, 4, "mid-rise", 1) for n in (16, 33)]
+        count = write_cases(folder / "cases.bin", rng, chosen)
+        check(core, folder, count, ("-O2", *flags))
+        sizes.append((folder / "dense_dsp.o").stat().st_size)
+    assert sizes[1] < sizes[0] / 2
+    write_cases(folder / "cases.bin", rng, [dense_case(rng, (16,), 9, 5, "mid-rise", 1)])
+    with pytest.raises(emulation.EmulationError, match="of a width that this build leaves out"):
+        emulation.run(core, folder / "cortex-m4.elf")

@@ -1,0 +1,121 @@
+"""The range of an activation: tracked in stage 1, learned in stage 2."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tfmot_kws.keras import keras
+from tfmot_kws.quantize.output_grid import OutputGrid, quantize_steps, quantize_vector
+
+
+class Holder(keras.layers.Layer):
+    pass
+
+
+def make(bits: int = 8, learned: bool = True, least: float = 0.0, largest: float = 0.0) -> tuple[OutputGrid, Holder]:
+    layer = Holder(name="holder")
+    grid = OutputGrid(layer, bits, learned)
+    grid._least.assign(least)
+    grid._largest.assign(largest)
+    return grid, layer
+
+
+ONE, TWO = tf.constant(1.0), tf.constant(2.0)
+
+
+@pytest.mark.tf221
+def test_tracks_in_stage_1_only() -> None:
+    grid, layer = make()
+    assert not grid.tracked
+    grid.track(tf.constant([-1.0, 3.0]), TWO)
+    assert not grid.tracked
+    grid.track(tf.constant([-1.0, 3.0]), ONE)  # the first batch counts in full
+    assert grid.tracked and (grid._least.numpy(), grid._largest.numpy()) == (-1, 3)
+    grid.track(tf.constant([-2.0, 13.0]), ONE)
+    np.testing.assert_allclose([grid._least.numpy(), grid._largest.numpy()], [-1.01, 3.1], rtol=1e-6)
+    grid.track(tf.constant([-100.0, 100.0]), TWO)
+    np.testing.assert_allclose([grid._least.numpy(), grid._largest.numpy()], [-1.01, 3.1], rtol=1e-6)
+    assert [v.name.split(":")[0] for v in layer.trainable_weights] == ["range_offset"]
+
+
+def test_zero_is_always_in_the_range() -> None:
+    grid, _ = make()
+    grid.track(tf.constant([2.0, 3.0]), ONE)
+    assert grid._least.numpy() == 0
+    other, _ = make()
+    other.track(tf.constant([-2.0, -3.0]), ONE)
+    assert other._largest.numpy() == 0 and other.tracked
+
+
+@pytest.mark.tf221
+@given(
+    bits=st.integers(2, 8), reach=st.floats(2.0**-13, 2.0**13, width=32), offset=st.floats(-1, 1), signed=st.booleans()
+)
+def test_two_grids(bits: int, reach: float, offset: float, signed: bool) -> None:
+    grid, layer = make(bits, True, -reach if signed else 0.0, reach / 2 if signed else reach)
+    layer.trainable_weights[0].assign(offset)
+    found = grid.grid()
+    low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
+    assert (found.low.numpy(), found.high.numpy()) == (low, high)
+    np.testing.assert_allclose(found.scale, reach * np.exp(offset) / high, rtol=1e-5)
+    assert grid.quantization() == (float(found.scale.numpy()), 0 if signed else -128)
+    x = tf.constant(np.linspace(-6 * reach, 6 * reach, 99), tf.float32)
+    steps = quantize_steps(x, found).numpy()
+    assert (steps.min(), steps.max()) == (low, high) and (steps == np.round(steps)).all()
+    np.testing.assert_array_equal(steps, np.clip(np.floor(x / found.scale + np.float32(0.5)), low, high))
+
+
+@pytest.mark.tf221
+def test_gradient_of_the_range() -> None:
+    """Step-size gradient of arXiv 1902.08153 on the factor exp(offset), damped by 1 / sqrt(elements * high)."""
+    grid, layer = make(4, True, -2.0, 1.0)
+    offset = layer.trainable_weights[0]
+    offset.assign(0.3)
+    x = np.array([-9.0, -1.3, 0.05, 0.7, 2.1, 30.0], np.float32)
+    upstream = np.array([0.3, -1.0, 0.5, 2.0, 0.7, -0.4], np.float32)
+    with tf.GradientTape() as tape:
+        g = grid.grid(6)
+        y = g.scale * quantize_steps(tf.constant(x), g)
+    scale = float(g.scale)
+    ratio = x / scale
+    inside = (np.floor(ratio + 0.5) >= -8) & (np.floor(ratio + 0.5) <= 7)
+    each = np.where(inside, np.floor(ratio + 0.5) - ratio, np.where(x < 0, -8, 7))
+    expected = (upstream * each).sum() * scale / np.sqrt(6 * 7)
+    np.testing.assert_allclose(tape.gradient(y, offset, tf.constant(upstream)), expected, rtol=1e-4)
+
+
+def test_input_grid_learns_nothing() -> None:
+    grid, layer = make(8, False, -1.0, 1.0)
+    assert layer.trainable_weights == []
+    assert float(grid.grid().scale) == np.float32(1 / 127)
+
+
+def test_no_range_is_no_division_by_zero() -> None:
+    grid, _ = make()
+    assert 0 < float(grid.grid().scale) < 1e-6
+
+
+def test_bad_bits_name_the_layer() -> None:
+    for bits in (1, 9):
+        with pytest.raises(ValueError, match=f"layer 'holder': activation_bits: bits must be .* 2 to 8, found {bits}"):
+            make(bits)
+
+
+@given(bits=st.integers(2, 16), seed=st.integers(0, 99))
+def test_quantize_vector(bits: int, seed: int) -> None:
+    values = np.random.default_rng(seed).normal(0, 10.0 ** (seed % 7 - 3), 9).astype(np.float32)
+    limit = 2 ** (bits - 1) - 1
+    x = tf.constant(values)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        steps, unit = quantize_vector(x, bits)
+    assert np.abs(steps).max() == limit
+    np.testing.assert_allclose(unit, np.abs(values).max() / limit, rtol=1e-6)
+    assert np.abs(steps * unit - values).max() <= float(unit) * (0.5 + 1e-6 * limit)
+    np.testing.assert_allclose(tape.gradient(steps, x), np.full(9, 1 / unit), rtol=1e-6)
+    steps, unit = quantize_vector(tf.zeros(3), bits)
+    assert not steps.numpy().any() and unit > 0

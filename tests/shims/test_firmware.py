@@ -1,0 +1,89 @@
+"""Our ops through TFLM's registration, and the firmware example on emulated boards."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import export_graphs as eg
+import numpy as np
+import pytest
+from kernel_cases import dense_case, write_cases
+
+from benchmarks import emulation
+from tflite_export.kernels import build_list
+from tflite_export.packed import writer as tflite_writer
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+TFLM = pathlib.Path(__file__).resolve().parents[1] / "helpers" / "tflm"
+KERNELS = [build_list.PACKAGE / name for name in build_list.KERNEL_SOURCES]
+
+
+@pytest.fixture(scope="module")
+def objects(require_tool, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    folder = tmp_path_factory.mktemp("objects")
+    command = [require_tool("gcc"), "-std=gnu99", "-O1", *emulation.SANITIZE, "-c", *map(str, KERNELS)]
+    subprocess.run(command, cwd=folder, check=True)
+    return [str(path) for path in folder.glob("*.o")]
+
+
+def micro(require_tool, objects: list[str], folder: pathlib.Path, *flags: str) -> pathlib.Path:
+    sources = [str(TFLM / "run_op.cc"), str(build_list.PACKAGE / "shims" / "tflm" / "micro_ops.cc")]
+    include = [f"-I{TFLM / 'include'}", f"-I{build_list.PACKAGE}", f"-I{build_list.PACKAGE / 'kernels' / 'include'}"]
+    program = folder / "run_op"
+    warnings = ["-Wall", "-Wextra", "-Werror"]
+    command = [require_tool("g++"), "-std=c++17", "-O1", *warnings, *emulation.SANITIZE, *flags, *include, *sources]
+    subprocess.run([*command, *objects, "-o", str(program)], check=True)
+    return program
+
+
+@pytest.mark.parametrize("types", ["global", "namespace"])
+def test_ops_by_registration(
+    types: str, require_tool, objects: list[str], tmp_path: pathlib.Path, rng: np.random.Generator
+) -> None:
+    """With TFLM's types where they were until October 2026, and where they have been since."""
+    program = micro(require_tool, objects, tmp_path, *(["-DTYPES_IN_NAMESPACE"] if types == "namespace" else []))
+    cases = [dense_case(rng, (n,), 9, 4, "mid-rise", 2) for n in (16, 17, 64)]
+    count = write_cases(tmp_path / "cases.bin", rng, cases)
+    done = subprocess.run([str(program), str(tmp_path / "cases.bin")], capture_output=True, text=True)
+    assert done.stdout == f"good {count}, 16 bytes an op, scratch asked for\n", done.stdout + done.stderr
+    bad = subprocess.run([str(program), str(tmp_path / "cases.bin"), "broken"], capture_output=True, text=True)
+    assert bad.returncode == 1
+    assert "TfmotKwsPackedDense: options: bits out of 1..8 (found 9, wanted 8)" in bad.stdout
+
+
+TFLM_DIR = os.environ.get("TFLM_DIR")
+
+
+# No package index carries a TFLM tree, so CI has none: test_ops_by_registration() stands in for it there.
+@pytest.mark.skipif(
+    not TFLM_DIR, reason="set TFLM_DIR to your TensorFlow Lite Micro tree to compile the ops against it"
+)
+def test_compiles_against_a_real_tree(require_tool, tmp_path: pathlib.Path) -> None:
+    source = build_list.PACKAGE / "shims" / "tflm" / "micro_ops.cc"
+    flags = ["-std=c++17", "-Wall", "-Wextra", "-fno-exceptions", "-fno-rtti", f"-I{TFLM_DIR}"]
+    subprocess.run([require_tool("g++"), *flags, "-c", str(source), "-o", str(tmp_path / "ops.o")], check=True)
+
+
+@pytest.mark.parametrize("board", ["host", "m4", "m7", "m33", "m55"])
+def test_example_prints_the_posteriors_of_the_reference(
+    board: str, require_tool, tmp_path: pathlib.Path, rng: np.random.Generator
+) -> None:
+    if board != "host":
+        for tool in ("arm-none-eabi-gcc", "qemu-system-arm"):
+            require_tool(tool)
+    require_tool("make")
+    folder = shutil.copytree(
+        ROOT / "examples" / "firmware", tmp_path / "firmware", ignore=shutil.ignore_patterns("build")
+    )
+    (tmp_path / "kws.tflite").write_bytes(tflite_writer.write(eg.spotter(rng)))
+    command = ["make", "-s", "run", f"MODEL={tmp_path / 'kws.tflite'}", f"BOARD={board}", f"PYTHON={sys.executable}"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    printed = [line for line in done.stdout.splitlines() if line[:1].isdigit()]
+    assert printed == (folder / "build" / board / "expected.txt").read_text().splitlines()
+    assert "arena " in done.stdout

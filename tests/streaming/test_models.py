@@ -1,0 +1,215 @@
+"""Keras models as streams: the same integers as the clip model, packed and with stock ops, in every runtime."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from quantization_helpers import features, shake, trained
+
+import tflite_export
+from tflite_export import Interpreter, StreamInterpreter, from_keras
+from tflite_export.packed import writer as tflite_writer
+from tflite_export.streaming import graph as streaming
+from tfmot_kws.keras import keras
+from tfmot_kws.models import spotters as models
+from tfmot_kws.models.time_layers import (
+    CausalConv1D,
+    CausalDepthwiseConv1D,
+    TimeAveragePooling1D,
+    TimeMaxPooling1D,
+    TimeWindow,
+)
+
+L = keras.layers
+
+
+def chain(shape, *layers) -> keras.Model:
+    x = inputs = keras.Input(shape, name="x")
+    for layer in layers:
+        x = layer(x)
+    return keras.Model(inputs, x)
+
+
+SMALL = models.ModelConfig(3, 25, 6, 8, (models.WindowSpec(5, 2), models.WindowSpec(3, 2), models.WindowSpec(3)), 1)
+MODELS = {
+    "windows": lambda: models.build(SMALL),
+    "ds-cnn": lambda: models.ds_cnn_stream(3, 9, 5, (6, 4), (3, 4)),
+    "causal": lambda: chain(
+        (12, 4),
+        CausalConv1D(6, 3, strides=2),
+        L.BatchNormalization(),
+        L.ReLU(),
+        CausalDepthwiseConv1D(3),
+        L.ReLU(),
+        TimeAveragePooling1D(6),
+        L.Flatten(),
+        L.Dense(3, activation="softmax"),
+    ),
+    "keras causal": lambda: chain(
+        (11, 4), L.Conv1D(5, 3, padding="causal", dilation_rate=2, activation="relu"), L.Conv1D(3, 2, padding="causal")
+    ),
+    "pictures": lambda: chain(
+        (16, 8, 1),
+        L.Conv2D(4, (5, 3), (2, 2), padding="valid", activation="relu"),
+        L.DepthwiseConv2D((3, 3), padding="valid"),
+        L.BatchNormalization(),
+        L.ReLU(),
+        L.Conv2D(6, 1, activation="relu"),
+        L.GlobalAveragePooling2D(),
+        L.Dense(3),
+    ),
+    "pictures, causal": lambda: chain(
+        (9, 6, 2), L.ZeroPadding2D(((2, 0), (1, 1))), L.Conv2D(4, 3, activation="relu"), L.Reshape((9, 24)), L.Dense(3)
+    ),
+    "separable and pools": lambda: chain(
+        (18, 4),
+        L.SeparableConv1D(6, 3, activation="relu"),
+        TimeMaxPooling1D(2, 2),
+        TimeWindow(3),
+        L.Flatten(),
+        L.Dense(2),
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def made():
+    cache: dict = {}
+
+    def get(name: str):
+        if name not in cache:
+            model = MODELS[name]()
+            cache[name] = trained(shake(model), features(model.input_shape[1:], clips=48), {"bits": 4})
+        return cache[name]
+
+    return get
+
+
+def test_names_are_unique_in_the_stream(made) -> None:
+    graph = streaming.to_stream(from_keras.to_graph(made("windows"))).graph
+    assert len({op.name for op in graph.ops}) == len(graph.ops)
+
+
+@pytest.mark.parametrize("ops", ["packed", "builtin"])
+@pytest.mark.parametrize("name", MODELS)
+def test_stream_gives_the_clip_models_numbers(name: str, ops: str, made, require_module) -> None:
+    """In every runtime, internal and external: exactly what the clip file gives in that runtime."""
+    require_module("ai_edge_litert"), require_module("tflite_micro")
+    model = made(name)
+    clip = tflite_export.convert(model, ops)
+    frames = model.input_shape[1]
+    runtimes = ("reference", "tflite", "litert", "tflm") if ops == "packed" else ("tflite", "litert", "tflm")
+    first = features(model.input_shape[1:], clips=1, seed=5)[0]
+    for runtime in runtimes:
+        expected = Interpreter(clip, runtime).run(first[None])[0]
+        for mode in ("internal", "external"):
+            stream = StreamInterpreter(tflite_export.convert(model, ops, streaming=mode), runtime)
+            for _ in range(2):
+                rows = [stream.step(first[:3]), stream.step(first[3:4]), stream.step(first[4:])]
+                # a clip may be longer than its last row needs: frames that a stream already uses for the next one
+                padding = np.zeros((stream.hop - 1, *first.shape[1:]), np.float32)
+                rows.append(stream.step(padding))
+                found = np.concatenate(rows)
+                wanted = expected if stream.schedule.outputs[0].timed else expected[None]
+                np.testing.assert_array_equal(found[: len(wanted)], wanted, f"{runtime} {mode}")
+                assert stream.frames == frames + stream.hop - 1
+                stream.reset()
+
+
+def test_long_recordings_equal_clips_that_slide(made) -> None:
+    for name in ("windows", "ds-cnn", "pictures"):
+        model = made(name)
+        stream = StreamInterpreter(tflite_export.convert(model, streaming="internal"), "tflite")
+        clip = Interpreter(tflite_export.convert(model), "tflite")
+        x = features((100, *model.input_shape[2:]), clips=1, seed=6)[0]
+        rows = np.concatenate([stream.step(part) for part in np.array_split(x, 7)])
+        n = stream.receptive
+        assert n <= model.input_shape[1]
+        clips = np.stack(
+            [x[i : i + model.input_shape[1]] for i in range(0, 100 - model.input_shape[1] + 1, stream.hop)]
+        )
+        np.testing.assert_array_equal(rows[: len(clips)], clip.run(clips))
+        assert len(rows) == (100 - n) // stream.hop + 1
+
+
+REFUSED = {
+    "same": (
+        lambda: chain((8, 3), L.Conv1D(4, 3, padding="same", name="wide"), L.Flatten(), L.Dense(2)),
+        "wide: looks 1 rows ahead.*use padding='causal' or 'valid'",
+    ),
+    "padding after": (
+        lambda: chain((8, 3), L.ZeroPadding1D((1, 1), name="pad"), L.Conv1D(4, 3), L.Flatten(), L.Dense(2)),
+        "pad: looks 1 rows ahead",
+    ),
+    "causal after valid": (
+        lambda: chain((8, 3), L.Conv1D(4, 3), L.Conv1D(4, 3, padding="causal", name="second"), L.Flatten(), L.Dense(2)),
+        "second: puts zeros ahead of rows that a layer without padding makes",
+    ),
+    "time moved": (lambda: chain((8, 3), L.Permute((2, 1), name="turn"), L.Dense(2)), "turn: moves the time axis"),
+    "no time": (lambda: chain((8,), L.Dense(2)), "input 'x': needs .time, features."),
+    "gate": (
+        lambda: _gate(),
+        "gate: joins tensors that belong to different times",
+    ),
+    "pool over padding": (
+        lambda: chain((8, 3), L.ZeroPadding1D((2, 0)), L.ReLU(name="alone"), L.Conv1D(4, 3), L.Flatten(), L.Dense(2)),
+        "alone: reads zeros that were put ahead of the first frame",
+    ),
+}
+
+
+def _gate() -> keras.Model:
+    x = keras.Input((8, 4), name="x")
+    s = L.Reshape((1, 4))(L.Dense(4, activation="sigmoid")(L.GlobalAveragePooling1D()(x)))
+    return keras.Model(x, L.Multiply(name="gate")([L.Dense(4)(x), s]))
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_stream_says_why(name: str) -> None:
+    make, message = REFUSED[name]
+    model = make()
+    quantized = trained(shake(model), features(model.input_shape[1:], clips=8), steps=1)
+    with pytest.raises(streaming.StreamError, match=message):
+        tflite_export.convert(quantized, streaming="internal")
+    tflite_export.convert(quantized)
+
+
+def test_two_inputs_cannot_stream() -> None:
+    a, b = keras.Input((4, 3), name="a"), keras.Input((4, 3), name="b")
+    model = keras.Model([a, b], L.Add()([L.Dense(3)(a), L.Dense(3)(b)]))
+    x = [features((4, 3)), features((4, 3), seed=1)]
+    with pytest.raises(streaming.StreamError, match="a stream has one input, this model has 2: a, b"):
+        tflite_export.convert(trained(shake(model), x, steps=1), streaming="internal")
+
+
+def test_options_are_checked() -> None:
+    with pytest.raises(ValueError, match="streaming must be None, 'internal' or 'external', found 'yes'"):
+        tflite_export.convert(None, streaming="yes")
+
+
+def test_a_stream_cannot_be_streamed(made) -> None:
+    stream = streaming.to_stream(from_keras.to_graph(made("windows")))
+    with pytest.raises(streaming.StreamError, match="streams already"):
+        streaming.to_stream(stream.graph)
+
+
+def test_clip_files_are_no_streams(made) -> None:
+    data = tflite_export.convert(made("windows"))
+    with pytest.raises(ValueError, match='the file has no stream: export it with convert.model, streaming="internal"'):
+        StreamInterpreter(data)
+
+
+def test_state_takes_one_sample_a_call(made) -> None:
+    stream = tflite_export.convert(made("windows"), streaming="internal")
+    interpreter = Interpreter(stream, "tflite")
+    x = np.zeros((2, *interpreter.inputs[0].shape), np.int8)
+    with pytest.raises(ValueError, match="one sample a call, found 2"):
+        interpreter.run(x)
+    with pytest.raises(ValueError, match=r"input 'features' needs shape \[frames, 6\], found \[3, 5\]"):
+        StreamInterpreter(stream).step(np.zeros((3, 5), np.int8))
+
+
+def test_schedule_survives_the_file(made) -> None:
+    stream = streaming.externalize(streaming.to_stream(from_keras.to_graph(made("ds-cnn"))))
+    data = tflite_writer.write(stream.graph, metadata=stream.schedule.to_metadata())
+    assert StreamInterpreter(data).schedule == stream.schedule

@@ -1,0 +1,1 @@
+""".tflite files with stock ops only."""

@@ -1,0 +1,1 @@
+""".tflite files as such: building them, and reading them with every offset checked."""

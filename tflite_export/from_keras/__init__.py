@@ -1,0 +1,40 @@
+"""A trained quantized Keras model -> ``ir.Graph``. All of this package that knows TensorFlow is in this folder.
+
+Which converter serves a model is decided here: ``integers`` those of ``kws_scheme``, ``dynamic`` those of
+``dynamic_scheme``.
+"""
+
+from __future__ import annotations
+
+from tflite_export import ir
+from tflite_export.from_keras import dynamic
+from tflite_export.from_keras.integers import Converter, ExportError
+from tfmot_kws.keras import keras
+from tfmot_kws.training import stages
+
+__all__ = ["ExportError", "to_graph"]
+
+
+def to_graph(model: keras.Model) -> ir.Graph:
+    """The graph of a model that ``quantize_apply`` made, in stage 2 if it has stages.
+
+    Raises:
+      ExportError: the model is not quantized, is in stage 1, holds a float layer, has no fixed input shape, or a layer
+        has seen no data.
+    """
+    if not isinstance(model, keras.Model):
+        raise ExportError(
+            f"convert needs a quantized tf_keras model, found {type(model).__module__}.{type(model).__name__}"
+        )
+    if dynamic.has_dynamic_layers(model):
+        return dynamic.DynamicConverter(model).run()
+    try:
+        stage = stages.get_stage(model)
+    except ValueError as error:
+        raise ExportError(f"{error}, then train the model and convert it") from error
+    if stage != 2:
+        raise ExportError(
+            f"model {model.name!r} is in stage 1: train it with TwoStageSchedule, or enter stage 2 by "
+            "tfmot_kws.calibrate(model, features), so that what is exported is what was evaluated"
+        )
+    return Converter(model).run()

@@ -1,0 +1,51 @@
+"""The integer graph, the waist of the project: ``from tflite_export import ir`` gives all of its parts."""
+
+from __future__ import annotations
+
+from tflite_export.ir.floats import (
+    FUNCTIONS,
+    ColumnWeights,
+    DynamicDense,
+    FloatAdd,
+    FloatAverage,
+    FloatDepthwise,
+    FloatFunction,
+    FloatMultiply,
+    FloatSoftmax,
+    Function,
+)
+from tflite_export.ir.graph import (
+    FLOAT_OPS,
+    MAX_HISTORY,
+    MAX_SHIFT,
+    MOVES,
+    Add,
+    AveragePool,
+    Concatenate,
+    Depthwise,
+    Graph,
+    Lookup,
+    MaxPool,
+    Multiply,
+    Op,
+    PackedDense,
+    Pad,
+    Requantization,
+    Reshape,
+    Ring,
+    Slice,
+    Softmax,
+    Transpose,
+    op_inputs,
+    picture,
+    windowed_shape,
+)
+from tflite_export.ir.types import INT8_MAX, INT8_MIN, GraphError, Grid, Quantization, Tensor, Weights, Window
+
+__all__ = [
+    "FLOAT_OPS", "FUNCTIONS", "INT8_MAX", "INT8_MIN", "MAX_HISTORY", "MAX_SHIFT", "MOVES", "Add", "AveragePool",
+    "ColumnWeights", "Concatenate", "Depthwise", "DynamicDense", "FloatAdd", "FloatAverage", "FloatDepthwise",
+    "FloatFunction", "FloatMultiply", "FloatSoftmax", "Function", "Graph", "GraphError", "Grid", "Lookup", "MaxPool",
+    "Multiply", "Op", "PackedDense", "Pad", "Quantization", "Requantization", "Reshape", "Ring", "Slice", "Softmax",
+    "Tensor", "Transpose", "Weights", "Window", "op_inputs", "picture", "windowed_shape",
+]  # fmt: skip

@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What all parts of a graph are made of: tensors, windows and packed weights. ``graph`` has the ops."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+import numpy as np
+
+Grid = Literal["mid-rise", "mid-tread"]
+INT8_MIN, INT8_MAX = -128, 127
+
+
+class GraphError(ValueError):
+    """An integer graph breaks one of its own rules; the message names the op or tensor."""
+
+
+def require(condition: bool, where: str, message: str) -> None:
+    """GraphError unless the condition holds; ``where`` names the op or tensor."""
+    if not condition:
+        raise GraphError(f"{where}: {message}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Quantization:
+    """``real = scale * (q - zero_point)``; scale is a positive float32, zero_point an int8."""
+
+    scale: float
+    zero_point: int
+
+    def __post_init__(self) -> None:
+        good = np.isfinite(self.scale) and self.scale > 0 and float(np.float32(self.scale)) == self.scale
+        require(bool(good), "quantization", f"scale must be a positive float32, found {self.scale!r}")
+        require(
+            INT8_MIN <= self.zero_point <= INT8_MAX,
+            "quantization",
+            f"zero_point must lie in -128..127, found {self.zero_point}",
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Tensor:
+    """An int8 activation tensor, or one of float32 where ``quantization`` is None; ``shape`` without the batch axis."""
+
+    name: str
+    shape: tuple[int, ...]
+    quantization: Quantization | None
+
+    def __post_init__(self) -> None:
+        require(
+            all(isinstance(d, int) and d >= 1 for d in self.shape),
+            f"tensor {self.name!r}",
+            f"every axis needs a fixed size of at least 1, found {self.shape}",
+        )
+
+    @property
+    def size(self) -> int:
+        """Elements of one sample."""
+        return int(np.prod(self.shape, dtype=np.int64))
+
+    @property
+    def dtype(self) -> np.dtype:
+        """numpy type of an element."""
+        return np.dtype(np.float32 if self.quantization is None else np.int8)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of one sample."""
+        return self.size * self.dtype.itemsize
+
+    @property
+    def zero(self) -> int:
+        """What stands for the real value zero."""
+        return 0 if self.quantization is None else self.quantization.zero_point
+
+
+@dataclasses.dataclass(frozen=True)
+class Window:
+    """A sliding window over (height, width); time is the height of a [time, 1, channels] picture.
+
+    ``padding`` is (top, bottom, left, right). Padded places hold the real value zero.
+    """
+
+    size: tuple[int, int]
+    stride: tuple[int, int] = (1, 1)
+    dilation: tuple[int, int] = (1, 1)
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0)
+
+    def __post_init__(self) -> None:
+        values = (*self.size, *self.stride, *self.dilation)
+        require(min(values) >= 1 and max(values) <= 65535, "window", f"size, stride, dilation out of 1..65535: {self}")
+        require(min(self.padding) >= 0 and max(self.padding) <= 65535, "window", f"padding out of 0..65535: {self}")
+
+    @property
+    def taps(self) -> int:
+        """Places under the window."""
+        return self.size[0] * self.size[1]
+
+    def output_size(self, height: int, width: int) -> tuple[int, int]:
+        """Windows that fit down and across; raises GraphError where none does."""
+        out = []
+        for length, k, s, d, before, after in zip(
+            (height, width), self.size, self.stride, self.dilation, self.padding[0::2], self.padding[1::2]
+        ):
+            room = length + before + after - ((k - 1) * d + 1)
+            require(room >= 0, "window", f"{self} does not fit a picture of {height} x {width}")
+            out.append(room // s + 1)
+        return out[0], out[1]
+
+
+@dataclasses.dataclass(frozen=True)
+class Weights:
+    """Weight codes of one dense or convolution kernel.
+
+    codes: uint8 [outputs, inputs], inputs in the order (window row, window column, channel).
+    The integer weight is ``level = a * code - b``:
+
+    ========= ============= ===== =========== ==========================
+    grid      codes         a     b           levels
+    ========= ============= ===== =========== ==========================
+    mid-rise  0 .. 2^n - 1  2     2^n - 1     odd integers, no zero
+    mid-tread 1 .. 2^n - 1  1     2^(n - 1)   -(2^(n-1) - 1) .. 2^(n-1) - 1
+    ========= ============= ===== =========== ==========================
+    """
+
+    codes: np.ndarray
+    bits: int
+    grid: Grid
+
+    def __post_init__(self) -> None:
+        where = f"weights ({self.bits} bits, {self.grid})"
+        require(self.grid in ("mid-rise", "mid-tread"), where, "grid must be 'mid-rise' or 'mid-tread'")
+        require(1 <= self.bits <= 8, where, "bits must lie in 1..8")
+        require(
+            self.grid == "mid-rise" or self.bits >= 2, where, "mid-tread needs at least 2 bits (1 bit has only zero)"
+        )
+        require(
+            self.codes.ndim == 2 and self.codes.size > 0,
+            where,
+            f"codes must be [outputs, inputs], found shape {self.codes.shape}",
+        )
+        require(self.codes.dtype == np.uint8, where, f"codes must be uint8, found {self.codes.dtype}")
+        low = 0 if self.grid == "mid-rise" else 1
+        require(
+            int(self.codes.min()) >= low and int(self.codes.max()) < 1 << self.bits,
+            where,
+            f"codes must lie in {low}..{(1 << self.bits) - 1}, found {self.codes.min()}..{self.codes.max()}",
+        )
+
+    @property
+    def a(self) -> int:
+        """Factor of a code in its level."""
+        return 2 if self.grid == "mid-rise" else 1
+
+    @property
+    def b(self) -> int:
+        """What a level lacks to ``a * code``."""
+        return (1 << self.bits) - 1 if self.grid == "mid-rise" else 1 << (self.bits - 1)
+
+    @property
+    def levels(self) -> np.ndarray:
+        """int32 [outputs, inputs]: the integers that multiply the input."""
+        return self.a * self.codes.astype(np.int32) - self.b

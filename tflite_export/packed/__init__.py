@@ -1,0 +1,1 @@
+""".tflite files with our ops on packed weights: bytes of weights and options, writer, reader."""

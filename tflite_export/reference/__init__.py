@@ -1,0 +1,1 @@
+"""The executable specification: each integer and each float defined once, in numpy."""

@@ -1,0 +1,1 @@
+"""One ``run`` over the numpy reference, TFLite, LiteRT and TensorFlow Lite Micro."""

@@ -1,0 +1,3 @@
+"""The version of the exporter, which files carry in their description."""
+
+VERSION = "0.1.0"

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What several commands say about a model. Imports no TensorFlow."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import rich.console
+
+from tfmot_kws.commands.parts.console import table
+from tfmot_kws.evaluation import clips as evaluate
+
+_COLUMNS = (
+    {"key": "keyword", "label": "keyword", "format": ""},
+    {"key": "clips", "label": "clips", "format": ",d"},
+    {"key": "fdr", "label": "false detections", "format": ".2%"},
+    {"key": "area", "label": "DET area", "format": ".5f"},
+    {"key": "eer", "label": "equal error rate", "format": ".2%"},
+)
+
+
+def check_suffix(path: pathlib.Path, suffix: str, option: str) -> None:
+    """Raises ValueError where a path ends otherwise; before any work is done."""
+    if path.suffix.lower() != suffix:
+        raise ValueError(f"{option} {path}: must end in {suffix}")
+
+
+def keras_function(model) -> Callable[[np.ndarray], np.ndarray]:
+    """A Keras model as :func:`tfmot_kws.evaluation.clips.evaluate` wants it."""
+    return lambda x: model(x, training=False).numpy()
+
+
+def metrics(evaluation: evaluate.Evaluation, splits: Sequence[str], frr: float = 0.05) -> dict:
+    """Plain values for a sidecar or JSON; rates are shares 0..1, false detections those at ``frr`` misses."""
+    return {
+        "splits": list(splits),
+        "clips": len(evaluation),
+        "accuracy": evaluation.accuracy,
+        "frr": frr,
+        "fdr": evaluation.pooled.fdr_at_frr(frr),
+        "det_area": evaluation.pooled.area(),
+        "keywords": {
+            name: {
+                "clips": curve.positives,
+                "fdr": curve.fdr_at_frr(frr),
+                "det_area": curve.area(),
+                "eer": curve.eer(),
+            }
+            for name, curve in evaluation.curves.items()
+        },
+        "confusion": evaluation.confusion().tolist(),
+        "classes": list(evaluation.classes),
+    }
+
+
+def show(
+    console: rich.console.Console,
+    title: str,
+    evaluation: evaluate.Evaluation,
+    splits: Sequence[str],
+    frr: float = 0.05,
+) -> None:
+    """Prints a table with a row per keyword and one for all."""
+    curves = dict(evaluation.curves)
+    if len(curves) > 1:
+        curves["all"] = evaluation.pooled
+    rows = [
+        {
+            "keyword": name,
+            "clips": curve.positives,
+            "fdr": curve.fdr_at_frr(frr),
+            "area": curve.area(),
+            "eer": curve.eer(),
+        }
+        for name, curve in curves.items()
+    ]
+    console.print(table(title, _COLUMNS, rows))
+    console.print(
+        f"accuracy {evaluation.accuracy:.1%} on {len(evaluation)} clips of {' and '.join(splits)}; "
+        f"false detections where {frr:.1%} of the keywords are missed"
+    )

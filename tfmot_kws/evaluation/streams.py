@@ -1,0 +1,356 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How good a detector is on long recordings: misses, false accepts per hour, latency. Knows no model.
+
+Rules:
+
+- A target is found (a hit) by the first event of its word from its start to ``tolerance`` seconds after its end, or to
+  the start of the next target of the same word where that is earlier. Further events in there are neither hits nor
+  false accepts: one word is one word, however often the refractory time lets it fire.
+- Every other event is a false accept, also one of another keyword's word.
+- The miss rate (FRR) is the share of targets that are not found.
+- Hours are those in which the detector could have fired and should not have: the start of each recording, where the
+  model or the smoothing still waits for sound, does not count, nor do the targets' intervals.
+- Latency is the time of a hit minus the end of the word: below 0 where it fires before.
+
+Every point of a curve is the real detector, refractory time included, run at that threshold over all recordings.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from tfmot_kws.data.stream_labels import Target
+from tfmot_kws.evaluation import detector, mlperf
+from tfmot_kws.evaluation.detector import DetectorConfig
+
+HIT, REPEAT, FALSE_ACCEPT = "hit", "repeat", "false accept"
+_NEVER = -(2**31)
+"""Sum of a step at which nothing can fire."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Stream:
+    """What a model says about one recording.
+
+    Attributes:
+        name: of the recording.
+        outputs: int8 or int16 [steps, classes].
+        times: float64 [steps], rising: seconds from the start of the recording until each output is known.
+        targets: the words in it, in order.
+    """
+
+    name: str
+    outputs: np.ndarray
+    times: np.ndarray
+    targets: tuple[Target, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class StreamCurve:
+    """A detector at every threshold that was tried.
+
+    Attributes:
+        thresholds: float64 [n], rising, in real units; at the last one nothing fires.
+        hits: int64 [n], targets found.
+        false_accepts: int64 [n].
+        targets: how many targets there are.
+        hours: of sound in which false accepts count.
+    """
+
+    thresholds: np.ndarray
+    hits: np.ndarray
+    false_accepts: np.ndarray
+    targets: int
+    hours: float
+
+    @property
+    def frr(self) -> np.ndarray:
+        """float64 [n]: share of targets missed, 0..1; NaN where there are no targets."""
+        return 1.0 - self.hits / self.targets if self.targets else np.full(len(self.hits), np.nan)
+
+    @property
+    def fa_per_hour(self) -> np.ndarray:
+        """float64 [n]."""
+        return self.false_accepts / self.hours
+
+    def index_at(self, fa_per_hour: float) -> int:
+        """The lowest threshold from which on there are at most so many false accepts an hour, also at all higher ones.
+
+        The refractory time makes curves uneven: a higher threshold can fire more often, because it fires later.
+
+        Raises:
+            ValueError: the rate is negative.
+        """
+        if not fa_per_hour >= 0.0:
+            raise ValueError(f"fa_per_hour={fa_per_hour!r}: must be 0 or more")
+        return int(np.flatnonzero(np.concatenate([[True], self.fa_per_hour > fa_per_hour]))[-1])
+
+    def frr_at(self, fa_per_hour: float) -> float:
+        """Miss rate (0..1) at the threshold of :meth:`index_at`."""
+        return float(self.frr[self.index_at(fa_per_hour)])
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """One event: ``outcome`` is "hit", "repeat" or "false accept"; ``latency`` in seconds is that of a hit."""
+
+    stream: str
+    word: str
+    time: float
+    score: float
+    outcome: str
+    latency: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """The detector at its thresholds, one keyword or all.
+
+    Attributes:
+        targets: how many there are.
+        hits: how many it found.
+        false_accepts: how many.
+        hours: of sound in which false accepts count.
+        latencies: float64 [hits], seconds from the end of the word.
+    """
+
+    targets: int
+    hits: int
+    false_accepts: int
+    hours: float
+    latencies: np.ndarray
+
+    @property
+    def frr(self) -> float | None:
+        """Share of targets missed, 0..1; None without targets."""
+        return 1.0 - self.hits / self.targets if self.targets else None
+
+    @property
+    def fa_per_hour(self) -> float:
+        """False accepts per hour."""
+        return self.false_accepts / self.hours
+
+    def latency(self, percent: float) -> float | None:
+        """Latency in seconds that ``percent`` (0..100) of the hits do not exceed; None without hits."""
+        return float(np.percentile(self.latencies, percent)) if len(self.latencies) else None
+
+
+@dataclasses.dataclass(frozen=True)
+class StreamEvaluation:
+    """What :func:`evaluate` finds.
+
+    Attributes:
+        config: the detector, with its thresholds.
+        words: the keywords, in the order of ``config.keywords``.
+        results: by word, all keywords listening together.
+        pooled: all of them.
+        curves: by word, each keyword on its own.
+        pooled_curve: all keywords together, at one threshold for all.
+        events: everything that fired, by recording and time.
+        mlperf: over the recordings with targets.
+    """
+
+    config: DetectorConfig
+    words: tuple[str, ...]
+    results: dict[str, Result]
+    pooled: Result
+    curves: dict[str, StreamCurve]
+    pooled_curve: StreamCurve
+    events: tuple[Found, ...]
+    mlperf: mlperf.MlperfTiny
+
+
+@dataclasses.dataclass(frozen=True)
+class _Joined:
+    """All recordings one after another; between them steps at which nothing can fire, as long as the refractory time.
+
+    sums: int32 [rows, keywords]. inside: int32 [rows, keywords], number of the target (over all recordings and words)
+    whose interval a row is in, or -1. stream: int32 [rows]. times: float64 [rows]. real: bool [rows], no gap. ends and
+    words: of each target.
+    """
+
+    sums: np.ndarray
+    inside: np.ndarray
+    stream: np.ndarray
+    times: np.ndarray
+    real: np.ndarray
+    ends: np.ndarray
+    words: np.ndarray
+
+    def hours(self, step_seconds: float, keyword: int | None = None) -> float:
+        """Hours outside of the targets of one keyword, or of all."""
+        inside = self.inside if keyword is None else self.inside[:, [keyword]]
+        return float(np.count_nonzero(self.real & (inside < 0).all(axis=1)) * step_seconds / 3600.0)
+
+
+def _join(streams: Sequence[Stream], config: DetectorConfig, words: Sequence[str], tolerance: float) -> _Joined:
+    keywords = len(words)
+    parts: list[tuple[np.ndarray, ...]] = []
+    ends, target_words = [], []
+    for number, stream in enumerate(streams):
+        sums = detector.moving_sums(detector.scores(config, stream.outputs), config.smooth)
+        times = np.asarray(stream.times, np.float64)[config.smooth - 1 :][: len(sums)]
+        inside = np.full(sums.shape, -1, np.int32)
+        for k, word in enumerate(words):
+            own = [target for target in stream.targets if target.word == word]
+            limits = [*(target.start for target in own[1:]), np.inf]
+            for target, limit in zip(own, limits):
+                within = (times >= target.start) & (times <= target.end + tolerance) & (times < limit)
+                inside[within, k] = len(ends)
+                ends.append(target.end)
+                target_words.append(k)
+        gap = config.refractory + 1
+        parts.append(
+            (
+                np.concatenate([sums, np.full((gap, keywords), _NEVER, np.int32)]),
+                np.concatenate([inside, np.full((gap, keywords), -1, np.int32)]),
+                np.full(len(sums) + gap, number, np.int32),
+                np.concatenate([times, np.full(gap, np.inf)]),
+                np.arange(len(sums) + gap) < len(sums),
+            )
+        )
+    columns = [np.concatenate(column) for column in zip(*parts)]
+    return _Joined(*columns, np.asarray(ends, np.float64), np.asarray(target_words, np.int32))
+
+
+def _candidates(sums: np.ndarray, inside: np.ndarray, points: int) -> np.ndarray:
+    """Thresholds worth trying, rising: best sum of each target, the highest peaks elsewhere, and some of the others.
+
+    The last is one above everything. Between two of them little changes but where refractory times begin.
+    """
+    top = sums.max(axis=1)
+    where = inside.max(axis=1)  # a row in the intervals of two words counts for one: no point is lost by it
+    best = np.full(int(where.max(initial=-1)) + 1, _NEVER, np.int64)
+    np.maximum.at(best, where[where >= 0], top[where >= 0])
+    peak = (top > _NEVER) & (where < 0)
+    peak[1:] &= top[1:] >= top[:-1]
+    peak[:-1] &= top[:-1] >= top[1:]
+    values = np.unique(top[peak])
+    highest, rest = values[-points:], values[:-points]
+    some = rest[np.linspace(0, len(rest) - 1, min(len(rest), points)).astype(int)] if len(rest) else rest
+    tried = np.unique(np.concatenate([best[best > _NEVER], highest, some]))
+    return np.append(tried, top.max(initial=0) + 1).astype(np.int64)
+
+
+def _sweep(
+    joined: _Joined, config: DetectorConfig, keyword: int | None, step_seconds: float, points: int
+) -> StreamCurve:
+    """One keyword on its own, or all at one threshold."""
+    columns = list(range(joined.sums.shape[1])) if keyword is None else [keyword]
+    sums, inside = joined.sums[:, columns], joined.inside[:, columns]
+    limits = _candidates(sums, inside, points)
+    hits, false = np.zeros(len(limits), np.int64), np.zeros(len(limits), np.int64)
+    for index, limit in enumerate(limits):
+        fired = detector.fire(sums, [int(limit)] * len(columns), config.refractory)
+        if fired:
+            rows, which = np.asarray(fired).T
+            target = inside[rows, which]
+            hits[index] = len(np.unique(target[target >= 0]))
+            false[index] = np.count_nonzero(target < 0)
+    return StreamCurve(
+        thresholds=limits * (config.scale / config.smooth),
+        hits=hits,
+        false_accepts=false,
+        targets=int(np.isin(joined.words, columns).sum()),
+        hours=joined.hours(step_seconds, keyword),
+    )
+
+
+def _events(joined: _Joined, config: DetectorConfig, streams: Sequence[Stream], words: Sequence[str]) -> list[Found]:
+    found, hit = [], set()
+    limits = [max(limit, _NEVER + 1) for limit in config.sum_thresholds]  # -inf fires at every step, but not in gaps
+    for row, k in detector.fire(joined.sums, limits, config.refractory):
+        target, time = int(joined.inside[row, k]), float(joined.times[row])
+        outcome = FALSE_ACCEPT if target < 0 else REPEAT if target in hit else HIT
+        latency = time - float(joined.ends[target]) if outcome == HIT else None
+        hit.add(target)
+        score = config.real_score(int(joined.sums[row, k]))
+        found.append(Found(streams[joined.stream[row]].name, words[k], time, score, outcome, latency))
+    return found
+
+
+def _result(events: Sequence[Found], targets: int, hours: float) -> Result:
+    latencies = np.asarray([e.latency for e in events if e.outcome == HIT], np.float64)
+    return Result(targets, len(latencies), sum(e.outcome == FALSE_ACCEPT for e in events), hours, latencies)
+
+
+def _mlperf(streams: Sequence[Stream], events: Sequence[Found], words: Sequence[str]) -> mlperf.MlperfTiny:
+    recordings = [stream for stream in streams if stream.targets]
+    counts = [mlperf.MlperfTiny(0, 0, 0)]
+    for stream in recordings:
+        for word in words:
+            times = [e.time for e in events if (e.stream, e.word) == (stream.name, word)]
+            counts.append(mlperf.count(times, [(t.start, t.end) for t in stream.targets if t.word == word]))
+    return mlperf.MlperfTiny(
+        sum(c.false_positives for c in counts),
+        sum(c.false_negatives for c in counts),
+        sum(c.targets for c in counts),
+        len(recordings),
+    )
+
+
+def evaluate(
+    streams: Sequence[Stream],
+    config: DetectorConfig,
+    words: Sequence[str],
+    step_seconds: float,
+    *,
+    tolerance: float = 1.0,
+    fa_per_hour: float | None = 0.5,
+    points: int = 250,
+    progress: Callable[[int, int], None] | None = None,
+) -> StreamEvaluation:
+    """Runs a detector over recordings.
+
+    Args:
+        streams: the recordings; names must differ.
+        config: the detector. Its thresholds are used where ``fa_per_hour`` is None.
+        words: the keywords, in the order of ``config.keywords``; targets of other words are sound like any other.
+        step_seconds: time from one output to the next.
+        tolerance: seconds after the end of a word in which it still may be found.
+        fa_per_hour: each keyword gets the threshold at which it alone has at most so many false accepts an hour.
+        points: at most about two times so many thresholds are tried, and one for each target.
+        progress: called with (curves done, curves in all).
+
+    Raises:
+        ValueError: no recordings, names that occur twice, shapes that do not fit, or no time in which false accepts
+            could be counted.
+    """
+    words = tuple(words)
+    if len(words) != len(config.keywords):
+        raise ValueError(f"words {list(words)}: the detector has {len(config.keywords)} keywords")
+    if not streams:
+        raise ValueError("streams: none given")
+    names = [stream.name for stream in streams]
+    if len(set(names)) < len(names):
+        raise ValueError(f"streams: names occur twice: {sorted({n for n in names if names.count(n) > 1})[:5]}")
+    for stream in streams:
+        if np.shape(stream.times) != (len(stream.outputs),):
+            raise ValueError(
+                f"stream {stream.name}: {len(stream.outputs)} outputs but times of shape {np.shape(stream.times)}"
+            )
+    joined = _join(streams, config, words, tolerance)
+    if joined.hours(step_seconds) == 0.0:
+        raise ValueError(
+            "streams: no time outside of the targets in which the detector could fire; recordings must be longer than "
+            f"what the model looks at and {config.smooth} steps of smoothing"
+        )
+    curves = {}
+    for k, word in enumerate((*words, None) if len(words) > 1 else words):
+        curves[word] = _sweep(joined, config, None if word is None else k, step_seconds, points)
+        if progress is not None:
+            progress(k + 1, len(words) + (len(words) > 1))
+    pooled_curve = curves.pop(None) if len(words) > 1 else curves[words[0]]
+    if fa_per_hour is not None:
+        chosen = [float(curves[word].thresholds[curves[word].index_at(fa_per_hour)]) for word in words]
+        config = dataclasses.replace(config, thresholds=tuple(chosen))
+    events = _events(joined, config, streams, words)
+    results = {
+        word: _result([e for e in events if e.word == word], curves[word].targets, curves[word].hours) for word in words
+    }
+    pooled = _result(events, pooled_curve.targets, pooled_curve.hours)
+    counts = _mlperf(streams, events, words)
+    return StreamEvaluation(config, words, results, pooled, curves, pooled_curve, tuple(events), counts)

@@ -1,0 +1,1 @@
+"""Features: log-mel energies as TensorFlow Lite Micro computes them, and textbook float ones."""

@@ -1,0 +1,231 @@
+"""Keras models: the 250K-parameter streaming, state-free spotter and its relatives."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from tfmot_kws.keras import keras
+from tfmot_kws.models.time_layers import TimeWindow
+
+
+@dataclasses.dataclass(frozen=True)
+class WindowSpec:
+    """One windowed layer: ``size`` frames, ``stride`` and ``dilation`` in frames of its input."""
+
+    size: int
+    stride: int = 1
+    dilation: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """Shape of a feed-forward spotter.
+
+    ``windows`` layers look at ever longer stretches of time, ``dense`` layers of the same width follow, a linear layer
+    gives one logit per class and, where several positions are left, the mean over time joins them.
+
+    Attributes:
+      num_classes: logits.
+      frames, mel_bins: shape of the features of a clip.
+      width: outputs of every hidden layer.
+      windows: the windowed layers, first to last.
+      dense: how many dense layers follow them.
+      batch_norm: batch normalization after every hidden layer.
+    """
+
+    num_classes: int
+    frames: int = 49
+    mel_bins: int = 40
+    width: int = 128
+    windows: tuple[WindowSpec, ...] = (WindowSpec(16, 3), WindowSpec(4, 2), WindowSpec(3, 1, 2))
+    dense: int = 3
+    batch_norm: bool = True
+
+    def __post_init__(self):
+        for name in ("num_classes", "frames", "mel_bins", "width"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"ModelConfig: {name} must be at least 1, found {getattr(self, name)}")
+        if self.dense < 0 or not self.windows:
+            raise ValueError("ModelConfig: needs at least one window and no negative number of dense layers")
+
+
+def build(config: ModelConfig) -> keras.Model:
+    """A functional tf_keras model: features [frames, mel_bins] -> logits [num_classes]."""
+    x = inputs = keras.Input((config.frames, config.mel_bins), name="features")
+    for i in range(len(config.windows) + config.dense):
+        if i < len(config.windows):
+            w = config.windows[i]
+            x = TimeWindow(w.size, w.stride, w.dilation, name=f"window_{i + 1}")(x)
+        x = keras.layers.Dense(config.width, name=f"dense_{i + 1}")(x)
+        if config.batch_norm:
+            x = keras.layers.BatchNormalization(name=f"norm_{i + 1}")(x)
+        x = keras.layers.ReLU(name=f"relu_{i + 1}")(x)
+    x = keras.layers.Dense(config.num_classes, name="logits")(x)
+    if x.shape[1] == 1:
+        x = keras.layers.Flatten(name="posteriors")(x)
+    else:
+        x = keras.layers.GlobalAveragePooling1D(name="posteriors")(x)
+    return keras.Model(inputs, x, name="wakeword")
+
+
+def wakeword_250k(num_classes: int = 2, frames: int = 49, mel_bins: int = 40, width: int = 128) -> keras.Model:
+    """The 250,000-parameter spotter (within 2 % at 40 bands and up to 35 classes).
+
+    Windows of 16 x 40 features, then 4 and 3 hidden frames, then three dense layers, as a feed-forward network
+    without state (after Zeng et al. 2022). ``width=18`` makes its 15,000-parameter sister.
+
+    The three windows together span 49 frames: about one second at hops of 20 ms.
+    """
+    return build(ModelConfig(num_classes, frames, mel_bins, width))
+
+
+def ds_cnn_stream(
+    num_classes: int = 3,
+    frames: int = 30,
+    mel_bins: int = 40,
+    filters: tuple[int, ...] = (128, 128, 128, 32),
+    kernels: tuple[int, ...] = (3, 5, 10, 15),
+) -> keras.Model:
+    """A 1-D depthwise-separable network, shaped as the streaming wake word of MLPerf Tiny.
+
+    Blocks of a depthwise convolution over time and a dense layer of each frame, then one linear layer; nothing is
+    padded, so that every new frame costs one row of each layer. 30 frames give one row; the mean over time joins more.
+
+    Args:
+      num_classes: logits.
+      frames, mel_bins: shape of the features of a clip.
+      filters: outputs of each block's dense layer.
+      kernels: frames of each block's window.
+
+    Raises:
+      ValueError: as many filters as kernels are needed, and a clip of at least ``sum(kernels) - len(kernels) + 1``.
+    """
+    least = sum(kernels) - len(kernels) + 1
+    if len(filters) != len(kernels) or not kernels:
+        raise ValueError(
+            f"ds_cnn_stream: {len(filters)} filters but {len(kernels)} kernels; each block has one of both"
+        )
+    if frames < least:
+        raise ValueError(f"ds_cnn_stream: kernels {kernels} span {least} frames but the clip has {frames}")
+    x = inputs = keras.Input((frames, mel_bins), name="features")
+    for i, (count, size) in enumerate(zip(filters, kernels), 1):
+        x = keras.layers.DepthwiseConv1D(size, use_bias=False, name=f"depthwise_{i}")(x)
+        x = keras.layers.Conv1D(count, 1, use_bias=False, name=f"pointwise_{i}")(x)
+        x = keras.layers.BatchNormalization(name=f"norm_{i}")(x)
+        x = keras.layers.ReLU(name=f"relu_{i}")(x)
+    x = keras.layers.Dense(num_classes, name="logits")(x)
+    join = keras.layers.Flatten if frames == least else keras.layers.GlobalAveragePooling1D
+    return keras.Model(inputs, join(name="posteriors")(x), name="ds_cnn_stream")
+
+
+def svd_50k(
+    num_classes: int = 2,
+    frames: int = 31,
+    mel_bins: int = 20,
+    context: int = 31,
+    width: int = 128,
+    rank: int = 39,
+    pairs: int = 3,
+) -> keras.Model:
+    """The 50,000-parameter low-rank spotter of Mishchenko et al. 2019.
+
+    31 frames of 20 bands (20 behind, 10 ahead of the one that is judged: a delay of 10 frames) go through three pairs
+    of a linear layer of 39 and a sigmoid layer of 128, each pair the low-rank form of one dense layer.
+
+    Args:
+      num_classes: logits.
+      frames, mel_bins: shape of the features of a clip; of more frames than ``context`` the mean over rows is taken.
+      context: frames that are stacked.
+      width, rank, pairs: outputs of the sigmoid and of the linear layers, and how many pairs there are.
+
+    Raises:
+      ValueError: a clip is shorter than the context, or a size is below 1.
+    """
+    for name, value in (("num_classes", num_classes), ("width", width), ("rank", rank), ("pairs", pairs)):
+        if value < 1:
+            raise ValueError(f"svd_50k: {name} must be at least 1, found {value}")
+    if not 1 <= context <= frames:
+        raise ValueError(f"svd_50k: context must lie in 1..{frames}, the frames of a clip, found {context}")
+    inputs = keras.Input((frames, mel_bins), name="features")
+    x = TimeWindow(context, name="stack")(inputs)
+    for i in range(1, pairs + 1):
+        x = keras.layers.Dense(rank, use_bias=False, name=f"linear_{i}")(x)
+        x = keras.layers.Dense(width, activation="sigmoid", name=f"sigmoid_{i}")(x)
+    x = keras.layers.Dense(num_classes, name="logits")(x)
+    join = keras.layers.Flatten if frames == context else keras.layers.GlobalAveragePooling1D
+    return keras.Model(inputs, join(name="posteriors")(x), name="svd")
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerCost:
+    """Cost of one layer: parameters, and multiply-accumulates for a clip and for one more hop of a stream."""
+
+    name: str
+    output_shape: tuple[int, ...]
+    parameters: int
+    macs_per_clip: int
+    macs_per_hop: float
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelCost:
+    """Costs of all layers; ``str()`` gives a table."""
+
+    layers: tuple[LayerCost, ...]
+
+    @property
+    def parameters(self) -> int:
+        """Parameters of the model."""
+        return sum(layer.parameters for layer in self.layers)
+
+    @property
+    def macs_per_clip(self) -> int:
+        """Multiply-accumulates for one clip."""
+        return sum(layer.macs_per_clip for layer in self.layers)
+
+    @property
+    def macs_per_hop(self) -> float:
+        """Multiply-accumulates for one more frame of features, averaged where a stride skips frames."""
+        return sum(layer.macs_per_hop for layer in self.layers)
+
+    def __str__(self) -> str:
+        rows = [f"{'layer':<16}{'output':<16}{'parameters':>12}{'MAC/clip':>12}{'MAC/hop':>12}"]
+        rows += [
+            f"{c.name:<16}{'x'.join(map(str, c.output_shape)):<16}{c.parameters:>12,}{c.macs_per_clip:>12,}"
+            f"{c.macs_per_hop:>12,.0f}"
+            for c in self.layers
+        ]
+        rows.append(f"{'total':<32}{self.parameters:>12,}{self.macs_per_clip:>12,}{self.macs_per_hop:>12,.0f}")
+        return "\n".join(rows)
+
+
+def cost(model: keras.Model) -> ModelCost:
+    """Parameters and multiply-accumulates of a float model made of windows, dense and convolution layers.
+
+    Per hop counts what a stream needs for one more frame when nothing is computed twice: a layer that runs at every
+    n-th frame costs 1/n of a run. Layers behind a reduction over time run once per clip and hop alike.
+    """
+    rows, stride = [], 1
+    for layer in model.layers:
+        shape = layer.output_shape[0] if isinstance(layer.output_shape, list) else layer.output_shape
+        shape = tuple(d for d in shape[1:] if d is not None)
+        stride *= _time_stride(layer)
+        kernel = getattr(layer, "kernel", getattr(layer, "depthwise_kernel", None))
+        positions = 1
+        for d in shape[:-1]:
+            positions *= d
+        macs = 0 if kernel is None else positions * _kernel_macs(layer, kernel)
+        time_positions = shape[0] if len(shape) > 1 else 1
+        rows.append(LayerCost(layer.name, shape, layer.count_params(), macs, macs / time_positions / stride))
+    return ModelCost(tuple(rows))
+
+
+def _time_stride(layer: keras.layers.Layer) -> int:
+    stride = getattr(layer, "stride", None) or getattr(layer, "strides", 1)
+    return int(stride[0]) if isinstance(stride, (tuple, list)) else int(stride)
+
+
+def _kernel_macs(layer: keras.layers.Layer, kernel) -> int:
+    pointwise = getattr(layer, "pointwise_kernel", None)
+    size = int(kernel.shape.num_elements())
+    return size + (int(pointwise.shape.num_elements()) if pointwise is not None else 0)

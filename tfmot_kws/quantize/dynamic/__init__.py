@@ -1,0 +1,1 @@
+"""Dynamic quantization: rows of inputs by their own range, while the model runs."""

@@ -1,0 +1,101 @@
+"""Widths of one layer: with fixed ranges of activations (LayerBits), or with dynamic ones (DynamicBits)."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from tfmot_kws.quantize.quantizers import check_bits, resolve_grid
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerBits:
+    """Widths of one layer and the grid of its weights.
+
+    Attributes:
+      bits: weights, 1..8.
+      activation_bits: the layer's output, 2..8.
+      bias_bits, gain_bits: 2..16; one byte each on the device up to 8.
+      grid: "mid-rise", "mid-tread" or "auto" (see ``quantizers.resolve_grid``); stored resolved.
+    """
+
+    bits: int = 4
+    activation_bits: int = 8
+    bias_bits: int = 8
+    gain_bits: int = 8
+    grid: str = "auto"
+
+    def __post_init__(self):
+        check_bits(self.bits, "bits")
+        check_bits(self.activation_bits, "activation_bits", 2, 8)
+        check_bits(self.bias_bits, "bias_bits", 2, 16)
+        check_bits(self.gain_bits, "gain_bits", 2, 16)
+        object.__setattr__(self, "grid", resolve_grid(self.grid, self.bits))
+
+
+WEIGHTS = ("linear", "tanh")
+
+
+@dataclasses.dataclass(frozen=True)
+class DynamicBits:
+    """Widths of one layer whose inputs are quantized by their own range, row by row.
+
+    Attributes:
+      bits: weights, 1..8 or 16.
+      input_bits: inputs, 2..8, or 16 with weights of 16 bits; None: as many as the weights (at least 2), or 8 where
+        ``weights`` is "tanh". Stored resolved.
+      weights: "linear" (a grid from a column's least to its largest weight) or "tanh" (trained through tanh with a
+        learned gain, 1..8 bits).
+      grid: levels of "tanh" weights, see ``quantizers.resolve_grid``; stored resolved. "linear" ones know "auto" only.
+      gain_bits, bias_bits: 2..16.
+
+    Raises:
+      ValueError: a width out of its range, or two that no kernel multiplies; the message names what was found.
+    """
+
+    bits: int = 8
+    input_bits: int | None = None
+    weights: str = "linear"
+    grid: str = "auto"
+    gain_bits: int = 16
+    bias_bits: int = 16
+
+    def __post_init__(self):
+        if self.weights not in WEIGHTS:
+            raise ValueError(f"weights must be 'linear' or 'tanh', found {self.weights!r}")
+        wide = _is_16(self.bits)
+        if wide and self.weights == "tanh":
+            raise ValueError("bits=16 needs weights='linear', found weights='tanh', which has 1 to 8 bits")
+        if not wide:
+            check_dynamic_bits(self.bits, "bits")
+        if self.input_bits is None:
+            least = 8 if self.weights == "tanh" else max(int(self.bits), 2)
+            object.__setattr__(self, "input_bits", least)
+        if wide != _is_16(self.input_bits):
+            raise ValueError(
+                f"bits={self.bits!r} and input_bits={self.input_bits!r}: weights of 16 bits go with inputs of 16 bits, "
+                "weights of 1 to 8 bits with inputs of 2 to 8"
+            )
+        if not wide:
+            check_bits(self.input_bits, "input_bits", 2, 8)
+        check_bits(self.gain_bits, "gain_bits", 2, 16)
+        check_bits(self.bias_bits, "bias_bits", 2, 16)
+        if self.weights == "tanh":
+            object.__setattr__(self, "grid", resolve_grid(self.grid, self.bits))
+        elif self.grid != "auto":
+            raise ValueError(f"grid={self.grid!r} needs weights='tanh'; linear weights have one grid, 'auto'")
+
+
+def check_dynamic_bits(bits: int, what: str) -> int:
+    """Returns ``bits``; ValueError names ``what`` where it is neither 16 nor a whole number in 1..8."""
+    if _is_16(bits):
+        return 16
+    try:
+        return check_bits(bits, what)
+    except ValueError:
+        raise ValueError(f"{what}: bits must be 16 or a whole number from 1 to 8, found {bits!r}") from None
+
+
+def _is_16(bits) -> bool:
+    return isinstance(bits, (int, np.integer)) and bits == 16

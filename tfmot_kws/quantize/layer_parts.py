@@ -1,0 +1,217 @@
+"""What layers with low-bit weights have in common, whichever way their inputs are quantized.
+
+A layer takes in the bias, the batch normalization and the activation that follow its kernel (``FoldedLayer``); the
+kernel is trained through tanh (``TanhKernel``); a convolution knows its window (``Window``).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import tensorflow as tf
+
+from tfmot_kws.keras import keras
+from tfmot_kws.quantize.layer_bits import LayerBits
+from tfmot_kws.quantize.output_grid import tracked_variable
+from tfmot_kws.quantize.quantizers import codes, grid_constants, initial_theta, kernel_of, levels, speed, theta_of
+
+
+class FoldedLayer(keras.layers.Layer):
+    """Base: bias, batch normalization of the last axis and activation.
+
+    Args:
+      bits: widths (``BITS`` or its dict).
+      batch_norm: config of the folded BatchNormalization (epsilon, momentum, center, scale), or None.
+      use_bias: whether the original layer had one.
+      activation: one of ``ACTIVATIONS``.
+
+    Raises:
+      ValueError: another activation.
+    """
+
+    BITS = LayerBits
+    ACTIVATIONS = ("linear", "relu", "relu6")
+
+    def __init__(self, bits=None, batch_norm=None, use_bias=False, activation="linear", **kwargs):
+        super().__init__(**{**kwargs, "dtype": "float32"})
+        self.bits = bits if isinstance(bits, self.BITS) else self.BITS(**(bits or {}))
+        self.batch_norm = dict(batch_norm) if batch_norm else None
+        self.use_bias = use_bias
+        if activation not in self.ACTIVATIONS:
+            raise ValueError(f"layer {self.name!r}: activation must be one of {self.ACTIVATIONS}, found {activation!r}")
+        self.activation = activation
+
+    def get_config(self):
+        """Constructor arguments."""
+        own = {
+            "bits": dataclasses.asdict(self.bits),
+            "batch_norm": self.batch_norm,
+            "use_bias": self.use_bias,
+            "activation": self.activation,
+        }
+        return {**super().get_config(), **own}
+
+    def _build_folded(self, channels: int) -> None:
+        self.bias = self._vector("bias", channels, "zeros") if self.use_bias else None
+        if self.batch_norm is not None:
+            self.gamma = self._vector("gamma", channels, "ones", self.batch_norm.get("scale", True))
+            self.beta = self._vector("beta", channels, "zeros", self.batch_norm.get("center", True))
+            self.moving_mean = tracked_variable(self, "moving_mean", (channels,), 0.0)
+            self.moving_variance = tracked_variable(self, "moving_variance", (channels,), 1.0)
+
+    def _vector(self, name, size, initializer, trainable=True):
+        return self.add_weight(name=name, shape=(size,), initializer=initializer, trainable=trainable)
+
+    def _unit(self):
+        """Real value of one accumulator step per channel, for inputs of scale 1."""
+        return tf.constant(1.0)
+
+    def _gain_and_bias(self, acc, in_scale, training):
+        """Real gain and bias per channel with the batch normalization folded in."""
+        unit = self._unit() * in_scale
+        bias = self.bias if self.bias is not None else tf.zeros(())
+        if self.batch_norm is None:
+            return unit * tf.ones((acc.shape[-1],)), bias * tf.ones((acc.shape[-1],))
+        mean, variance = tf.convert_to_tensor(self.moving_mean), tf.convert_to_tensor(self.moving_variance)
+        if training is not False and training is not None:
+            # Both stages fold the batch's own statistics while they train, as float training does: with frozen ones a
+            # network of 1-bit weights soon drifts away from them and falls apart.
+            learning = tf.cast(training, tf.bool)
+            acc_mean, acc_variance = tf.nn.moments(acc, axes=list(range(acc.shape.rank - 1)))
+            batch_mean, batch_variance = acc_mean * unit + bias, acc_variance * unit**2
+            rate = tf.cast(learning, tf.float32) * (1.0 - self.batch_norm.get("momentum", 0.99))
+            self.moving_mean.assign_add(rate * tf.stop_gradient(batch_mean - mean))
+            self.moving_variance.assign_add(rate * tf.stop_gradient(batch_variance - variance))
+            mean, variance = tf.where(learning, batch_mean, mean), tf.where(learning, batch_variance, variance)
+        factor = self.gamma * tf.math.rsqrt(variance + self.batch_norm.get("epsilon", 1e-3))
+        return unit * factor, (bias - mean) * factor + self.beta
+
+    def load_float_batch_norm(self, source: keras.layers.Layer) -> None:
+        """Copies the folded BatchNormalization's variables."""
+        for name in ("gamma", "beta", "moving_mean", "moving_variance"):
+            value = getattr(source, name, None)
+            if value is not None:
+                getattr(self, name).assign(value)
+
+
+class TanhKernel:
+    """Mixin, ahead of a ``FoldedLayer``: a kernel trained through tanh; subclasses say what is multiplied with what."""
+
+    def __init__(self, kernel_regularizer=None, **kwargs):
+        super().__init__(**kwargs)
+        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
+
+    def get_config(self):
+        """Constructor arguments."""
+        return {**super().get_config(), "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer)}
+
+    def _kernel_shape(self, input_shape) -> tuple[int, ...]:
+        raise TypeError(f"{type(self).__name__} has no kernel of its own")
+
+    def _add_kernel(self, shape) -> int:
+        """Makes the kernel for inputs of that shape; the number of outputs."""
+        kernel_shape = self._kernel_shape(shape)
+        self.kernel = self.add_weight(
+            name="kernel",
+            shape=kernel_shape,
+            initializer="glorot_uniform",
+            regularizer=self.kernel_regularizer,
+            trainable=True,
+        )
+        return int(np.prod(kernel_shape[self._output_axes() :]))
+
+    def _build_kernel(self, shape) -> int:
+        channels = self._add_kernel(shape)
+        self.gain = self._vector("gain", channels, "ones")
+        # A fresh kernel then means weights of its own size: amplitude * tanh(speed * kernel) ~ kernel.
+        unit = keras.initializers.Constant(1.0 / speed(self.bits.bits))
+        self.amplitude = self._vector("amplitude", channels, unit, trainable=False)
+        return channels
+
+    def _output_axes(self) -> int:
+        """First kernel axis that counts outputs."""
+        return -1
+
+    def _broadcast(self, vector):
+        axes = self._output_axes()
+        return tf.reshape(vector, self.kernel.shape[axes:])
+
+    def _theta(self):
+        return theta_of(self.kernel, self._broadcast(self.amplitude), self.bits.bits)
+
+    def _levels(self):
+        return levels(self._theta(), self.bits.bits, self.bits.grid)
+
+    def _unit(self):
+        # In float64, rounded once: TensorFlow's graph optimizer multiplies factors in an order of its own, and integers
+        # made in a graph, in which models are trained, would differ from those made eagerly, which are exported.
+        factors = tf.cast(self.gain, tf.float64) * tf.cast(self.amplitude, tf.float64)
+        return tf.cast(factors * grid_constants(self.bits.bits, self.bits.grid)[2], tf.float32)
+
+    def _codes(self):
+        return codes(self._theta(), self.bits.bits, self.bits.grid).numpy().astype(np.uint8)
+
+    def _channels(self):
+        return self.gain.shape[0]
+
+    def load_float_kernel(self, weight: np.ndarray, bias: np.ndarray | None) -> None:
+        """Starts from trained float weights of the original layer."""
+        flat = np.asarray(weight).reshape(-1, self._channels())
+        if self._output_axes() == -2:  # depthwise: [height, width, channels, multiplier]
+            flat = np.asarray(weight).reshape(int(np.prod(weight.shape[:-2])), -1)
+        theta, gain, amplitude = initial_theta(flat, self.bits.bits, self.bits.grid)
+        self.kernel.assign(kernel_of(theta, self.bits.bits).reshape(self.kernel.shape))
+        self.gain.assign(gain)
+        self.amplitude.assign(amplitude)
+        if bias is not None:
+            self.bias.assign(bias)
+
+
+class Window:
+    """Mixin, ahead of a ``TanhKernel``: the window of a convolution of one or two axes.
+
+    Args:
+      filters: outputs.
+      kernel_size, strides, dilation_rate: one number for each axis.
+      padding: "valid", "same" or "causal" (one axis only).
+    """
+
+    def __init__(self, filters, kernel_size, strides, padding, dilation_rate, **kwargs):
+        super().__init__(**kwargs)
+        self.filters = filters
+        self.kernel_size, self.strides = tuple(kernel_size), tuple(strides)
+        self.dilation_rate, self.padding = tuple(dilation_rate), padding
+
+    def get_config(self):
+        """Constructor arguments."""
+        names = ("filters", "kernel_size", "strides", "padding", "dilation_rate")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+
+    def _kernel_shape(self, input_shape):
+        return (*self.kernel_size, input_shape[-1], self.filters)
+
+    def _padded(self, steps):
+        if self.padding != "causal":
+            return steps, self.padding.upper()
+        return tf.pad(steps, [[0, 0], [(self.kernel_size[0] - 1) * self.dilation_rate[0], 0], [0, 0]]), "VALID"
+
+    def explicit_padding(self, lengths: tuple[int, ...]) -> list[tuple[int, int]]:
+        """(before, after) of each axis for an input of those lengths; the rule of TensorFlow's "SAME"."""
+        pads = []
+        for n, k, s, d in zip(lengths, self.kernel_size, self.strides, self.dilation_rate):
+            reach = (k - 1) * d
+            if self.padding == "same":
+                total = max((-(-n // s) - 1) * s + reach + 1 - n, 0)
+                pads.append((total // 2, total - total // 2))
+            else:
+                pads.append((reach, 0) if self.padding == "causal" else (0, 0))
+        return pads
+
+    def _positions(self, lengths: tuple[int | None, ...]) -> list[int | None]:
+        """How many windows there are along each axis of an input of those lengths."""
+        found = []
+        for n, k, s, d in zip(lengths, self.kernel_size, self.strides, self.dilation_rate):
+            reach = (k - 1) * d if self.padding == "valid" else 0
+            found.append(None if n is None else -(-(n - reach) // s))
+        return found

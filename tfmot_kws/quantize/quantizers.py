@@ -1,0 +1,217 @@
+"""Weight and activation quantizers: pure functions first, thin classes for TensorFlow Model Optimization second.
+
+Weights follow Zeng et al. 2022 (arXiv 2207.06920): ``tanh`` squashes a free parameter theta into (-1, 1), equal cells
+quantize it, and the gradient passes straight through the rounding:
+
+    weight = gain[c] * amplitude[c] * step * level(code(theta)),      step * level ~ tanh(theta)
+
+``amplitude`` is a constant that makes the learned ``gain`` start near 1. What a layer stores is ``kernel``, with
+``theta = speed * kernel``, so that the learning rate of the float model serves. Adam moves every parameter by about the
+learning rate a step, however large its gradient, so theta moves by ``speed`` times that, alike in every channel: at 4
+bits and more about as far, in proportion, as a float weight would move, and faster below, because to change at all a
+weight has to cross a cell, and the cells of few bits are wide. Plain gradient descent follows the gradient's size, so
+the gradient is scaled by ``1 / (speed * amplitude)^2``: near zero the weight then moves as a float weight would.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import tensorflow as tf
+
+from tfmot_kws.keras import tfmot
+from tfmot_kws.quantize.integer_math import round_half_up
+
+GRIDS = ("mid-rise", "mid-tread")
+_STEEPEST = 0.97  # tanh(theta) starts no nearer to 1, where its slope is too small to learn
+_SPEEDS = {1: 20.0, 2: 20.0, 3: 8.0}
+
+
+def check_bits(bits: int, what: str, low: int = 1, high: int = 8) -> int:
+    """Returns ``bits``; ValueError names ``what`` where it is no whole number in low..high."""
+    if isinstance(bits, bool) or not isinstance(bits, (int, np.integer)) or not low <= bits <= high:
+        raise ValueError(f"{what}: bits must be a whole number from {low} to {high}, found {bits!r}")
+    return int(bits)
+
+
+def resolve_grid(grid: str, bits: int, what: str = "grid") -> str:
+    """The grid of a width: "auto" is mid-rise (every level used) up to 7 bits, mid-tread (fits int8) at 8."""
+    if grid == "auto":
+        return "mid-tread" if bits == 8 else "mid-rise"
+    if grid not in GRIDS:
+        raise ValueError(f"{what}: grid must be 'auto', 'mid-rise' or 'mid-tread', found {grid!r}")
+    if grid == "mid-tread" and bits == 1:
+        raise ValueError(f"{what}: a mid-tread grid of 1 bit has no level but zero; use grid='mid-rise'")
+    return grid
+
+
+def grid_constants(bits: int, grid: str) -> tuple[int, int, float]:
+    """(a, b, step): ``level = a * code - b`` and ``tanh(theta) ~ step * level``."""
+    if grid == "mid-rise":
+        return 2, 2**bits - 1, 2.0**-bits
+    return 1, 2 ** (bits - 1), 2.0 / (2**bits - 1)
+
+
+@tf.custom_gradient
+def straight_through(x: tf.Tensor, rounded: tf.Tensor):
+    """``rounded`` in the forward pass, the gradient of ``x`` in the backward pass; exact, unlike x + stop(r - x)."""
+    return tf.identity(rounded), lambda upstream: (upstream, None)
+
+
+def codes(theta: tf.Tensor, bits: int, grid: str) -> tf.Tensor:
+    """Weight codes of theta as whole-number floats: the only place where a weight is quantized.
+
+    tanh(theta) in (-1, 1) is cut into equal cells: 2^bits of them (mid-rise, codes 0..2^bits-1) or 2^bits - 1
+    (mid-tread, codes 1..2^bits-1).
+    """
+    squashed = tf.tanh(theta)
+    if grid == "mid-rise":
+        return tf.clip_by_value(tf.floor((squashed + 1.0) * 2.0 ** (bits - 1)), 0.0, 2.0**bits - 1)
+    half = 2.0 ** (bits - 1)
+    return tf.clip_by_value(round_half_up(squashed * (half - 0.5)) + half, 1.0, 2.0**bits - 1)
+
+
+def levels(theta: tf.Tensor, bits: int, grid: str) -> tf.Tensor:
+    """Integer levels (whole-number floats) with the gradient of ``tanh(theta) / step``."""
+    a, b, step = grid_constants(bits, grid)
+    return straight_through(tf.tanh(theta) / step, a * codes(theta, bits, grid) - b)
+
+
+def round_through(x: tf.Tensor, low: float, high: float) -> tf.Tensor:
+    """Rounds half up and clips to low..high; gradient 1."""
+    return straight_through(x, tf.clip_by_value(round_half_up(x), low, high))
+
+
+@tf.custom_gradient
+def scale_gradient(x: tf.Tensor, factor: tf.Tensor):
+    """``x``, with its gradient multiplied by ``factor``."""
+    return tf.identity(x), lambda upstream: (upstream * factor, None)
+
+
+@tf.custom_gradient
+def place_on_grid(real: tf.Tensor, steps: tf.Tensor, scale: tf.Tensor, low: tf.Tensor, high: tf.Tensor):
+    """``clip(steps, low, high)``, where ``steps`` is the integer that ``real / scale`` rounds to.
+
+    The gradient is that of ``real / scale`` inside the range and zero outside, for both ``real`` and ``scale``; with
+    the consumer's ``scale * result`` it makes the learned step size of Esser et al. 2020 (arXiv 1902.08153).
+    """
+    inside = tf.logical_and(steps >= low, steps <= high)
+
+    def grad(upstream):
+        d_real = tf.where(inside, upstream, 0.0) / scale
+        return d_real, None, -tf.reduce_sum(d_real * real) / scale, None, None
+
+    return tf.clip_by_value(steps, low, high), grad
+
+
+def speed(bits: int) -> float:
+    """How far theta moves per unit of ``kernel`` at that width; chosen among a few values by runs on real speech."""
+    return _SPEEDS.get(bits, 5.0)
+
+
+def theta_of(kernel: tf.Tensor, amplitude: tf.Tensor, bits: int) -> tf.Tensor:
+    """theta of what a layer stores; ``amplitude`` broadcasts against ``kernel``."""
+    factor = speed(bits)
+    reach = tf.maximum(factor * amplitude, 1e-3)  # dead channels would drown all others where gradients are clipped
+    return scale_gradient(tf.convert_to_tensor(kernel), reach**-2.0) * factor
+
+
+def kernel_of(theta: np.ndarray, bits: int) -> np.ndarray:
+    """What a layer stores of theta: the inverse of :func:`theta_of`."""
+    return theta / speed(bits)
+
+
+def initial_theta(weight: np.ndarray, bits: int, grid: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Starting point from float weights, per output channel.
+
+    Among amplitudes between 0.2 and 1.2 of the channel's largest weight, takes the one whose quantized weights
+    (with the best gain) are nearest in the mean square; at 1 bit, where all tie, 1.5 standard deviations.
+
+    Args:
+      weight: float [inputs, outputs].
+
+    Returns:
+      theta float32 [inputs, outputs], gain float32 [outputs], amplitude float32 [outputs].
+    """
+    weight = np.asarray(weight, np.float64)
+    largest = np.maximum(np.abs(weight).max(axis=0), 1e-6)
+    best = (np.full(largest.shape, np.inf), largest.copy(), np.ones_like(largest))
+    factors = [1.0] if bits == 1 else np.linspace(0.2, 1.2, 41)
+    for factor in factors:
+        amplitude = np.maximum(1.5 * weight.std(axis=0), 1e-6) if bits == 1 else factor * largest
+        quantized = amplitude * _numpy_levels(np.clip(weight / amplitude, -_STEEPEST, _STEEPEST), bits, grid)
+        power = np.maximum((quantized**2).sum(axis=0), 1e-30)
+        gain = (weight * quantized).sum(axis=0) / power
+        error = ((weight - gain * quantized) ** 2).sum(axis=0)
+        better = error < best[0]
+        best = tuple(np.where(better, new, old) for new, old in zip((error, amplitude, gain), best))
+    _, amplitude, gain = best
+    theta = np.arctanh(np.clip(weight / amplitude, -_STEEPEST, _STEEPEST))
+    gain = np.where(np.abs(gain) < 1e-3, 1.0, gain)
+    return tuple(np.asarray(v, np.float32) for v in (theta, gain, amplitude))
+
+
+def _numpy_levels(squashed: np.ndarray, bits: int, grid: str) -> np.ndarray:
+    theta = np.arctanh(np.clip(squashed, -0.999999, 0.999999))
+    a, b, step = grid_constants(bits, grid)
+    return step * (a * codes(tf.constant(theta), bits, grid).numpy() - b)
+
+
+class TanhWeightQuantizer(tfmot.quantization.keras.quantizers.Quantizer):
+    """:func:`levels` with a learned gain per output channel (the last axis), for use in a TFMOT wrapper.
+
+    The wrapped kernel becomes ``kernel`` as this module means it when the wrapper is built.
+    """
+
+    def __init__(self, bits: int = 4, grid: str = "auto"):
+        self.bits = check_bits(bits, "TanhWeightQuantizer")
+        self.grid = resolve_grid(grid, bits, "TanhWeightQuantizer")
+
+    def build(self, tensor_shape, name, layer):
+        """Adds ``gain`` (trainable) and ``amplitude`` to the wrapper, from the float weights that are there."""
+        variable = next((v for v in layer.layer.weights if v.shape == tensor_shape and name in v.name), None)
+        outputs = tensor_shape[-1]
+        # TFMOT puts the layer's own weights first only where the layer was built before; .h5 goes by that order.
+        layer._trainable_weights.extend(layer.layer.trainable_weights)
+        add = layer.add_weight
+        gain = add(name=f"{name}_gain", shape=(outputs,), initializer="ones", trainable=True)
+        amplitude = add(name=f"{name}_amplitude", shape=(outputs,), initializer="ones", trainable=False)
+        if variable is not None:
+            with tf.init_scope():
+                flat = variable.numpy().reshape(-1, outputs)
+                theta, new_gain, new_amplitude = initial_theta(flat, self.bits, self.grid)
+                variable.assign(kernel_of(theta, self.bits).reshape(variable.shape))
+                gain.assign(new_gain)
+                amplitude.assign(new_amplitude)
+        return {"gain": gain, "amplitude": amplitude}
+
+    def __call__(self, inputs, training, weights, **kwargs):
+        """Quantized weights, real units."""
+        step, amplitude = grid_constants(self.bits, self.grid)[2], weights["amplitude"]
+        return levels(theta_of(inputs, amplitude, self.bits), self.bits, self.grid) * (
+            weights["gain"] * amplitude * step
+        )
+
+    def get_config(self):
+        """Width and grid."""
+        return {"bits": self.bits, "grid": self.grid}
+
+
+class LinearQuantizer(tfmot.quantization.keras.quantizers.Quantizer):
+    """Symmetric linear quantization to the largest absolute value, for bias and the like in a TFMOT wrapper."""
+
+    def __init__(self, bits: int = 8):
+        self.bits = check_bits(bits, "LinearQuantizer", 2, 16)
+
+    def build(self, tensor_shape, name, layer):
+        """Needs no variables."""
+        return {}
+
+    def __call__(self, inputs, training, weights, **kwargs):
+        """Quantized values, real units."""
+        limit = 2.0 ** (self.bits - 1) - 1
+        unit = tf.stop_gradient(tf.maximum(tf.reduce_max(tf.abs(inputs)), 1e-12) / limit)
+        return round_through(inputs / unit, -limit, limit) * unit
+
+    def get_config(self):
+        """Width."""
+        return {"bits": self.bits}

@@ -1,0 +1,454 @@
+"""Rebuilds a float tf_keras model of quantized layers: one layer for each op of the exported graph.
+
+Dense and convolution layers take in the batch normalization and the ReLU that follow them; other layers get their
+quantized form; layers that only move data (Flatten, pooling by maximum, ...) stay as they are between them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from tfmot_kws.keras import keras
+from tfmot_kws.models.time_layers import (
+    CausalConv1D,
+    CausalDepthwiseConv1D,
+    TimeAveragePooling1D,
+    TimeMaxPooling1D,
+    TimeWindow,
+)
+from tfmot_kws.quantize import layers as ql
+from tfmot_kws.quantize import ops as qo
+from tfmot_kws.quantize.layer_bits import LayerBits
+
+L = keras.layers
+
+WEIGHTED = (
+    L.Dense, L.Conv1D, L.Conv2D, L.DepthwiseConv1D, L.DepthwiseConv2D, L.SeparableConv1D, L.SeparableConv2D,
+    CausalConv1D, CausalDepthwiseConv1D,
+)  # fmt: skip
+MOVERS = (
+    L.Flatten, L.Reshape, L.Permute, L.ZeroPadding1D, L.ZeroPadding2D, L.MaxPooling1D, L.MaxPooling2D,
+    L.GlobalMaxPooling1D, L.GlobalMaxPooling2D, TimeWindow,
+    TimeMaxPooling1D,
+)  # fmt: skip
+IDLE = (L.Dropout, L.SpatialDropout1D, L.SpatialDropout2D)
+AVERAGES = {
+    L.AveragePooling1D: 1, L.AveragePooling2D: 2, L.GlobalAveragePooling1D: 1, L.GlobalAveragePooling2D: 2,
+    TimeAveragePooling1D: 1,
+}  # fmt: skip
+MERGES = {L.Add: "add", L.Multiply: "multiply"}
+SUPPORTED = (
+    *WEIGHTED, *MOVERS, *IDLE, *AVERAGES, *MERGES, L.BatchNormalization, L.ReLU, L.LeakyReLU, L.Activation, L.Softmax,
+    L.Concatenate,
+)  # fmt: skip
+_FUNCTIONS = ("linear", "relu", "relu6", "sigmoid", "tanh", "hard_sigmoid")
+
+
+class UnsupportedLayerError(ValueError):
+    """A layer that cannot be quantized and exported; the message names it, its class and the way out."""
+
+    def __init__(self, layer: keras.layers.Layer, found: str = "", way_out: str = ""):
+        detail = f" with {found}" if found else ""
+        way_out = way_out or (
+            "replace it by supported layers ("
+            + ", ".join(sorted({c.__name__ for c in SUPPORTED}))
+            + "), or annotate the other layers with tfmot's quantize_annotate_layer to leave it in float "
+            "(such a model trains, but does not export)"
+        )
+        super().__init__(f"layer {layer.name!r} ({type(layer).__name__}){detail} cannot be quantized: {way_out}")
+
+
+class Wire(NamedTuple):
+    """A tensor of the new model: quantized (steps and scale) or float (scale None)."""
+
+    value: Any
+    scale: Any = None
+
+
+def activation_of(layer: keras.layers.Layer) -> tuple[str, float]:
+    """(function name, alpha) of an activation layer or of a layer's ``activation`` argument."""
+    if isinstance(layer, L.LeakyReLU):
+        return "leaky_relu", float(layer.alpha)
+    if isinstance(layer, L.Softmax):
+        if layer.axis not in (-1,):
+            raise UnsupportedLayerError(layer, f"axis={layer.axis}", "softmax runs over the last axis (axis=-1)")
+        return "softmax", 0.0
+    if isinstance(layer, L.ReLU):
+        if layer.threshold or layer.max_value not in (None, 6) or (layer.negative_slope and layer.max_value):
+            raise UnsupportedLayerError(
+                layer,
+                f"max_value={layer.max_value}, threshold={layer.threshold}",
+                "use ReLU(), ReLU(max_value=6) or LeakyReLU(alpha)",
+            )
+        if layer.negative_slope:
+            return "leaky_relu", float(layer.negative_slope)
+        return ("relu6" if layer.max_value == 6 else "relu"), 0.0
+    name = getattr(layer.activation, "__name__", type(layer.activation).__name__)
+    if name == "leaky_relu":
+        return "leaky_relu", 0.2
+    if name not in (*_FUNCTIONS, "softmax"):
+        raise UnsupportedLayerError(
+            layer, f"activation {name!r}", f"use one of {', '.join((*_FUNCTIONS, 'softmax'))} or LeakyReLU"
+        )
+    return name, 0.0
+
+
+def rewrite(model: keras.Model, quantized: set[str], bits_of: Callable[[keras.layers.Layer], LayerBits]) -> keras.Model:
+    """The quantized model, with the float model's weights.
+
+    Args:
+      model: functional or built sequential tf_keras model.
+      quantized: names of the layers to quantize; others stay in float.
+      bits_of: widths of a layer.
+
+    Raises:
+      UnsupportedLayerError: a layer to quantize is of no supported kind.
+    """
+    return Rewriter(model, quantized, bits_of).run()
+
+
+class Rewriter:
+    """Walks a float model and builds the quantized one; a subclass may build it of other layers."""
+
+    DENSE, CONV = ql.QuantizedDense, ql.QuantizedConv
+
+    def __init__(self, model, quantized, bits_of):
+        self.model, self.quantized, self.bits_of = model, quantized, bits_of
+        self.wires: dict[int, Wire] = {}
+        self.layers: dict[tuple[int, str], keras.layers.Layer] = {}
+        self.skip: set[int] = set()
+        self.boundaries: dict[tuple[int, bool], Wire] = {}
+        self.nodes = [n for depth in sorted(model._nodes_by_depth, reverse=True) for n in model._nodes_by_depth[depth]]
+        self.calls: dict[int, int] = {}
+        self.readers: dict[int, list] = {}
+        for node in self.nodes:
+            self.calls[id(node.layer)] = self.calls.get(id(node.layer), 0) + 1
+            for tensor in node.keras_inputs:
+                self.readers.setdefault(id(tensor), []).append(node)
+        self.outputs = {id(t) for t in model.outputs}
+        self.taken = set(model.output_names) if len(model.outputs) > 1 else set()
+
+    def run(self) -> keras.Model:
+        """The quantized model."""
+        for node in self.nodes:
+            if id(node) in self.skip:
+                continue
+            if node.is_input:
+                shape, dtype = node.layer.input_shape[0], node.layer.dtype
+                fresh = keras.Input(shape[1:], batch_size=shape[0], dtype=dtype, name=node.layer.name)
+                self.wires[id(node.outputs)] = Wire(fresh)
+            else:
+                self._emit(node)
+        outputs = []
+        for tensor, name in zip(self.model.outputs, self.model.output_names):
+            wire = self.wires[id(tensor)]
+            label = name if self.taken else "dequantize"
+            value = wire.value if wire.scale is None else qo.Dequantize(name=label)([wire.value, wire.scale])
+            outputs.append(value)
+        nested = tf.nest.pack_sequence_as(self.model.output, outputs) if len(outputs) > 1 else outputs[0]
+        inputs = [self.wires[id(t)].value for t in self.model.inputs]
+        packed = tf.nest.pack_sequence_as(self.model.input, inputs) if len(inputs) > 1 else inputs[0]
+        return keras.Model(packed, nested, name=self.model.name)
+
+    # -- wires ---------------------------------------------------------------------------------------------------
+
+    def _quantized(self, tensor) -> Wire:
+        """The wire as steps and scale; a float one is quantized once, whoever reads it."""
+        wire = self.wires[id(tensor)]
+        if wire.scale is not None:
+            return wire
+        key = (id(tensor), True)
+        if key not in self.boundaries:
+            producer = tensor._keras_history.layer
+            name = f"quantize_{producer.name}"
+            bits = self._bits(producer).activation_bits
+            learned = not isinstance(producer, L.InputLayer)
+            entry = qo.QuantizeInput(learned_range=learned, activation_bits=bits, name=name)
+            self.boundaries[key] = Wire(*entry(wire.value))
+        return self.boundaries[key]
+
+    def _float(self, tensor):
+        wire = self.wires[id(tensor)]
+        if wire.scale is None:
+            return wire.value
+        key = (id(tensor), False)
+        if key not in self.boundaries:
+            name = f"dequantize_{tensor._keras_history.layer.name}"
+            self.boundaries[key] = Wire(qo.Dequantize(name=name)([wire.value, wire.scale]))
+        return self.boundaries[key].value
+
+    def _follower(self, node, *classes):
+        """The one node that reads this node's output, if it is of one of the classes and nothing else can see it."""
+        tensor = node.outputs
+        readers = self.readers.get(id(tensor), [])
+        if len(readers) != 1 or id(tensor) in self.outputs or self.calls[id(node.layer)] != 1:
+            return None
+        follower = readers[0]
+        single = self.calls[id(follower.layer)] == 1 and type(follower.layer) in classes
+        return follower if single and follower.layer.name in self.quantized else None
+
+    def _once(self, layer, role, make):
+        """One new layer for each old one, however often that is called."""
+        key = (id(layer), role)
+        fresh = key not in self.layers
+        if fresh:
+            self.layers[key] = make()
+        return self.layers[key], fresh
+
+    def _name(self, name: str) -> str:
+        return f"{name}_quantized" if name in self.taken else name
+
+    def _bits(self, layer) -> LayerBits:
+        return self.bits_of(layer)
+
+    # -- layers --------------------------------------------------------------------------------------------------
+
+    def _emit(self, node) -> None:
+        layer = node.layer
+        if layer.name not in self.quantized:
+            self._emit_float(node)
+            return
+        kind = type(layer)
+        if any(isinstance(v, tf.Tensor) or hasattr(v, "_keras_history") for v in tf.nest.flatten(node.call_kwargs)):
+            raise UnsupportedLayerError(layer, "tensors as keyword arguments", "pass them as positional inputs")
+        if kind in WEIGHTED:
+            self._emit_weighted(node)
+        elif kind is L.BatchNormalization:
+            self._emit_batch_norm(node)
+        elif kind in (L.ReLU, L.LeakyReLU, L.Activation, L.Softmax):
+            wire = self._quantized(node.keras_inputs[0])
+            self.wires[id(node.outputs)] = self._function(layer, wire, *activation_of(layer), layer.name)
+        elif kind in MERGES:
+            self._emit_merge(node)
+        elif kind is L.Concatenate:
+            self._emit_concatenate(node)
+        elif kind in AVERAGES:
+            self._emit_average(node)
+        elif kind in MOVERS or kind in IDLE:
+            _check_channels_last(layer)
+            wire = self._quantized(node.keras_inputs[0])
+            new, _ = self._once(layer, "move", lambda: kind.from_config({**layer.get_config(), "dtype": "float32"}))
+            new._name = self._name(layer.name)
+            self.wires[id(node.outputs)] = Wire(new(wire.value), wire.scale)
+        else:
+            raise UnsupportedLayerError(layer)
+
+    def _emit_float(self, node) -> None:
+        layer = node.layer
+        new, fresh = self._once(layer, "float", lambda: type(layer).from_config(layer.get_config()))
+        by_id = {id(t): self._float(t) for t in node.keras_inputs}
+        swap = lambda v: by_id.get(id(v), v)  # noqa: E731
+        args, kwargs = (tf.nest.map_structure(swap, part) for part in (node.call_args, node.call_kwargs))
+        out = new(*args, **kwargs)
+        if fresh:
+            new.set_weights(layer.get_weights())
+        for old, fresh_tensor in zip(tf.nest.flatten(node.outputs), tf.nest.flatten(out)):
+            self.wires[id(old)] = Wire(fresh_tensor)
+
+    def _fuse(self, node, activation):
+        """Batch norm and ReLU that a layer takes in: (batch norm layer or None, activation, last node)."""
+        norm, last = None, node
+        if activation == "linear":
+            follower = self._follower(last, L.BatchNormalization)
+            if follower is not None and _foldable(follower):
+                self.skip.add(id(follower))
+                norm, last = follower.layer, follower
+            activation, last = self._activation_after(last)
+        return norm, activation, last
+
+    def _activation_after(self, node):
+        """(activation, last node): the ReLU or the like behind a node, taken in where its layer knows it."""
+        follower = self._follower(node, L.ReLU, L.Activation)
+        activation = self._inside(follower.layer) if follower is not None else None
+        if activation is None:
+            return "linear", node
+        self.skip.add(id(follower))
+        return activation, follower
+
+    def _inside(self, layer) -> str | None:
+        """The activation of a layer, where a quantized layer computes it itself."""
+        name = activation_of(layer)[0]
+        return name if name in self.DENSE.ACTIVATIONS else None
+
+    def _emit_weighted(self, node) -> None:
+        layer = node.layer
+        _check_channels_last(layer)
+        if getattr(layer, "groups", 1) != 1 and not isinstance(layer, (L.DepthwiseConv1D, L.DepthwiseConv2D)):
+            raise UnsupportedLayerError(layer, f"groups={layer.groups}", "use groups=1 or a DepthwiseConv layer")
+        wire = self._quantized(node.keras_inputs[0])
+        function, alpha = activation_of(layer)
+        inside = self._inside(layer) or "linear"
+        norm, inside, last = self._fuse(node, inside) if function == inside else (None, inside, node)
+        if isinstance(layer, (L.SeparableConv1D, L.SeparableConv2D)):
+            wire = self._depthwise_half(layer, wire)
+        name = self._name(layer.name)
+        new, fresh = self._once(layer, "main", lambda: self._weighted(layer, norm, inside, name))
+        wire = Wire(*new([wire.value, wire.scale]))
+        if fresh:
+            new.load_float_kernel(kernel_of_layer(layer).numpy(), layer.bias.numpy() if layer.use_bias else None)
+            if norm is not None:
+                new.load_float_batch_norm(norm)
+        if function not in self.DENSE.ACTIVATIONS:
+            wire = self._function(layer, wire, function, alpha, f"{layer.name}_{function}")
+        self.wires[id(last.outputs)] = wire
+
+    def _common(self, layer, norm, activation, use_bias):
+        config = norm.get_config() if norm is not None else None
+        if config is not None:
+            config = {k: config[k] for k in ("momentum", "epsilon", "center", "scale")}
+        return {
+            "bits": self._bits(layer),
+            "batch_norm": config,
+            "use_bias": use_bias,
+            "activation": activation,
+        }
+
+    def _weighted(self, layer, norm, activation, name):
+        common = {**self._common(layer, norm, activation, layer.use_bias), "name": name}
+        common["kernel_regularizer"] = getattr(layer, _regularizer_name(layer))
+        if isinstance(layer, L.Dense):
+            return self.DENSE(layer.units, **common)
+        geometry = {
+            "kernel_size": layer.kernel_size,
+            "strides": layer.strides,
+            "padding": layer.padding,
+            "dilation_rate": layer.dilation_rate,
+        }
+        if isinstance(layer, (L.SeparableConv1D, L.SeparableConv2D)):
+            ones = (1,) * len(layer.kernel_size)
+            return self.CONV(layer.filters, ones, ones, "valid", ones, **common)
+        if isinstance(layer, (L.DepthwiseConv1D, L.DepthwiseConv2D)):
+            return ql.QuantizedDepthwise(layer.depth_multiplier, **geometry, **common)
+        return self.CONV(layer.filters, **geometry, **common)
+
+    def _depthwise_half(self, layer, wire):
+        def make():
+            return ql.QuantizedDepthwise(
+                layer.depth_multiplier,
+                kernel_size=layer.kernel_size,
+                strides=layer.strides,
+                padding=layer.padding,
+                dilation_rate=layer.dilation_rate,
+                bits=self.bits_of(layer, depthwise=True),
+                kernel_regularizer=layer.depthwise_regularizer,
+                name=f"{layer.name}_depthwise",
+            )
+
+        new, fresh = self._once(layer, "depthwise", make)
+        out = Wire(*new([wire.value, wire.scale]))
+        if fresh:
+            new.load_float_kernel(layer.depthwise_kernel.numpy(), None)
+        return out
+
+    def _emit_batch_norm(self, node) -> None:
+        layer = node.layer
+        if not _foldable(node):
+            raise UnsupportedLayerError(
+                layer, f"axis={list(layer.axis)}, renorm={layer.renorm}", "normalize the last axis, without renorm"
+            )
+        wire = self._quantized(node.keras_inputs[0])
+        activation, last = self._activation_after(node)
+        new, fresh = self._once(
+            layer,
+            "affine",
+            lambda: ql.QuantizedAffine(**self._common(layer, layer, activation, False), name=self._name(layer.name)),
+        )
+        self.wires[id(last.outputs)] = Wire(*new([wire.value, wire.scale]))
+        if fresh:
+            new.load_float_batch_norm(layer)
+
+    def _function(self, layer, wire, function, alpha, name) -> Wire:
+        if function == "linear":
+            return wire
+        bits = self._bits(layer).activation_bits
+        if function == "softmax":
+            new, _ = self._once(layer, "softmax", lambda: qo.QuantizedSoftmax(name=self._name(name)))
+        else:
+            new, _ = self._once(
+                layer,
+                "function",
+                lambda: qo.QuantizedFunction(function, alpha, activation_bits=bits, name=self._name(name)),
+            )
+        return Wire(*new([wire.value, wire.scale]))
+
+    def _emit_merge(self, node) -> None:
+        layer = node.layer
+        wires = [self._quantized(t) for t in node.keras_inputs]
+        activation, last = self._activation_after(node)
+        total, bits = wires[0], self._bits(layer).activation_bits
+        for i, wire in enumerate(wires[1:], start=2):
+            final = i == len(wires)
+            name = self._name(layer.name) if final else f"{layer.name}_{i}"
+            make = lambda name=name, final=final: qo.QuantizedMerge(  # noqa: E731
+                MERGES[type(layer)], activation if final else "linear", activation_bits=bits, name=name
+            )
+            new, _ = self._once(layer, f"merge {i}", make)
+            total = Wire(*new([total.value, total.scale, wire.value, wire.scale]))
+        self.wires[id(last.outputs)] = total
+
+    def _emit_concatenate(self, node) -> None:
+        layer = node.layer
+        wires = [self._quantized(t) for t in node.keras_inputs]
+        rank = len(node.keras_inputs[0].shape)
+        axis = layer.axis if layer.axis >= 0 else layer.axis + rank
+        if axis == 0:
+            raise UnsupportedLayerError(layer, "axis=0", "the batch axis cannot be joined on a device")
+        bits = self._bits(layer).activation_bits
+        new, _ = self._once(
+            layer,
+            "concatenate",
+            lambda: qo.QuantizedConcatenate(axis, activation_bits=bits, name=self._name(layer.name)),
+        )
+        self.wires[id(node.outputs)] = Wire(*new([part for wire in wires for part in wire]))
+
+    def _emit_average(self, node) -> None:
+        layer = node.layer
+        _check_channels_last(layer)
+        wire = self._quantized(node.keras_inputs[0])
+
+        def make():
+            pooled = hasattr(layer, "pool_size")
+            tupled = lambda v: tuple(v) if isinstance(v, (tuple, list)) else (v,)  # noqa: E731
+            return qo.QuantizedAveragePool(
+                rank=AVERAGES[type(layer)],
+                pool_size=tupled(layer.pool_size) if pooled else None,
+                strides=tupled(layer.strides) if pooled else None,
+                padding=layer.padding if pooled else "valid",
+                keepdims=getattr(layer, "keepdims", False),
+                activation_bits=self._bits(layer).activation_bits,
+                name=self._name(layer.name),
+            )
+
+        new, _ = self._once(layer, "average", make)
+        self.wires[id(node.outputs)] = Wire(*new([wire.value, wire.scale]))
+
+
+def kernel_of_layer(layer):
+    """The kernel whose last axis counts outputs; a depthwise layer's own."""
+    if isinstance(layer, (L.SeparableConv1D, L.SeparableConv2D)):
+        return layer.pointwise_kernel
+    if isinstance(layer, (L.DepthwiseConv1D, L.DepthwiseConv2D)):
+        return layer.depthwise_kernel
+    return layer.kernel
+
+
+def _regularizer_name(layer) -> str:
+    if isinstance(layer, (L.SeparableConv1D, L.SeparableConv2D)):
+        return "pointwise_regularizer"
+    depthwise = isinstance(layer, (L.DepthwiseConv1D, L.DepthwiseConv2D))
+    return "depthwise_regularizer" if depthwise else "kernel_regularizer"
+
+
+def _check_channels_last(layer) -> None:
+    if getattr(layer, "data_format", "channels_last") not in ("channels_last", None):
+        raise UnsupportedLayerError(layer, f"data_format={layer.data_format!r}", "use data_format='channels_last'")
+
+
+def _foldable(node) -> bool:
+    """Whether a batch normalization scales each channel of the last axis and nothing else."""
+    layer, rank = node.layer, node.keras_inputs[0].shape.rank
+    axes = list(layer.axis) if isinstance(layer.axis, (list, tuple)) else [layer.axis]
+    return axes in ([-1], [rank - 1]) and not getattr(layer, "renorm", False)

@@ -1,0 +1,34 @@
+"""Saved models: the classes that Keras and TFMOT need to know, and loading."""
+
+from __future__ import annotations
+
+from tfmot_kws.keras import keras, tfmot
+from tfmot_kws.models import time_layers
+from tfmot_kws.quantize import layers, ops, quantizers
+from tfmot_kws.quantize.configs import KwsQuantizeConfig
+from tfmot_kws.quantize.dynamic import layers as dynamic_layers
+
+
+def custom_objects() -> dict[str, type]:
+    """Classes that ``keras.models.load_model`` needs for a saved model of this package."""
+    classes = (
+        time_layers.TimeWindow, time_layers.CausalConv1D, time_layers.CausalDepthwiseConv1D,
+        time_layers.TimeAveragePooling1D, time_layers.TimeMaxPooling1D,
+        layers.QuantizedAffine, layers.QuantizedDense, layers.QuantizedConv, layers.QuantizedDepthwise,
+        ops.QuantizeInput, ops.Dequantize, ops.QuantizedFunction, ops.QuantizedSoftmax,
+        ops.QuantizedMerge, ops.QuantizedConcatenate, ops.QuantizedAveragePool,
+        dynamic_layers.DynamicDense, dynamic_layers.DynamicConv,
+        KwsQuantizeConfig, quantizers.TanhWeightQuantizer, quantizers.LinearQuantizer,
+    )  # fmt: skip
+    return {c.__name__: c for c in classes}
+
+
+def quantize_scope():
+    """Context in which Keras and TFMOT know the package's classes."""
+    return tfmot.quantization.keras.quantize_scope(custom_objects())
+
+
+def load_model(path, **kwargs) -> keras.Model:
+    """``keras.models.load_model`` inside :func:`quantize_scope`: .keras, .h5 and SavedModel."""
+    with quantize_scope():
+        return keras.models.load_model(path, **kwargs)

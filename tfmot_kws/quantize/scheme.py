@@ -1,0 +1,110 @@
+"""The two-stage scheme: widths for a whole model, and what TFMOT asks of a scheme."""
+
+from __future__ import annotations
+
+import dataclasses
+import fnmatch
+from collections.abc import Mapping
+
+from tfmot_kws.keras import keras, tfmot
+from tfmot_kws.quantize import quantizers, rewrite
+from tfmot_kws.quantize.configs import KwsQuantizeConfig, NothingToWrap
+from tfmot_kws.quantize.layer_bits import LayerBits
+
+_tfmot = tfmot.quantization.keras
+_DEPTHWISE = (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)
+
+
+class _Layout(_tfmot.QuantizeLayoutTransform):
+    """TFMOT's hook for the whole model: puts quantized layers in the place of float ones."""
+
+    def __init__(self, scheme: KwsQuantizeScheme):
+        self._scheme = scheme
+
+    def apply(self, model, layer_quantize_map):
+        """(quantized model, nothing left for TFMOT to wrap)."""
+        configs = {name: (entry or {}).get("quantize_config") for name, entry in layer_quantize_map.items()}
+
+        def bits_of(layer, depthwise=False):
+            config = configs.get(layer.name)
+            if config is None:
+                return self._scheme.bits_of(layer, depthwise)
+            if not isinstance(config, KwsQuantizeConfig):
+                raise ValueError(
+                    f"layer {layer.name!r} is annotated with {type(config).__name__}, which a kws_scheme cannot "
+                    "export; annotate it with tfmot_kws.KwsQuantizeConfig or without a config"
+                )
+            return config.widths
+
+        self._scheme.check_names([layer.name for layer in model.layers])
+        return rewrite.rewrite(model, set(configs), bits_of), {}
+
+
+@dataclasses.dataclass(frozen=True)
+class KwsQuantizeScheme(_tfmot.QuantizeScheme):
+    """Widths for a whole model; made by :func:`kws_scheme`; one instance serves any number of models."""
+
+    default: LayerBits
+    layer_bits: tuple[tuple[str, int], ...] = ()
+    depthwise_bits: int = 8
+    grid: str = "auto"
+
+    def bits_of(self, layer: keras.layers.Layer, depthwise: bool = False) -> LayerBits:
+        """The layer's widths; the first matching entry of ``layer_bits`` counts."""
+        for pattern, bits in self.layer_bits:
+            if fnmatch.fnmatchcase(layer.name, pattern):
+                return dataclasses.replace(self.default, bits=bits, grid=self.grid)
+        if depthwise or isinstance(layer, _DEPTHWISE):
+            return dataclasses.replace(self.default, bits=self.depthwise_bits, grid="auto")
+        return self.default
+
+    def check_names(self, names: list[str]) -> None:
+        """ValueError where an entry of ``layer_bits`` matches no layer."""
+        for pattern, _ in self.layer_bits:
+            if not any(fnmatch.fnmatchcase(name, pattern) for name in names):
+                raise ValueError(f"layer_bits: {pattern!r} matches no layer; the model has {', '.join(names)}")
+
+    def rewrite_plain(self, model: keras.Model) -> keras.Model:
+        """The quantized form of a model without annotations; ``UnsupportedLayerError`` names what it cannot take."""
+        for layer in model.layers:
+            if type(layer) not in rewrite.SUPPORTED and not isinstance(layer, keras.layers.InputLayer):
+                raise rewrite.UnsupportedLayerError(layer)
+        return _tfmot.quantize_apply(_tfmot.quantize_annotate_model(model), self)
+
+    def get_layout_transformer(self):
+        """For TFMOT."""
+        return _Layout(self)
+
+    def get_quantize_registry(self):
+        """For TFMOT."""
+        return NothingToWrap()
+
+
+def kws_scheme(
+    bits: int = 4,
+    layer_bits: Mapping[str, int] | None = None,
+    activation_bits: int = 8,
+    bias_bits: int = 8,
+    gain_bits: int = 8,
+    grid: str = "auto",
+    depthwise_bits: int = 8,
+) -> KwsQuantizeScheme:
+    """The two-stage scheme of Zeng et al. 2022 (arXiv 2207.06920).
+
+    Args:
+      bits: width of dense and convolution weights, 1..8.
+      layer_bits: other widths by layer name or pattern (``"dense_*"``); the first match counts.
+      activation_bits: inputs and activations, 2..8.
+      bias_bits, gain_bits: 2..16.
+      grid: weight levels: "mid-rise" (2^bits odd levels, no zero), "mid-tread" (2^bits - 1 levels with a zero) or
+        "auto" (mid-rise up to 7 bits, mid-tread at 8, which fits int8).
+      depthwise_bits: width of depthwise kernels not named in ``layer_bits``.
+
+    Raises:
+      ValueError: an option is out of its range; the message names it.
+    """
+    default = LayerBits(quantizers.check_bits(bits, "kws_scheme"), activation_bits, bias_bits, gain_bits, grid)
+    entries = tuple((layer_bits or {}).items())
+    for name, width in entries:
+        quantizers.resolve_grid(grid, quantizers.check_bits(width, f"layer_bits[{name!r}]"), f"layer_bits[{name!r}]")
+    return KwsQuantizeScheme(default, entries, quantizers.check_bits(depthwise_bits, "depthwise_bits"), grid)

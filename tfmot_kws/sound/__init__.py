@@ -1,0 +1,1 @@
+"""Sound: files, streams, augmentation, downloads, and speech made by espeak-ng."""

@@ -1,0 +1,354 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How the models of this project are trained: one recipe for float, one for two-stage quantization.
+
+Nothing here is needed: ``quantize_apply`` and ``TwoStageSchedule`` work with any ``model.fit``. The recipes keep all
+features in memory and augment whole batches in TensorFlow ops, because the models are small and anything that runs
+once per clip would take longer than training.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from tfmot_kws.data.feature_set import FeatureSet
+from tfmot_kws.keras import keras
+from tfmot_kws.models import spotters as models
+from tfmot_kws.quantize import apply, scheme
+from tfmot_kws.training import stages as train
+
+_CALIBRATION_CLIPS = 2048
+
+
+@dataclasses.dataclass(frozen=True)
+class FeatureAugment:
+    """Random changes of features, drawn anew for every batch.
+
+    Attributes:
+        time_masks: SpecAugment masks over frames, per clip.
+        time_mask_frames: longest time mask in frames.
+        freq_masks: SpecAugment masks over mel channels, per clip.
+        freq_mask_bins: widest frequency mask in channels.
+        shift_frames: the clip moves by up to this many frames either way; zeros (silence) come in.
+
+    Raises:
+        ValueError: a value is no whole number of at least 0; the message names it.
+    """
+
+    time_masks: int = 1
+    time_mask_frames: int = 5
+    freq_masks: int = 1
+    freq_mask_bins: int = 5
+    shift_frames: int = 2
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+                raise ValueError(f"FeatureAugment.{field.name}={value!r}: must be a whole number of at least 0")
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """The recipe.
+
+    Attributes:
+        epochs: of the float model.
+        batch_size: clips; what is left over at the end of an epoch is dropped.
+        learning_rate: Adam's, at the start of the float training and of stage 1.
+        final_learning_rate_factor: the cosine ends at this share (0..1) of its start.
+        stage2_learning_rate_factor: stage 2 starts at this share of ``learning_rate``.
+        seed: of initial weights, order and augmentation.
+        augment: changes of the features; None trains on them as they are.
+        label_smoothing: 0 up to, not including, 1.
+        class_weights: weighs classes by the inverse of their share.
+
+    Raises:
+        ValueError: a value is out of its range; the message names it.
+    """
+
+    epochs: int = 30
+    batch_size: int = 128
+    learning_rate: float = 2e-3
+    final_learning_rate_factor: float = 0.01
+    stage2_learning_rate_factor: float = 0.25
+    seed: int = 0
+    augment: FeatureAugment | None = FeatureAugment()
+    label_smoothing: float = 0.0
+    class_weights: bool = False
+
+    def __post_init__(self) -> None:
+        for name, low in (("epochs", 1), ("batch_size", 1), ("seed", 0)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < low:
+                raise ValueError(f"TrainConfig.{name}={value!r}: must be a whole number of at least {low}")
+        for name in ("learning_rate", "stage2_learning_rate_factor"):
+            if not 0.0 < getattr(self, name) < math.inf:
+                raise ValueError(f"TrainConfig.{name}={getattr(self, name)!r}: must be above 0")
+        if not 0.0 <= self.final_learning_rate_factor <= 1.0:
+            raise ValueError(
+                f"TrainConfig.final_learning_rate_factor={self.final_learning_rate_factor!r}: must be between 0 and 1"
+            )
+        if not 0.0 <= self.label_smoothing < 1.0:
+            raise ValueError(f"TrainConfig.label_smoothing={self.label_smoothing!r}: must be at least 0 and below 1")
+
+
+class CosineStages(keras.optimizers.schedules.LearningRateSchedule):
+    """One cosine decay after another.
+
+    Args:
+      stages: (first learning rate, steps) of each; stages of 0 steps are passed over.
+      final_factor: each ends at this share of its first learning rate.
+    """
+
+    def __init__(self, stages: Sequence[tuple[float, int]], final_factor: float):
+        self.stages = [(float(rate), int(steps)) for rate, steps in stages if steps > 0]
+        self.final_factor = float(final_factor)
+
+    def __call__(self, step):
+        """Learning rate of a step; the last one's after the end."""
+        step, first = tf.cast(step, tf.float32), 0
+        rate = tf.zeros(())
+        for start, steps in self.stages:
+            share = tf.clip_by_value((step - first) / steps, 0.0, 1.0)
+            cosine = 0.5 * (1.0 + tf.cos(math.pi * share))
+            here = start * (self.final_factor + (1.0 - self.final_factor) * cosine)
+            rate = tf.where(step >= first, here, rate)
+            first += steps
+        return rate
+
+    def get_config(self):
+        """Constructor arguments."""
+        return {"stages": self.stages, "final_factor": self.final_factor}
+
+
+def augment_batch(x: tf.Tensor, seed: tf.Tensor, config: FeatureAugment) -> tf.Tensor:
+    """Shifts and masks a whole batch.
+
+    Args:
+        x: float32 [batch, frames, mel]; 0 is silence.
+        seed: int64 scalar; the same seed gives the same result.
+        config: ranges.
+
+    Returns:
+        Like ``x``.
+    """
+    shape = tf.shape(x)
+    seeds = _seeds(seed)
+    if config.shift_frames:
+        x = _shift(x, seeds[0], config.shift_frames, 0.0)
+    for axis, count, widest, key in (
+        (1, config.time_masks, config.time_mask_frames, seeds[1]),
+        (2, config.freq_masks, config.freq_mask_bins, seeds[2]),
+    ):
+        if not count or not widest:
+            continue
+        size = shape[axis]
+        drawn = tf.random.stateless_uniform((2, shape[0], count, 1), key)
+        width = tf.minimum(tf.cast(tf.floor(drawn[0] * (widest + 1.0)), tf.int32), size)
+        first = tf.cast(tf.floor(drawn[1] * tf.cast(size - width + 1, tf.float32)), tf.int32)
+        places = tf.range(size)[None, None]
+        masked = tf.reduce_any((places >= first) & (places < first + width), axis=1)
+        kept = 1.0 - tf.cast(masked, x.dtype)
+        x *= kept[:, :, None] if axis == 1 else kept[:, None, :]
+    return x
+
+
+def augment_labels(labels: tf.Tensor, seed: tf.Tensor, config: FeatureAugment, silence: int = 0) -> tf.Tensor:
+    """Moves labels of frames as ``augment_batch`` moves the frames with the same seed; masks change no label.
+
+    Args:
+        labels: int32 [batch, frames].
+        seed, config: as ``augment_batch`` got them.
+        silence: the label of the frames that come in.
+
+    Returns:
+        Like ``labels``.
+    """
+    return _shift(labels, _seeds(seed)[0], config.shift_frames, silence) if config.shift_frames else labels
+
+
+def _seeds(seed: tf.Tensor) -> tf.Tensor:
+    """Of shifts, of masks over time and of masks over bands."""
+    return tf.random.experimental.stateless_split(tf.stack([seed, seed + 1]), 3)
+
+
+def _shift(x: tf.Tensor, seed: tf.Tensor, most: int, fill: float) -> tf.Tensor:
+    """Moves every row of [batch, frames, ...] by up to ``most`` frames either way."""
+    shape = tf.shape(x)
+    first = tf.random.stateless_uniform((shape[0], 1), seed, 0, 2 * most + 1, tf.int32)
+    padded = tf.pad(x, [[0, 0], [most, most]] + [[0, 0]] * (len(x.shape) - 2), constant_values=fill)
+    return tf.ensure_shape(tf.gather(padded, first + tf.range(shape[1])[None], batch_dims=1), x.shape)
+
+
+def batches(features: FeatureSet, config: TrainConfig) -> tf.data.Dataset:
+    """Shuffled, augmented batches of (float32 [batch, frames, mel], int32 [batch]); the same for the same seed."""
+    x, y = tf.constant(features.x), tf.constant(features.y)
+    count = len(features)
+    size = min(config.batch_size, count)
+    order = tf.data.Dataset.range(count).shuffle(count, config.seed, reshuffle_each_iteration=True)
+    order = order.batch(size, drop_remainder=True)
+    seeds = tf.data.Dataset.random(config.seed, rerandomize_each_iteration=True)
+
+    def load(index, seed):
+        chosen = tf.gather(x, index)
+        if config.augment is not None:
+            chosen = augment_batch(chosen, seed, config.augment)
+        return chosen, tf.gather(y, index)
+
+    load = tf.autograph.experimental.do_not_convert(load)
+    return tf.data.Dataset.zip((order, seeds)).map(load, tf.data.AUTOTUNE, deterministic=True).prefetch(2)
+
+
+def loss(config: TrainConfig, classes: int):
+    """Cross entropy of logits and class indices."""
+    if not config.label_smoothing:
+        return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    dense = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=config.label_smoothing)
+    return lambda y, logits: dense(tf.one_hot(tf.cast(tf.reshape(y, (-1,)), tf.int32), classes), logits)
+
+
+def train_float(
+    features: FeatureSet,
+    model_config: models.ModelConfig,
+    config: TrainConfig | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    verbose: int = 0,
+) -> keras.Model:
+    """Trains a float model from random weights.
+
+    Args:
+        features: training examples.
+        model_config: the model; its ``frames``, ``mel_bins`` and ``num_classes`` must be those of the features.
+        config: the recipe; its defaults where None.
+        callbacks: for ``model.fit``.
+        verbose: for ``model.fit``.
+
+    Returns:
+        The trained model, not compiled.
+
+    Raises:
+        ValueError: features and model do not agree, or there are no features.
+    """
+    config = config or TrainConfig()
+    _check(features, (model_config.frames, model_config.mel_bins), model_config.num_classes, "model_config")
+    keras.utils.set_random_seed(config.seed)
+    model = models.build(model_config)
+    stages = [(config.learning_rate, config.epochs * _steps(features, config))]
+    return _fit(model, features, config, stages, config.epochs, callbacks, verbose)
+
+
+def train_on(
+    model: keras.Model,
+    features: FeatureSet,
+    config: TrainConfig | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    verbose: int = 0,
+) -> keras.Model:
+    """Trains a float model on from its weights, with more examples, say.
+
+    Args:
+        model: as ``train_float`` gave it; its weights change.
+        features: training examples.
+        config: the recipe, with the epochs to add; its defaults where None.
+        callbacks: for ``model.fit``.
+        verbose: for ``model.fit``.
+
+    Raises:
+        ValueError: features and model do not agree, or there are no features.
+    """
+    config = config or TrainConfig()
+    _check(features, tuple(model.input_shape[1:]), model.output_shape[-1], f"model {model.name!r}")
+    keras.utils.set_random_seed(config.seed)
+    stages = [(config.learning_rate, config.epochs * _steps(features, config))]
+    return _fit(model, features, config, stages, config.epochs, callbacks, verbose)
+
+
+def train_quantized(
+    float_model: keras.Model,
+    quantize_scheme: scheme.KwsQuantizeScheme | None,
+    features: FeatureSet,
+    config: TrainConfig | None = None,
+    stage1_epochs: int = 10,
+    stage2_epochs: int = 5,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    verbose: int = 0,
+) -> keras.Model:
+    """Quantizes a trained float model and trains it on in two stages.
+
+    Args:
+        float_model: where the weights start from; left as it is.
+        quantize_scheme: from ``tfmot_kws.kws_scheme``; its default where None.
+        features: training examples.
+        config: the recipe; ``epochs`` does not count.
+        stage1_epochs: epochs with quantized weights; 0 only tracks the ranges of activations before stage 2.
+        stage2_epochs: epochs with everything quantized; 0 only enters stage 2.
+        callbacks: for ``model.fit``.
+        verbose: for ``model.fit``.
+
+    Returns:
+        The quantized model in stage 2, ready for ``tflite_export.convert``.
+
+    Raises:
+        ValueError: features and model do not agree, there are no features, or a number of epochs is below 0.
+    """
+    config = config or TrainConfig()
+    for name, epochs in (("stage1_epochs", stage1_epochs), ("stage2_epochs", stage2_epochs)):
+        if isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 0:
+            raise ValueError(f"{name}={epochs!r}: must be a whole number of at least 0")
+    if not isinstance(float_model, keras.Model):
+        raise TypeError(f"float_model: expected a tf_keras model, found {type(float_model).__name__}")
+    _check(features, tuple(float_model.input_shape[1:]), float_model.output_shape[-1], f"model {float_model.name!r}")
+    keras.utils.set_random_seed(config.seed)
+    model = apply.quantize_apply(float_model, quantize_scheme)
+    steps = _steps(features, config)
+    second = config.learning_rate * config.stage2_learning_rate_factor
+    stages = [(config.learning_rate, stage1_epochs * steps), (second, stage2_epochs * steps)]
+    if not stage1_epochs:
+        train.calibrate(model, features.x[:_CALIBRATION_CLIPS])
+    if stage1_epochs + stage2_epochs:
+        staged = [train.TwoStageSchedule(stage1_epochs), *callbacks]
+        model = _fit(model, features, config, stages, stage1_epochs + stage2_epochs, staged, verbose)
+    train.set_stage(model, 2)
+    return model
+
+
+def _steps(features: FeatureSet, config: TrainConfig) -> int:
+    return len(features) // min(config.batch_size, len(features))
+
+
+def _check(features: FeatureSet, shape: tuple, classes: int, name: str) -> None:
+    if not len(features):
+        raise ValueError("features: none; training needs examples")
+    if tuple(features.x.shape[1:]) != tuple(shape):
+        raise ValueError(
+            f"features have shape {list(features.x.shape[1:])} (frames, mel), {name} needs {list(shape)}: "
+            "use the front end and clip length that the model was made for"
+        )
+    if len(features.classes) != classes:
+        raise ValueError(f"features have {len(features.classes)} classes {features.classes}, {name} has {classes}")
+
+
+def _fit(model, features, config, stages, epochs, callbacks, verbose) -> keras.Model:
+    schedule = CosineStages(stages, config.final_learning_rate_factor)
+    weights = None
+    if config.class_weights:
+        counts = np.maximum(np.bincount(features.y, minlength=len(features.classes)), 1)
+        weights = {i: len(features) / (len(counts) * int(n)) for i, n in enumerate(counts)}
+    model.compile(
+        optimizer=keras.optimizers.Adam(schedule),
+        loss=loss(config, len(features.classes)),
+        metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
+    )
+    # AutoGraph would rewrite the source of Keras itself, function by function: many times longer than the tracing.
+    model.train_step = tf.autograph.experimental.do_not_convert(model.train_step)
+    model.fit(
+        batches(features, config), epochs=epochs, callbacks=list(callbacks), verbose=verbose, class_weight=weights
+    )
+    del model.train_step  # the class's own again
+    # The same layers, not compiled: saved files hold no optimizer state and load without the classes of this module.
+    return keras.Model(model.inputs, model.outputs, name=model.name)
