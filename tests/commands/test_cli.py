@@ -20,6 +20,7 @@ from tfmot_kws.commands.parts import data as data_files
 from tfmot_kws.commands.parts import sidecar
 from tfmot_kws.data.corpus import Clip, Corpus
 
+pytestmark = pytest.mark.versions
 COMMANDS = ("demo", "train", "quantize", "export", "evaluate", "inspect")
 
 
