@@ -152,9 +152,11 @@ def test_wheel_serves_every_python_and_carries_library_and_sources(tmp_path: pat
     for package in ("tfmot_kws", "tflite_export"):
         expected = {str(p.relative_to(ROOT)) for p in (ROOT / package).rglob("*.py")} | {f"{package}/py.typed"}
         assert expected <= names
-    c_sources = [p for folder in ("kernels", "shims") for p in (ROOT / "tflite_export" / folder).rglob("*.[chiS]*")]
-    assert c_sources and {str(p.relative_to(ROOT)) for p in c_sources} <= names
+    in_c = [p for folder in ("kernels", "shims") for p in (ROOT / "tflite_export" / folder).rglob("*")]
+    c_sources = {str(p.relative_to(ROOT)) for p in in_c if p.suffix in (".c", ".cc", ".h", ".inc", ".S")}
+    assert c_sources and c_sources <= names
     assert not [name for name in names if name.startswith(("tests/", "benchmarks/", "scripts/"))]
+    assert not [name for name in names if "__pycache__" in name]
 
 
 def test_every_tool_of_a_test_can_be_installed() -> None:
