@@ -19,7 +19,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from source_tree import imports, modules
 
-from benchmarks import emulation
+from benchmarks import cycles, emulation
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 CONSTRAINTS = {"constraints.txt": (10, 11, 12), "constraints-tf221.txt": (10, 11, 12, 13)}
@@ -178,9 +178,11 @@ def test_wheel_serves_every_python_and_carries_library_and_sources(tmp_path: pat
     for package in ("tfmot_kws", "tflite_export"):
         expected = {str(p.relative_to(ROOT)) for p in (ROOT / package).rglob("*.py")} | {f"{package}/py.typed"}
         assert expected <= names
-    c_sources = [p for folder in ("kernels", "shims") for p in (ROOT / "tflite_export" / folder).rglob("*.[chiS]*")]
-    assert c_sources and {str(p.relative_to(ROOT)) for p in c_sources} <= names
+    in_c = [p for folder in ("kernels", "shims") for p in (ROOT / "tflite_export" / folder).rglob("*")]
+    c_sources = {str(p.relative_to(ROOT)) for p in in_c if p.suffix in (".c", ".cc", ".h", ".inc", ".S")}
+    assert c_sources and c_sources <= names
     assert not [name for name in names if name.startswith(("tests/", "benchmarks/", "scripts/"))]
+    assert not [name for name in names if "__pycache__" in name]
 
 
 def test_every_tool_of_a_test_can_be_installed() -> None:
@@ -191,7 +193,8 @@ def test_every_tool_of_a_test_can_be_installed() -> None:
                 if isinstance(node.args[0], ast.Constant):
                     used.add(node.args[0].value)
     for core in emulation.CORES.values():
-        used |= {core.compiler[0], *core.emulator[:1]}
+        used |= set(core.tools)
+    used |= {emulation.CLANG, *cycles.TOOLS}
     assert used <= set(debian_packages()), "list these in scripts/debian_tools.txt, so that CI installs them"
 
 
