@@ -50,7 +50,7 @@ def plot_det(
         title: above the picture.
         mark_frr: marks where each detector runs when it misses at most this share (0..1), as
             ``DetCurve.fdr_at_frr`` gives it, and names its false detection rate in the legend.
-        mark_label: what that share is, written on its line; "5 % missed" where empty.
+        mark_label: what that share is, for the legend; "5 % missed" where empty.
         rates: (lowest, highest) rate shown on both axes; None fits each axis to
             the number of clips.
 
@@ -96,10 +96,8 @@ def plot_det(
     diagonal = ndtri([max(lowest), high])
     axes.plot(diagonal, diagonal, color="#bbbbbb", linewidth=0.8, zorder=1)
     if mark_frr is not None and lowest[1] < mark_frr < high:
-        axes.axhline(ndtri(mark_frr), color="#999999", linewidth=0.8, linestyle=(0, (4, 3)), zorder=1)
         note = f"{mark_label}: {_short(mark_frr)} missed" if mark_label else f"{_short(mark_frr)} missed"
-        place = (ndtri(lowest[0]), ndtri(mark_frr))
-        axes.annotate(note, place, xytext=(5, -11), textcoords="offset points", fontsize=8, color="#666666", zorder=5)
+        axes.axhline(ndtri(mark_frr), color="#777777", linewidth=0.9, linestyle=(0, (4, 3)), zorder=1, label=note)
     for axis, limit, low in ((axes.xaxis, axes.set_xlim, lowest[0]), (axes.yaxis, axes.set_ylim, lowest[1])):
         ticks = [rate for rate in _TICKS if low <= rate <= high]
         axis.set_ticks(ndtri(ticks), [_percent(rate) for rate in ticks])

@@ -81,7 +81,7 @@ def plot_sizes(
     Args:
         rows: ``model``, ``file_bytes``, ``accuracy`` and ``missed`` (0..1) of each; where there are
             ``accuracy_interval`` and ``missed_interval`` (lowest, highest), they are drawn as bars.
-        path: ``.png``, ``.svg`` or ``.pdf``; equal rows make equal files.
+        path: ``.png``, ``.svg`` or ``.pdf``; equal rows make equal files. An .svg carries the misses as text.
         panels: which of the two to draw, from left to right.
         caption: below the picture: what was measured, and what the bars are.
     """
@@ -96,8 +96,10 @@ def plot_sizes(
     if caption:
         figure.supxlabel(caption, fontsize=8.5, color="#666666")
     kind = Path(path).suffix[1:].lower()
+    numbers = "; ".join(f"{row['model']} {row['file_bytes']} {row['missed']:.4f}" for row in rows)
+    metadata = {"Date": None, "Description": numbers} if kind == "svg" else None
     with atomic.replacing(path) as temporary, matplotlib.rc_context({"svg.hashsalt": "tfmot_kws"}):
-        figure.savefig(temporary, format=kind, metadata={"Date": None} if kind == "svg" else None)
+        figure.savefig(temporary, format=kind, metadata=metadata)
     return Path(path)
 
 
