@@ -14,7 +14,7 @@ from tfmot_kws.commands.parts import console as consoles
 from tfmot_kws.commands.parts import data as data_files
 from tfmot_kws.commands.parts import evaluate_streams, results, sidecar
 from tfmot_kws.commands.parts.console import Phases
-from tfmot_kws.data import datasets
+from tfmot_kws.data import datasets, prepare
 from tfmot_kws.evaluation import clips as evaluate
 from tfmot_kws.evaluation import report
 
@@ -90,11 +90,11 @@ def _on_clips(
     cache: pathlib.Path | None,
 ) -> dict[str, Any]:
     about = sidecar.read(model)
-    clips = data_files.without_compounds(datasets.open_corpus(data), about.task.keywords)
-    splits = (split,) if split else data_files.eval_splits(clips)
+    clips = prepare.without_compounds(datasets.open_corpus(data), about.task.keywords)
+    splits = (split,) if split else prepare.eval_splits(clips)
     with phases.phase("features") as advance:
         cache = cache or data_files.default_cache()
-        held_out = data_files.held_out_features(clips, splits, about.task, about.frontend, cache, advance)
+        held_out = prepare.held_out_features(clips, about.task, about.frontend, splits, cache, advance)
     if model.suffix == ".keras":
         from tfmot_kws.quantize import saving
 
