@@ -59,6 +59,8 @@ class Comparison:
         frr: the float model's operating point: the share of missed keywords (0..1) both are measured at.
         float_fdr: share of false detections (0..1) of the float model there.
         fdr: the same of the other model, at no more misses.
+        missed: share of the keywords (0..1) that the other model misses where it has no more false detections than the
+            float model there.
         area: area under its pooled DET curve, 0 (perfect) .. 1.
         area_ratio: ``area`` over that of the float model; 1 where both are 0, infinite where only the latter is.
         accuracy: share of clips named right.
@@ -68,6 +70,7 @@ class Comparison:
     frr: float
     float_fdr: float
     fdr: float
+    missed: float
     area: float
     area_ratio: float
     accuracy: float
@@ -189,6 +192,7 @@ def compare(float_eval: Evaluation, other_eval: Evaluation, frr: float = 0.05) -
         frr=float(missed),
         float_fdr=base.fdr_at_frr(float(missed)),
         fdr=other.fdr_at_frr(float(missed)),
+        missed=other.frr_at_far(base.fdr_at_frr(float(missed))),
         area=area,
         area_ratio=ratio,
         accuracy=other_eval.accuracy,

@@ -102,6 +102,32 @@ def _check_rate(name: str, value: float) -> None:
         raise ValueError(f"{name}={value!r}: a rate must be between 0 and 1")
 
 
+def binomial_interval(share: float, count: int, z: float = 1.96) -> tuple[float, float]:
+    """Where the true share lies, given the share that was seen: Wilson's score interval.
+
+    E. B. Wilson, "Probable inference, the law of succession, and statistical inference", 1927. Unlike the normal
+    approximation it stays within 0..1 and has a width where the share is 0 or 1.
+
+    Args:
+        share: what was seen, 0..1.
+        count: of how many trials, at least 1.
+        z: half width in standard deviations; 1.96 holds the true share in 95 of 100 cases.
+
+    Returns:
+        (lowest, highest), both 0..1.
+
+    Raises:
+        ValueError: ``share`` is outside 0..1, or ``count`` is below 1.
+    """
+    _check_rate("share", share)
+    if count < 1:
+        raise ValueError(f"count={count!r}: must be 1 or more")
+    middle = share + z * z / (2 * count)
+    half = z * np.sqrt(share * (1.0 - share) / count + z * z / (4 * count * count))
+    scale = 1.0 + z * z / count
+    return max(0.0, float((middle - half) / scale)), min(1.0, float((middle + half) / scale))
+
+
 def det_curve(scores: np.ndarray, labels: np.ndarray) -> DetCurve:
     """The DET curve of scores.
 
