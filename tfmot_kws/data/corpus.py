@@ -97,7 +97,13 @@ class Corpus:
         words: Iterable[str] | None = None,
         kinds: Iterable[str] | None = None,
     ) -> Corpus:
-        """The clips for which ``keep`` holds and whose word and kind are among those given."""
+        """The clips for which ``keep`` holds and whose word and kind are among those given.
+
+        Args:
+            keep: says of a clip whether it stays; None keeps all.
+            words: these only; None for all.
+            kinds: these only; None for all.
+        """
         chosen_words = None if words is None else frozenset(words)
         chosen_kinds = None if kinds is None else frozenset(kinds)
         clips = tuple(

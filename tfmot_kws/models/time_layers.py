@@ -19,8 +19,9 @@ L = keras.layers
 class TimeState:
     """What a layer keeps between two steps.
 
-    frames: [batch, n, features], those that rows to come will need. skip: frames to come that no row needs, where a
-    stride is longer than a window.
+    Attributes:
+        frames: [batch, n, features], those that rows to come will need.
+        skip: frames to come that no row needs, where a stride is longer than a window.
     """
 
     frames: tf.Tensor
@@ -82,7 +83,14 @@ class _TimeConvolution(_TimeLayer):
 class CausalConv1D(_TimeConvolution, L.Conv1D):
     """Convolution over time; as ``tf_keras.layers.Conv1D``, of which it takes all arguments, with causal padding.
 
-    padding: "causal", zeros ahead of the first frame so that row i ends at frame ``i * strides``, or "valid".
+    Args:
+        filters: outputs.
+        kernel_size: frames of a window.
+        padding: "causal", zeros ahead of the first frame so that row i ends at frame ``i * strides``, or "valid".
+        **kwargs: as for ``Conv1D``.
+
+    Raises:
+        ValueError: another padding.
     """
 
     def __init__(self, filters: int, kernel_size: int, padding: str = "causal", **kwargs):
@@ -99,7 +107,13 @@ class CausalConv1D(_TimeConvolution, L.Conv1D):
 class CausalDepthwiseConv1D(_TimeConvolution, L.DepthwiseConv1D):
     """Convolution over time for each channel; as ``tf_keras.layers.DepthwiseConv1D``, with causal padding.
 
-    padding: "causal", zeros ahead of the first frame so that row i ends at frame ``i * strides``, or "valid".
+    Args:
+        kernel_size: frames of a window.
+        padding: "causal", zeros ahead of the first frame so that row i ends at frame ``i * strides``, or "valid".
+        **kwargs: as for ``DepthwiseConv1D``.
+
+    Raises:
+        ValueError: another padding.
     """
 
     def __init__(self, kernel_size: int, padding: str = "causal", **kwargs):

@@ -29,6 +29,17 @@ def quantize_scope():
 
 
 def load_model(path, **kwargs) -> keras.Model:
-    """``keras.models.load_model`` inside :func:`quantize_scope`: .keras, .h5 and SavedModel."""
+    """``keras.models.load_model`` inside ``quantize_scope``: .keras, .h5 and SavedModel.
+
+    Args:
+        path: of the saved model.
+        **kwargs: for ``keras.models.load_model``, ``compile=False`` say.
+
+    Returns:
+        The model, in the stage in which it was saved.
+
+    Raises:
+        OSError: there is no such file, or it holds no model.
+    """
     with quantize_scope():
         return keras.models.load_model(path, **kwargs)

@@ -95,7 +95,8 @@ def kws_scheme(
       bits: width of dense and convolution weights, 1..8.
       layer_bits: other widths by layer name or pattern (``"dense_*"``); the first match counts.
       activation_bits: inputs and activations, 2..8.
-      bias_bits, gain_bits: 2..16.
+      bias_bits: 2..16.
+      gain_bits: 2..16.
       grid: weight levels: "mid-rise" (2^bits odd levels, no zero), "mid-tread" (2^bits - 1 levels with a zero) or
         "auto" (mid-rise up to 7 bits, mid-tread at 8, which fits int8).
       depthwise_bits: width of depthwise kernels not named in ``layer_bits``.

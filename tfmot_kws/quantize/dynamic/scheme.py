@@ -152,7 +152,8 @@ def dynamic_scheme(
       weights: "linear", or "tanh": trained through tanh with a learned gain, as in ``kws_scheme`` (1..8 bits).
       input_bits: 2..8, or 16 with weights of 16 bits; None: as many as the weights (at least 2), 8 with "tanh".
       grid: levels of "tanh" weights, see ``kws_scheme``.
-      gain_bits, bias_bits: 2..16.
+      gain_bits: 2..16.
+      bias_bits: 2..16.
 
     Raises:
       ValueError: an option is out of its range or does not go with another; the message names it.
