@@ -2,9 +2,10 @@
 # make test                 makes the environment and runs the tests; PYTEST_ARGS="-k ir" narrows them
 # make test-tf221           the tests marked tf221, in a second environment with TensorFlow 2.21
 # make fuzz [FUZZ_SECONDS=600] lying options and tensors against the C kernels, under ASan and UBSan
-# make bench DATA=folder    the benchmarks behind the README's tables; an hour and more for accuracy
+# make bench DATA=folder    the benchmarks behind docs/results.md; an hour and more for accuracy
 # make bench-arm            the kernels on emulated Arm cores: instructions, cycles, code sizes (about twenty minutes)
 # make mutations            plants mistakes in the kernels and shows that the tests catch them
+# make docs                 the manual in site/, from docs/; fails where a link or a docstring is wrong
 # make lint / make format   checks / rewrites the layout of Python and C
 # make wheel                a wheel in dist/
 #
@@ -14,6 +15,7 @@
 SHELL := /bin/bash
 VENV := .venv
 VENV_TF221 := .venv-tf221
+VENV_DOCS := .venv-docs
 EXTRAS ?= synthetic,runtimes,test,dev
 EXTRAS_TF221 := runtimes,test
 PYTEST_ARGS ?= -n 2 --dist loadfile
@@ -26,7 +28,7 @@ PACKAGING := setup.py pyproject.toml Makefile
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.10; do \
 	if $$p --version >/dev/null 2>&1; then echo $$p; exit; fi; done; echo python3)
 
-.PHONY: demo test test-tf221 fuzz bench bench-arm mutations debian-tools lint format wheel native clean check-python
+.PHONY: docs demo test test-tf221 fuzz bench bench-arm mutations debian-tools lint format wheel native clean check-python
 
 demo: $(VENV)/installed $(NATIVE)
 	$(VENV)/bin/tfmot-kws demo --out $(OUT) $(if $(DATA),--data "$(DATA)")
@@ -40,6 +42,9 @@ debian-tools:
 
 test-tf221: $(VENV_TF221)/installed $(NATIVE)
 	$(VENV_TF221)/bin/python -m pytest -m tf221 $(PYTEST_ARGS)
+
+docs: $(VENV_DOCS)/installed
+	NO_MKDOCS_2_WARNING=1 $(VENV_DOCS)/bin/python -m mkdocs build --strict
 
 fuzz: $(VENV)/installed
 	$(VENV)/bin/python tests/helpers/fuzz/run.py --seconds $(or $(FUZZ_SECONDS),600)
@@ -83,6 +88,9 @@ $(VENV)/installed: $(PACKAGING) constraints.txt
 $(VENV_TF221)/installed: $(PACKAGING) constraints-tf221.txt
 	$(call make_environment,$(VENV_TF221),constraints-tf221.txt,$(EXTRAS_TF221))
 
+$(VENV_DOCS)/installed: $(PACKAGING)
+	$(call make_environment,$(VENV_DOCS),constraints.txt,docs)
+
 # Installing builds the library too; this is for C sources that changed since.
 $(NATIVE): $(C_SOURCES) setup.py | $(VENV)/installed
 	$(VENV)/bin/python setup.py -q build_ext --inplace
@@ -106,4 +114,4 @@ check-python:
 	@$(PYTHON) scripts/check_python.py
 
 clean:
-	rm -rf $(VENV) $(VENV_TF221) build dist *.egg-info $(NATIVE)
+	rm -rf $(VENV) $(VENV_TF221) $(VENV_DOCS) site build dist *.egg-info $(NATIVE)

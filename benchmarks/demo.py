@@ -19,7 +19,7 @@ from tfmot_kws import atomic
 from tfmot_kws.commands import demo, inspect
 from tfmot_kws.commands.parts import console as consoles
 
-COLUMNS = 100
+COLUMNS = 96
 FILE = "kws_4bit.tflite"
 
 

@@ -11,9 +11,6 @@ import pathlib
 import posixpath
 import re
 
-import mkdocs.plugins
-from mkdocs.structure.files import File
-
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 HEADERS = ROOT / "tflite_export" / "kernels" / "include"
 PAGES = {
@@ -51,7 +48,7 @@ def command_line() -> str:
     lines = ["# Command line", "", "What each command says by `--help`."]
     for name in names:
         arguments = [name, "--help"] if name else ["--help"]
-        settings = {"COLUMNS": "100", "TERM": "dumb", "NO_COLOR": "1"}
+        settings = {"COLUMNS": "92", "TERM": "dumb", "NO_COLOR": "1"}
         shown = typer.testing.CliRunner().invoke(cli.app, arguments, env=settings, prog_name="tfmot-kws")
         if shown.exit_code:
             raise RuntimeError(f"tfmot-kws {name} --help failed: {shown.output}")
@@ -119,9 +116,10 @@ def made_pages() -> dict[str, str]:
     return made
 
 
-@mkdocs.plugins.event_priority(100)
 def on_files(files, config):
     """Adds the pages and pictures."""
+    from mkdocs.structure.files import File
+
     for page, text in made_pages().items():
         files.append(File.generated(config, page, content=text))
     for source, picture in PICTURES.items():

@@ -7,6 +7,7 @@ complete; joined over all steps since ``reset()`` they are the rows of ``call`` 
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import tensorflow as tf
 
@@ -93,7 +94,7 @@ class CausalConv1D(_TimeConvolution, L.Conv1D):
         ValueError: another padding.
     """
 
-    def __init__(self, filters: int, kernel_size: int, padding: str = "causal", **kwargs):
+    def __init__(self, filters: int, kernel_size: int, padding: str = "causal", **kwargs: Any):
         super().__init__(filters, kernel_size, padding=padding, **kwargs)
         _check_padding(self, padding)
 
@@ -116,7 +117,7 @@ class CausalDepthwiseConv1D(_TimeConvolution, L.DepthwiseConv1D):
         ValueError: another padding.
     """
 
-    def __init__(self, kernel_size: int, padding: str = "causal", **kwargs):
+    def __init__(self, kernel_size: int, padding: str = "causal", **kwargs: Any):
         super().__init__(kernel_size, padding="valid", **kwargs)
         _check_padding(self, padding)
         self.padding = padding
