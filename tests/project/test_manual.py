@@ -79,6 +79,13 @@ def test_directives_lead_to_docstrings(name) -> None:
     assert found and ast.get_docstring(found[0]), f"{name}: no docstring in {path.relative_to(ROOT)}"
 
 
+def test_docstrings_have_no_roles_of_sphinx() -> None:
+    """Markdown would show them as they are."""
+    for folder in ("tfmot_kws", "tflite_export"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            assert not re.search(r":(?:class|func|meth|mod|attr):`", path.read_text(encoding="utf-8")), path
+
+
 def test_every_page_is_in_the_navigation() -> None:
     """``mkdocs build --strict`` finds the others; this needs no MkDocs."""
     nav = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")

@@ -209,7 +209,7 @@ def from_folder(path: str | os.PathLike, dev_percent: float = 10.0, test_percent
     """A folder of words: ``path/word/*.wav|flac|ogg``.
 
     A ``validation_list.txt`` and ``testing_list.txt`` (lines of ``word/file``) are honoured.
-    Without them the split is by speaker, by :func:`hash_split`. The speaker is the name before
+    Without them the split is by speaker, by ``hash_split``. The speaker is the name before
     ``_nohash_``, or before the first underscore where several files share it, else the file.
     Files in ``_background_noise_`` are noise: train, and dev and test where there are lists or
     not, by their hash.
@@ -260,7 +260,7 @@ def from_manifest(path: str | os.PathLike) -> Corpus:
     """A table of clips: a CSV file with a header line.
 
     Columns: ``path`` (relative to the manifest) and ``word`` (the kind where empty); optional ``speaker``, ``kind``,
-    ``split`` (by :func:`hash_split` of the speaker where empty), ``word_start`` and
+    ``split`` (by ``hash_split`` of the speaker where empty), ``word_start`` and
     ``word_end`` in seconds. Others are ignored. Rows that make no sense or whose file is
     missing are counted as skipped.
 

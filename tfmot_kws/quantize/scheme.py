@@ -42,7 +42,7 @@ class _Layout(_tfmot.QuantizeLayoutTransform):
 
 @dataclasses.dataclass(frozen=True)
 class KwsQuantizeScheme(_tfmot.QuantizeScheme):
-    """Widths for a whole model; made by :func:`kws_scheme`; one instance serves any number of models."""
+    """Widths for a whole model; made by ``kws_scheme``; one instance serves any number of models."""
 
     default: LayerBits
     layer_bits: tuple[tuple[str, int], ...] = ()

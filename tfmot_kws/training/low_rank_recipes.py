@@ -198,7 +198,7 @@ def train_low_rank(
         verbose: for ``model.fit``.
 
     Returns:
-        As stage 2, for :func:`keyword_model`.
+        As stage 2, for ``keyword_model``.
 
     Raises:
         ValueError: as stage 2.

@@ -44,7 +44,7 @@ class _Layout(_tfmot.QuantizeLayoutTransform):
 
 @dataclasses.dataclass(frozen=True)
 class DynamicQuantizeScheme(_tfmot.QuantizeScheme):
-    """Widths for a whole model; made by :func:`dynamic_scheme`; one instance serves any number of models.
+    """Widths for a whole model; made by ``dynamic_scheme``; one instance serves any number of models.
 
     Attributes:
       bits: one width, "4-8", or (pattern, width) pairs, of which the first that matches counts.
@@ -113,7 +113,7 @@ class DynamicQuantizeScheme(_tfmot.QuantizeScheme):
         """The quantized model; layers not in ``names`` stay in float.
 
         Raises:
-          ValueError: there is no layer to quantize, and as :meth:`bits_of`.
+          ValueError: there is no layer to quantize, and as ``bits_of``.
         """
         names = set(names)
         if not any(v.name in names and dynamic_rewrite.is_replaced(v) for v in model.layers):
