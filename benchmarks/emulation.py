@@ -11,7 +11,7 @@ import pathlib
 import platform
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from tflite_export.kernels import build_list
 
@@ -19,6 +19,10 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 BOARDS = ROOT / "examples" / "firmware" / "boards"
 KERNELS = build_list.PACKAGE / "kernels"
 WARNINGS = ("-Wall", "-Wextra", "-Werror")
+LLVM = 19
+"""Version of clang, llvm-mca and llvm-objdump in tests, fuzzing and benchmarks: the newest of Debian 12's main archive.
+One version for all, because code and estimates differ from version to version."""
+CLANG = f"clang-{LLVM}"
 SANITIZE = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g")
 
 
@@ -42,9 +46,10 @@ class Core:
     emulator: tuple[str, ...] = ()
     board: str = ""
 
-    def missing_tools(self) -> list[str]:
-        """Programs that are not installed."""
-        return [tool for tool in (self.compiler[0], *self.emulator[:1]) if not shutil.which(tool)]
+    @property
+    def tools(self) -> tuple[str, ...]:
+        """Programs that builds and runs need."""
+        return (self.compiler[0], *self.emulator[:1])
 
 
 _M = ("arm-none-eabi-gcc", "-mthumb")
@@ -79,6 +84,32 @@ CORES: dict[str, Core] = {
     )
 }
 """Cortex-M0+ code runs on an M3 here: QEMU has no M0+, whose instructions are a subset."""
+
+
+def missing_packages(tool: str) -> list[str]:
+    """Debian packages of a program, and of the libraries listed for it, that this machine lacks."""
+    command = [str(ROOT / "scripts" / "install_debian_tools.sh"), "--missing", tool]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+
+
+def require_tools(tools: Iterable[str]) -> None:
+    """Ends a benchmark that lacks a program or a library of one: before it measures for an hour, not after.
+
+    Raises:
+        SystemExit: names them, and says how to get them.
+    """
+    tools = sorted(set(tools))
+    packages = sorted({package for tool in tools for package in missing_packages(tool)})
+    if packages:
+        raise SystemExit(f"missing tools: {', '.join(packages)}; run scripts/install_debian_tools.sh")
+    absent = [tool for tool in tools if not shutil.which(tool)]
+    if absent:
+        raise SystemExit(f"missing tools: {', '.join(absent)}")
+
+
+def version(compiler: str) -> str:
+    """What a compiler calls itself, "Debian clang version 19.1.7 (3~deb12u1)", for results."""
+    return subprocess.run([compiler, "--version"], check=True, capture_output=True, text=True).stdout.splitlines()[0]
 
 
 def emulated() -> list[str]:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 import hypothesis
 import numpy as np
 import pytest
-from debian import debian_packages
+from debian import debian_packages, missing_packages
 
 # Before anything imports TensorFlow or matplotlib.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -40,12 +40,18 @@ def _missing(message: str) -> None:
 
 @pytest.fixture(scope="session")
 def require_tool() -> Callable[[str], str]:
-    """``require_tool("qemu-aarch64")`` is the program's path; a missing one skips the test, or fails it in CI."""
+    """``require_tool("qemu-aarch64")`` is the program's path; skips the test, or fails it in CI, where it is missing.
+
+    Or where a library is that scripts/debian_tools.txt lists for it: a compiler alone links nothing.
+    """
 
     def find(name: str) -> str:
         path = shutil.which(name) or shutil.which(name, path=str(pathlib.Path(sys.executable).parent))
         if path is None:
             _missing(f"{name} is not installed; get it with: apt-get install {debian_packages().get(name, name)}")
+        libraries = missing_packages(name)
+        if libraries:
+            _missing(f"{name} lacks libraries; get them with: apt-get install {' '.join(libraries)}")
         return str(path)
 
     return find

@@ -19,7 +19,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from source_tree import imports, modules
 
-from benchmarks import emulation
+from benchmarks import cycles, emulation
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 CONSTRAINTS = ("constraints.txt", "constraints-tf221.txt")
@@ -167,7 +167,8 @@ def test_every_tool_of_a_test_can_be_installed() -> None:
                 if isinstance(node.args[0], ast.Constant):
                     used.add(node.args[0].value)
     for core in emulation.CORES.values():
-        used |= {core.compiler[0], *core.emulator[:1]}
+        used |= set(core.tools)
+    used |= {emulation.CLANG, *cycles.TOOLS}
     assert used <= set(debian_packages()), "list these in scripts/debian_tools.txt, so that CI installs them"
 
 
