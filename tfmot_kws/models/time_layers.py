@@ -10,7 +10,7 @@ import dataclasses
 
 import tensorflow as tf
 
-from tfmot_kws.keras import keras
+from tfmot_kws.keras import AsWritten, keras
 
 L = keras.layers
 
@@ -27,7 +27,7 @@ class TimeState:
     skip: int = 0
 
 
-class _TimeLayer:
+class _TimeLayer(AsWritten):
     """Mixin for layers that have ``span`` (frames of a window), ``hop`` (from one to the next), and
     ``rows(x)``, what ``call`` gives of frames [batch, time, features], at least ``span``, without padding."""
 
