@@ -1,6 +1,8 @@
 # make demo [DATA=folder]   trains, exports and checks a small keyword spotter; the report goes to runs/demo
 # make test                 makes the environment and runs the tests; PYTEST_ARGS="-k ir" narrows them
 # make test-tf221           the tests marked tf221, in a second environment with TensorFlow 2.21
+# make test-versions        installs beside TensorFlow 2.18 to 2.21 and with Python 3.13, and a short set of tests each
+# make test-device          what a device has: no TensorFlow; the tests marked device
 # make fuzz [FUZZ_SECONDS=600] lying options and tensors against the C kernels, under ASan and UBSan
 # make bench DATA=folder    the benchmarks behind docs/results.md; an hour and more for accuracy
 # make bench-arm            the kernels on emulated Arm cores: instructions, cycles, code sizes (about twenty minutes)
@@ -10,14 +12,15 @@
 # make wheel                a wheel in dist/
 #
 # PYTHON=python3.12 picks the interpreter; EXTRAS= the optional parts. "synthetic" is GPL-3: leave it out with
-# EXTRAS=runtimes,test,dev.
+# EXTRAS=train,runtime,tflm,test,dev.
 
 SHELL := /bin/bash
 VENV := .venv
 VENV_TF221 := .venv-tf221
+VENV_DEVICE := .venv-device
 VENV_DOCS := .venv-docs
-EXTRAS ?= synthetic,runtimes,test,dev
-EXTRAS_TF221 := runtimes,test
+EXTRAS ?= train,runtime,tflm,synthetic,test,dev
+EXTRAS_TF221 := train,runtime,tflm,test
 PYTEST_ARGS ?= -n 2 --dist loadfile
 OUT ?= runs/demo
 NATIVE := tflite_export/_native.so
@@ -28,7 +31,10 @@ PACKAGING := setup.py pyproject.toml Makefile
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.10; do \
 	if $$p --version >/dev/null 2>&1; then echo $$p; exit; fi; done; echo python3)
 
-.PHONY: docs demo test test-tf221 fuzz bench bench-arm mutations debian-tools lint format wheel native clean check-python
+# The pinned TensorFlow has no wheels for Python 3.13.
+CONSTRAINTS := $(shell $(PYTHON) -c 'import sys; print("constraints-tf221.txt" if sys.version_info > (3, 13) else "constraints.txt")' 2>/dev/null)
+
+.PHONY: docs demo test test-tf221 test-versions test-device fuzz bench bench-arm mutations debian-tools lint format wheel native clean check-python
 
 demo: $(VENV)/installed $(NATIVE)
 	$(VENV)/bin/tfmot-kws demo --out $(OUT) $(if $(DATA),--data "$(DATA)")
@@ -42,6 +48,13 @@ debian-tools:
 
 test-tf221: $(VENV_TF221)/installed $(NATIVE)
 	$(VENV_TF221)/bin/python -m pytest -m tf221 $(PYTEST_ARGS)
+
+# Version by version, in an environment that is deleted again: two at once would fill a small disk.
+test-versions: $(NATIVE)
+	$(PYTHON) scripts/test_versions.py $(VERSIONS)
+
+test-device: $(VENV_DEVICE)/installed $(NATIVE)
+	$(VENV_DEVICE)/bin/python -m pytest -m device tests/commands/test_device.py
 
 docs: $(VENV_DOCS)/installed
 	NO_MKDOCS_2_WARNING=1 $(VENV_DOCS)/bin/python -m mkdocs build --strict
@@ -82,11 +95,15 @@ define make_environment
 	touch $(1)/installed
 endef
 
-$(VENV)/installed: $(PACKAGING) constraints.txt
-	$(call make_environment,$(VENV),constraints.txt,$(EXTRAS))
+$(VENV)/installed: $(PACKAGING) $(CONSTRAINTS)
+	$(call make_environment,$(VENV),$(CONSTRAINTS),$(EXTRAS))
 
 $(VENV_TF221)/installed: $(PACKAGING) constraints-tf221.txt
 	$(call make_environment,$(VENV_TF221),constraints-tf221.txt,$(EXTRAS_TF221))
+
+$(VENV_DEVICE)/installed: $(PACKAGING) $(CONSTRAINTS)
+	$(call make_environment,$(VENV_DEVICE),$(CONSTRAINTS),runtime)
+	$(VENV_DEVICE)/bin/python -m pip install -q --disable-pip-version-check -c $(CONSTRAINTS) pytest hypothesis
 
 $(VENV_DOCS)/installed: $(PACKAGING)
 	$(call make_environment,$(VENV_DOCS),constraints.txt,docs)
@@ -114,4 +131,6 @@ check-python:
 	@$(PYTHON) scripts/check_python.py
 
 clean:
-	rm -rf $(VENV) $(VENV_TF221) $(VENV_DOCS) site build dist *.egg-info $(NATIVE)
+	rm -rf $(VENV) $(VENV_TF221) $(VENV_DEVICE) build dist *.egg-info $(NATIVE)
+
+	rm -rf $(VENV) $(VENV_TF221) $(VENV_DEVICE) $(VENV_DOCS) site build dist *.egg-info $(NATIVE)

@@ -12,10 +12,9 @@ from __future__ import annotations
 
 import argparse
 import pathlib
-import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from benchmarks import common, cycles, emulation
 
@@ -24,15 +23,15 @@ SHOWN = (256, 256)
 LAYOUTS = ("any", "aarch64-i8mm", "cortex-m4", "cortex-a53")
 """Targets of the layouts, by number."""
 
-_CLANG_A64 = ("clang-22", "--target=aarch64-linux-gnu", "-march=armv8-a")
-_CLANG_A32 = ("clang-22", "--target=arm-linux-gnueabihf", "-march=armv7-a", "-mfpu=neon-vfpv4", "-mfloat-abi=hard")
-_CLANG_M55 = ("clang-22", "--target=thumbv8.1m.main-none-eabihf", "-mcpu=cortex-m55", "-mfloat-abi=hard",
+_CLANG_A64 = (emulation.CLANG, "--target=aarch64-linux-gnu", "-march=armv8-a")
+_CLANG_A32 = (emulation.CLANG, "--target=arm-linux-gnueabihf", "-march=armv7-a", "-mfpu=neon-vfpv4", "-mfloat-abi=hard")
+_CLANG_M55 = (emulation.CLANG, "--target=thumbv8.1m.main-none-eabihf", "-mcpu=cortex-m55", "-mfloat-abi=hard",
               "-isystem", "/usr/include/newlib")  # fmt: skip
 COMPILERS = {
     "cortex-a53": _CLANG_A64, "cortex-a76": _CLANG_A64, "armv8-i8mm": _CLANG_A64, "cortex-a7": _CLANG_A32,
     "cortex-m55": _CLANG_M55,
 }  # fmt: skip
-"""Where clang's code is the shorter one; the core's own gcc elsewhere, and where clang is not installed."""
+"""Where clang's code is the shorter one; the core's own gcc elsewhere."""
 
 LOOP_FLAGS = {
     "x86-64": ("-mavx2", "-mfma"),
@@ -73,11 +72,23 @@ SHORT_COLUMNS = (
 )  # fmt: skip
 
 
+def tools_of(cores: Iterable[str]) -> set[str]:
+    """Programs that benchmarks on these cores need; the counter of instructions is this machine's gcc's."""
+    tools = {tool for name in cores for tool in emulation.CORES[name].tools}
+    return tools | {COMPILERS[name][0] for name in cores if name in COMPILERS} | {"gcc"}
+
+
+def compilers_of(cores: Iterable[str]) -> str:
+    """A note: which compiler made the code for each core."""
+    made: dict[str, list[str]] = {}
+    for name in cores:
+        made.setdefault(COMPILERS.get(name, emulation.CORES[name].compiler)[0], []).append(name)
+    return "Compiled by " + "; ".join(f"{emulation.version(c)} for {', '.join(n)}" for c, n in made.items()) + "."
+
+
 def measure(core: emulation.Core, folder: pathlib.Path) -> tuple[list[dict], str]:
     """One row for each kernel, layout, width and batch; and how the int8 loop multiplies."""
     compiler = COMPILERS.get(core.name, core.compiler)
-    if not shutil.which(compiler[0]):
-        compiler = core.compiler
     arm = emulation.ROOT / "benchmarks" / "arm"
     loops = folder / "loops.o"
     flags = (*compiler, *LOOP_FLAGS.get(core.name, ()))
@@ -168,11 +179,11 @@ def main() -> None:
     parser.add_argument("--cores", default=",".join(emulation.emulated()))
     parser.add_argument("--name", default="arm_kernels", help="results/NAME.json")
     args = parser.parse_args()
-    rows, notes = [], []
-    for name in args.cores.split(","):
+    names = args.cores.split(",")
+    emulation.require_tools([*tools_of(names), *cycles.TOOLS])
+    rows, notes = [], [compilers_of(names)]
+    for name in names:
         core = emulation.CORES[name]
-        if core.missing_tools():
-            raise SystemExit(f"{name}: missing {', '.join(core.missing_tools())}; run scripts/install_debian_tools.sh")
         with tempfile.TemporaryDirectory() as folder:
             found, kind = measure(core, pathlib.Path(folder))
         rows += found

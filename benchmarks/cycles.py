@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import pathlib
 import re
-import shutil
 import subprocess
 
+from benchmarks import emulation
+
+MCA, OBJDUMP = f"llvm-mca-{emulation.LLVM}", f"llvm-objdump-{emulation.LLVM}"
+TOOLS = (MCA, OBJDUMP)
 _MODELS = {
     "cortex-a53": ("aarch64", "cortex-a53", ""),
     "cortex-a76": ("aarch64", "neoverse-n1", "+dotprod"),
@@ -31,8 +34,8 @@ _SMALL = 0.002
 
 
 def known(core: str) -> bool:
-    """Whether there is a model of the core, and llvm to ask."""
-    return core in _MODELS and all(shutil.which(tool) for tool in ("llvm-mca-22", "llvm-objdump-22"))
+    """Whether there is a model of the core."""
+    return core in _MODELS
 
 
 def estimate(core: str, program: pathlib.Path, counts: pathlib.Path) -> float:
@@ -67,7 +70,7 @@ def estimate(core: str, program: pathlib.Path, counts: pathlib.Path) -> float:
 
 
 def _disassemble(program: pathlib.Path, attributes: str) -> dict[int, str]:
-    command = ["llvm-objdump-22", "-d", "--no-show-raw-insn", "--no-print-imm-hex", str(program)]
+    command = [OBJDUMP, "-d", "--no-show-raw-insn", "--no-print-imm-hex", str(program)]
     if attributes:
         command.append(f"--mattr={attributes}")
     out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
@@ -84,7 +87,7 @@ def _steady(block: list[str], triple: str, model: str, attributes: str) -> float
             line = re.sub(r"(0x[0-9a-f]+|#?-?\d+)\s*$", "here", line)
         lines.append(line)
     head = ".syntax unified\n.thumb\n" if triple.startswith("thumb") else ""
-    command = ["llvm-mca-22", f"-mtriple={triple}", f"-mcpu={model}", "-iterations=100",
+    command = [MCA, f"-mtriple={triple}", f"-mcpu={model}", "-iterations=100",
                "-skip-unsupported-instructions=any"]  # fmt: skip
     if attributes:
         command.append(f"-mattr={attributes}")

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import bisect
 import pathlib
-import shutil
 import subprocess
 import tempfile
 
@@ -60,8 +59,6 @@ def by_part(nm: str, program: pathlib.Path, counts: pathlib.Path) -> dict[str, i
 def measure(core: emulation.Core, folder: pathlib.Path) -> list[dict]:
     """One row for each width and size."""
     compiler = arm_kernels.COMPILERS.get(core.name, core.compiler)
-    if not shutil.which(compiler[0]):
-        compiler = core.compiler
     program = emulation.build(
         core, [emulation.ROOT / "benchmarks" / "arm" / "bench_dynamic.c"], folder, ("-O2",), compiler=compiler
     )
@@ -90,11 +87,11 @@ def main() -> None:
     parser.add_argument("--cores", default=",".join(CORES))
     parser.add_argument("--name", default="dynamic_kernels", help="results/NAME.json; empty: print only")
     args = parser.parse_args()
+    names = args.cores.split(",")
+    emulation.require_tools(arm_kernels.tools_of(names))
     rows = []
-    for name in args.cores.split(","):
+    for name in names:
         core = emulation.CORES[name]
-        if core.missing_tools():
-            raise SystemExit(f"{name}: missing {', '.join(core.missing_tools())}; run scripts/install_debian_tools.sh")
         with tempfile.TemporaryDirectory() as folder:
             found = measure(core, pathlib.Path(folder))
         rows += found
@@ -107,7 +104,7 @@ def main() -> None:
     if args.name:
         title = "Instructions per multiply-accumulate of dense layers of dynamic quantization, counted under QEMU"
         notes = ["Layers with 39 outputs are linear, the others end with a sigmoid; inputs have 8 bits, or 16 with "
-                 "weights of 16 bits."]  # fmt: skip
+                 "weights of 16 bits.", arm_kernels.compilers_of(names)]  # fmt: skip
         print(common.write(args.name, title, COLUMNS, rows, notes))
 
 

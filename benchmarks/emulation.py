@@ -11,7 +11,7 @@ import pathlib
 import platform
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from tflite_export.kernels import build_list
 
@@ -19,6 +19,10 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 BOARDS = ROOT / "examples" / "firmware" / "boards"
 KERNELS = build_list.PACKAGE / "kernels"
 WARNINGS = ("-Wall", "-Wextra", "-Werror")
+LLVM = 19
+"""Version of clang, llvm-mca and llvm-objdump in tests, fuzzing and benchmarks: the newest of Debian 12's main archive.
+One version for all, because code and estimates differ from version to version."""
+CLANG = f"clang-{LLVM}"
 SANITIZE = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g")
 
 
@@ -42,9 +46,10 @@ class Core:
     emulator: tuple[str, ...] = ()
     board: str = ""
 
-    def missing_tools(self) -> list[str]:
-        """Programs that are not installed."""
-        return [tool for tool in (self.compiler[0], *self.emulator[:1]) if not shutil.which(tool)]
+    @property
+    def tools(self) -> tuple[str, ...]:
+        """Programs that builds and runs need."""
+        return (self.compiler[0], *self.emulator[:1])
 
 
 _M = ("arm-none-eabi-gcc", "-mthumb")
@@ -81,6 +86,32 @@ CORES: dict[str, Core] = {
 """Cortex-M0+ code runs on an M3 here: QEMU has no M0+, whose instructions are a subset."""
 
 
+def missing_packages(tool: str) -> list[str]:
+    """Debian packages of a program, and of the libraries listed for it, that this machine lacks."""
+    command = [str(ROOT / "scripts" / "install_debian_tools.sh"), "--missing", tool]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+
+
+def require_tools(tools: Iterable[str]) -> None:
+    """Ends a benchmark that lacks a program or a library of one: before it measures for an hour, not after.
+
+    Raises:
+        SystemExit: names them, and says how to get them.
+    """
+    tools = sorted(set(tools))
+    packages = sorted({package for tool in tools for package in missing_packages(tool)})
+    if packages:
+        raise SystemExit(f"missing tools: {', '.join(packages)}; run scripts/install_debian_tools.sh")
+    absent = [tool for tool in tools if not shutil.which(tool)]
+    if absent:
+        raise SystemExit(f"missing tools: {', '.join(absent)}")
+
+
+def version(compiler: str) -> str:
+    """What a compiler calls itself, "Debian clang version 19.1.7 (3~deb12u1)", for results."""
+    return subprocess.run([compiler, "--version"], check=True, capture_output=True, text=True).stdout.splitlines()[0]
+
+
 def emulated() -> list[str]:
     """Names of the cores that benchmarks go through; x86-64 where the host's own compiler makes such code."""
     return [name for name in CORES if name != "host" and (name != "x86-64" or platform.machine() == "x86_64")]
@@ -104,6 +135,30 @@ def include_flags(kernels: pathlib.Path = KERNELS) -> list[str]:
     return [f"-I{kernels / 'include'}", f"-I{kernels.parent}"]
 
 
+def compile_kernels(
+    core: Core,
+    folder: pathlib.Path,
+    flags: Sequence[str] = ("-O2",),
+    kernels: pathlib.Path = KERNELS,
+    compiler: Sequence[str] | None = None,
+) -> list[pathlib.Path]:
+    """Objects of all kernels, made in ``folder``; arguments and errors are those of `build`."""
+    sources = [kernels.parent / name for name in build_list.KERNEL_SOURCES]
+    return _compile(compiler or core.compiler, sources, folder, flags, kernels)
+
+
+def _compile(
+    compiler: Sequence[str],
+    sources: Sequence[pathlib.Path],
+    folder: pathlib.Path,
+    flags: Sequence[str],
+    kernels: pathlib.Path,
+) -> list[pathlib.Path]:
+    paths = [str(path) for path in sources]
+    _run([*compiler, "-std=gnu99", *WARNINGS, *flags, *include_flags(kernels), "-c", *paths], folder, 300)
+    return [folder / path.with_suffix(".o").name for path in sources]
+
+
 def build(
     core: Core,
     sources: Sequence[pathlib.Path],
@@ -113,6 +168,7 @@ def build(
     compiler: Sequence[str] | None = None,
     objects: Sequence[pathlib.Path] = (),
     link_flags: Sequence[str] = (),
+    kernel_objects: Sequence[pathlib.Path] | None = None,
 ) -> pathlib.Path:
     """Compiles ``sources`` with all kernels for a core and returns the program, ``folder``/NAME.elf.
 
@@ -121,26 +177,21 @@ def build(
         compiler: makes the objects, instead of the core's own, which always links.
         objects: more of them.
         link_flags: for the linker alone.
+        kernel_objects: what `compile_kernels` gave; where it is left out, kernels are compiled here.
 
     Raises:
         EmulationError: with what the compiler said.
     """
     program = folder / f"{core.name}.elf"
-    own = [kernels.parent / name for name in build_list.KERNEL_SOURCES]
-    paths = [str(path) for path in (*sources, *own)]
-    _run(
-        [*(compiler or core.compiler), "-std=gnu99", *WARNINGS, *flags, *include_flags(kernels), "-c", *paths],
-        folder,
-        300,
-    )
-    made = [pathlib.Path(path).with_suffix(".o").name for path in paths]
+    if kernel_objects is None:
+        kernel_objects = compile_kernels(core, folder, flags, kernels, compiler)
+    made = _compile(compiler or core.compiler, sources, folder, flags, kernels)
     link = [
         *core.compiler,
         *(flag for flag in flags if flag.startswith("-fsanitize")),
         "-o",
         str(program),
-        *made,
-        *(str(path) for path in objects),
+        *(str(path) for path in (*made, *kernel_objects, *objects)),
     ]
     if core.board:
         link += [str(BOARDS / "start.c"), f"-L{BOARDS}", "-T", core.board, "-nostartfiles", "--specs=rdimon.specs"]

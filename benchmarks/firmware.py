@@ -18,7 +18,7 @@ import numpy as np
 
 import tflite_export
 from benchmarks import common, emulation
-from benchmarks.arm_kernels import COMPILERS
+from benchmarks.arm_kernels import COMPILERS, compilers_of, tools_of
 from tflite_export import inspect as inspect_model
 from tflite_export.c import inference as inference_writer
 from tfmot_kws.models import spotters as models
@@ -87,6 +87,7 @@ def measure(name: str, target: str, bits: int, folder: pathlib.Path) -> dict:
 
 def main() -> None:
     """The command."""
+    emulation.require_tools([*tools_of(BOARDS), "arm-none-eabi-size"])
     rows = []
     for name, targets in BOARDS.items():
         for target in targets:
@@ -99,6 +100,7 @@ def main() -> None:
         "ones included. Instructions are exact, counted under QEMU.",
         "Stack: the frames of a kernel's whole file and of the functions above it, which no chain of calls exceeds; "
         "the C library's memcpy and memset are not counted.",
+        compilers_of(BOARDS),
     ]
     common.write("firmware", "The 250K spotter on Cortex-M without an interpreter", COLUMNS, rows, notes)
 

@@ -20,7 +20,7 @@ import numpy as np
 
 import tflite_export
 from benchmarks import common, emulation
-from benchmarks.arm_kernels import COMPILERS
+from benchmarks.arm_kernels import COMPILERS, compilers_of, tools_of
 from benchmarks.firmware import stack_bytes
 from tflite_export.c import inference as inference_writer
 from tflite_export.kernels import build_list
@@ -150,6 +150,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--bits", type=int, nargs="*", default=[8, 4, 1])
     options = parser.parse_args()
+    emulation.require_tools(tools_of(BOARDS))
     rows = []
     for name in MODELS:
         for core in BOARDS:
@@ -161,11 +162,13 @@ def main() -> None:
         "Instructions: exact, counted under QEMU, means over 32 hops in the middle of a stream. A hop of "
         "wakeword_250k is 6 frames of 20 ms, one of ds_cnn_stream is 1. Rings: what keeps and gives the frames of the "
         "past; other: the table of layers. A clip: the clip model, which would have to run once a hop instead.",
+        compilers_of(BOARDS),
     ]
     common.write("firmware_stream", "Instructions of a hop of a stream on Cortex-M", INSTRUCTIONS, rows, notes)
     notes = [
         "Bytes: five parts of RAM, then four of flash, of examples/firmware/main_stream.c with one width of kernels. "
         "Rest: start-up, the C library with printf and files, the loop. Stack: a bound for inference.",
+        compilers_of(BOARDS),
     ]
     common.write("firmware_stream_memory", "Memory of a stream on Cortex-M", MEMORY, rows, notes)
 

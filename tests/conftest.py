@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import os
 import pathlib
@@ -13,9 +14,12 @@ import zlib
 from collections.abc import Callable
 
 import hypothesis
+import kept
 import numpy as np
 import pytest
-from debian import debian_packages
+from debian import debian_packages, missing_packages
+
+from benchmarks import emulation
 
 # Before anything imports TensorFlow or matplotlib.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -40,12 +44,18 @@ def _missing(message: str) -> None:
 
 @pytest.fixture(scope="session")
 def require_tool() -> Callable[[str], str]:
-    """``require_tool("qemu-aarch64")`` is the program's path; a missing one skips the test, or fails it in CI."""
+    """``require_tool("qemu-aarch64")`` is the program's path; skips the test, or fails it in CI, where it is missing.
+
+    Or where a library is that scripts/debian_tools.txt lists for it: a compiler alone links nothing.
+    """
 
     def find(name: str) -> str:
         path = shutil.which(name) or shutil.which(name, path=str(pathlib.Path(sys.executable).parent))
         if path is None:
             _missing(f"{name} is not installed; get it with: apt-get install {debian_packages().get(name, name)}")
+        libraries = missing_packages(name)
+        if libraries:
+            _missing(f"{name} lacks libraries; get them with: apt-get install {' '.join(libraries)}")
         return str(path)
 
     return find
@@ -63,6 +73,12 @@ def require_module() -> Callable[[str], types.ModuleType]:
             raise
 
     return find
+
+
+@pytest.fixture(scope="session")
+def kernel_objects(tmp_path_factory: pytest.TempPathFactory) -> Callable[[emulation.Core], list[pathlib.Path]]:
+    """``kernel_objects(core)``: all kernels, compiled once in a run for a core with ``kept.flags_of(core)``."""
+    return functools.partial(kept.kernels_of, tmp_path_factory)
 
 
 @pytest.fixture

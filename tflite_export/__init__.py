@@ -44,7 +44,10 @@ def convert(
     if streaming not in (None, "internal", "external"):
         raise ValueError(f"streaming must be None, 'internal' or 'external', found {streaming!r}")
     _check(ops, target)  # a wrong choice says so before the model is looked at
-    from tflite_export import from_keras
+    try:
+        from tflite_export import from_keras
+    except ImportError as error:
+        raise ImportError(f"convert takes a Keras model: pip install 'tfmot-kws[train]' ({error})") from error
     from tflite_export.streaming import graph as streams
 
     graph = from_keras.to_graph(model)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pathlib
-import shutil
 import subprocess
 
 import export_graphs as eg
@@ -41,19 +40,19 @@ def test_compiles_and_holds_the_file(flatbuffer: bytes, tmp_path: pathlib.Path, 
     assert subprocess.run([str(tmp_path / "a")], capture_output=True, check=True).stdout == flatbuffer
 
 
-def test_array_is_read_only_and_aligned(flatbuffer: bytes, tmp_path: pathlib.Path, require_tool) -> None:
-    """For the host, and for a Cortex-M where its compiler is installed: the model lies in flash."""
-    require_tool("g++")
+@pytest.mark.parametrize(("prefix", "flags"), [("", ()), ("arm-none-eabi-", ("-mcpu=cortex-m4", "-mthumb"))])
+def test_array_is_read_only_and_aligned(
+    prefix: str, flags: tuple[str, ...], flatbuffer: bytes, tmp_path: pathlib.Path, require_tool
+) -> None:
+    """For the host and for a Cortex-M: the model lies in flash."""
+    compiler = require_tool(f"{prefix}g++")
     _, source = c_writer.write_c(flatbuffer, tmp_path)
-    for prefix, flags in (("", []), ("arm-none-eabi-", ["-mcpu=cortex-m4", "-mthumb"])):
-        if not shutil.which(prefix + "g++"):
-            continue
-        made = tmp_path / "model.o"
-        subprocess.run([f"{prefix}g++", *flags, "-std=c++17", "-c", str(source), "-o", str(made)], check=True)
-        said = subprocess.run([f"{prefix}objdump", "-h", str(made)], capture_output=True, text=True, check=True).stdout
-        sections = {row[1]: row for row in map(str.split, said.splitlines()) if len(row) == 7}
-        assert int(sections[".rodata"][2], 16) >= len(flatbuffer) and sections[".rodata"][-1] == "2**4"
-        assert int(sections[".data"][2], 16) == int(sections[".bss"][2], 16) == 0
+    made = tmp_path / "model.o"
+    subprocess.run([compiler, *flags, "-std=c++17", "-c", str(source), "-o", str(made)], check=True)
+    said = subprocess.run([f"{prefix}objdump", "-h", str(made)], capture_output=True, text=True, check=True).stdout
+    sections = {row[1]: row for row in map(str.split, said.splitlines()) if len(row) == 7}
+    assert int(sections[".rodata"][2], 16) >= len(flatbuffer) and sections[".rodata"][-1] == "2**4"
+    assert int(sections[".data"][2], 16) == int(sections[".bss"][2], 16) == 0
 
 
 def test_replaces_a_file_whole(flatbuffer: bytes, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,7 @@ from tfmot_kws.commands.parts import sidecar
 from tfmot_kws.data import prepare
 from tfmot_kws.data.corpus import Clip, Corpus
 
+pytestmark = pytest.mark.versions
 COMMANDS = ("demo", "train", "quantize", "export", "evaluate", "inspect")
 
 
@@ -120,7 +121,7 @@ def test_evaluate_on_streams_says_the_same_for_every_kind_of_model(made, long_re
     assert {word: k["targets"] for word, k in packed["keywords"].items()} == {"low": 2, "high": 2}
     assert packed["all"]["targets"] == packed["mlperf_tiny"]["targets"] == 4
     assert packed["seconds"] == 20 + 12 + 4
-    assert values["q.keras", "tflite"]["all"] == pytest.approx(packed["all"], abs=0.05)
+    assert values["q.keras", "tflite"] == packed
     assert any(event["outcome"] == "hit" for event in packed["events"])
 
 

@@ -257,6 +257,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", default="", help="mistakes in one file")
     args = parser.parse_args()
+    emulation.require_tools(tool for mistake in MISTAKES for tool in emulation.CORES[mistake.core].tools)
     missed = 0
     for mistake in MISTAKES:
         if args.only and mistake.file != args.only:

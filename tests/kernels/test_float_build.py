@@ -24,9 +24,9 @@ BUILDS = {
     "gcc-cortex-m4": ("arm-none-eabi-gcc", *M4),
     "gcc-cortex-m55": ("arm-none-eabi-gcc", *M55),
     "gcc-fma": ("gcc", "-march=x86-64", "-mavx2", "-mfma", "-O3"),
-    "clang-aarch64": ("clang-22", "--target=aarch64-linux-gnu", *ARM64),
-    "clang-cortex-m55": ("clang-22", *CLANG_M55),
-    "clang-fma": ("clang-22", "-march=x86-64", "-mavx2", "-mfma", "-O3"),
+    "clang-aarch64": (emulation.CLANG, "--target=aarch64-linux-gnu", *ARM64),
+    "clang-cortex-m55": (emulation.CLANG, *CLANG_M55),
+    "clang-fma": (emulation.CLANG, "-march=x86-64", "-mavx2", "-mfma", "-O3"),
 }
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from fuzz import run as fuzz
 
+from benchmarks import emulation
 from tflite_export import ir
 from tflite_export.flatbuffer import reader as flatbuffer_reader
 from tflite_export.flatbuffer.reader import FormatError
@@ -224,7 +225,7 @@ def test_constants_must_have_their_bytes(rng: np.random.Generator) -> None:
 
 def test_fuzz(require_tool, tmp_path: pathlib.Path) -> None:
     """libFuzzer with the address and undefined behaviour sanitizers, for a short while and from nothing."""
-    compiler = require_tool("clang")
+    compiler = require_tool(emulation.CLANG)
     target = fuzz.build(tmp_path, compiler)
     status, executions, said = fuzz.run(target, 20, tmp_path / "corpus")
     assert status == 0, said[-3000:]

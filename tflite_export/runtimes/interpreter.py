@@ -18,6 +18,7 @@ import contextlib
 import ctypes
 import dataclasses
 import functools
+import importlib.util
 import os
 import re
 import sys
@@ -41,6 +42,17 @@ MIN_ARENA = 1 << 20
 """Bytes. The tflite-micro wheel crashes on arenas that are too small, so it always gets plenty."""
 
 Arrays = dict[str, np.ndarray]
+
+
+def default_runtime() -> str:
+    """ "tflite" where TensorFlow is installed, else "litert" where LiteRT is; neither is imported.
+
+    Raises ImportError where neither is installed.
+    """
+    for name, package in (("tflite", "tensorflow"), ("litert", "ai_edge_litert")):
+        if importlib.util.find_spec(package) is not None:
+            return name
+    raise ImportError("no TFLite interpreter is installed: pip install 'tfmot-kws[runtime]' (LiteRT, no TensorFlow)")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,7 +8,8 @@ from typing import Any
 
 import rich.console
 
-from tfmot_kws import atomic
+from tflite_export.runtimes import interpreter
+from tfmot_kws import atomic, extras
 from tfmot_kws.commands.parts import console as consoles
 from tfmot_kws.commands.parts import data as data_files
 from tfmot_kws.commands.parts import evaluate_streams, results, sidecar
@@ -17,14 +18,13 @@ from tfmot_kws.data import datasets, prepare
 from tfmot_kws.evaluation import clips as evaluate
 from tfmot_kws.evaluation import report
 
-RUNTIMES = ("reference", "tflite", "litert", "tflm")
 _PLOTS = (".png", ".svg", ".pdf")
 
 
 def run(
     model: pathlib.Path,
     data: pathlib.Path | None,
-    runtime: str,
+    runtime: str | None,
     split: str | None,
     frr: float,
     plot: pathlib.Path | None,
@@ -35,12 +35,16 @@ def run(
     """Measures a model on clips, long recordings or both, and prints, draws and writes what was found."""
     if model.suffix not in (".keras", ".tflite"):
         raise ValueError(f"--model {model}: must end in .keras or .tflite")
-    if runtime not in RUNTIMES:
-        raise ValueError(f"--runtime {runtime}: must be one of {', '.join(RUNTIMES)}")
+    if runtime is None and model.suffix == ".tflite":
+        runtime = interpreter.default_runtime()
+    if runtime is not None and runtime not in interpreter.RUNTIMES:
+        raise ValueError(f"--runtime {runtime}: must be one of {', '.join(interpreter.RUNTIMES)}")
     if not 0.0 <= frr <= 1.0:
         raise ValueError(f"--frr {frr}: must be a share between 0 and 1")
     if plot is not None and plot.suffix.lower() not in _PLOTS:
         raise ValueError(f"--plot {plot}: must end in one of {', '.join(_PLOTS)}")
+    if plot is not None:
+        extras.require("matplotlib", "--plot")
     if data is None and streams is None:
         raise ValueError("nothing to evaluate on: give --data, --streams or --negatives")
     console = consoles.stdout()
@@ -79,7 +83,7 @@ def _on_clips(
     phases: Phases,
     model: pathlib.Path,
     data: pathlib.Path,
-    runtime: str,
+    runtime: str | None,
     split: str | None,
     frr: float,
     plot: pathlib.Path | None,

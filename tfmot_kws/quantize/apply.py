@@ -42,7 +42,10 @@ def _check_model(model) -> None:
     if not isinstance(model, keras.Model):
         hint = "build it with tf_keras (from tfmot_kws.keras import keras), which TFMOT needs"
         if kind.startswith("keras."):
-            hint = f"this is a Keras 3 model; {hint}, or set TF_USE_LEGACY_KERAS=1 before TensorFlow is imported"
+            hint = (
+                f"this is a Keras 3 model; {hint}, or import tfmot_kws before tf.keras is used for the first time, "
+                "which makes tf.keras tf_keras (TF_USE_LEGACY_KERAS=1 does so too)"
+            )
         raise TypeError(f"quantize_apply needs a tf_keras model, found {kind}: {hint}")
     if not getattr(model, "_is_graph_network", False):
         if isinstance(model, keras.Sequential):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import pathlib
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -14,12 +13,13 @@ HERE = pathlib.Path(__file__).resolve().parent
 PACKAGE = HERE.parents[2] / "tflite_export"
 sys.path.insert(0, str(PACKAGE.parent))
 
+from benchmarks import emulation  # noqa: E402
 from tflite_export.kernels import build_list  # noqa: E402
 
 SANITIZERS = "fuzzer,address,undefined"
 
 
-def build(folder: pathlib.Path, compiler: str = "clang") -> pathlib.Path:
+def build(folder: pathlib.Path, compiler: str = emulation.CLANG) -> pathlib.Path:
     """Compiles the target into ``folder``; raises CalledProcessError with the compiler's words on standard error."""
     target = folder / "fuzz_ops"
     sources = [str(HERE / "fuzz_ops.c"), *(str(PACKAGE / s) for s in build_list.KERNEL_SOURCES)]
@@ -56,9 +56,7 @@ def main() -> int:
     parser.add_argument("--corpus", type=pathlib.Path, help="folder to keep what was found (default: a temporary one)")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
-    if not shutil.which("clang"):
-        print("clang is missing: apt-get install clang libclang-rt-14-dev", file=sys.stderr)
-        return 2
+    emulation.require_tools([emulation.CLANG])
     with tempfile.TemporaryDirectory() as scratch:
         folder = pathlib.Path(scratch)
         status, count, said = run(build(folder), options.seconds, options.corpus or folder / "corpus", options.seed)

@@ -143,7 +143,13 @@ def open_runner(model: pathlib.Path, about: Sidecar, runtime: str, hop: int) -> 
 
         loaded = saving.load_model(model)
         traced = tf.function(lambda x: loaded(x, training=False), autograph=False)
-        return SlidingWindows(lambda x: traced(tf.convert_to_tensor(x)).numpy(), frames, hop)
+        grid = _output_grid(loaded) if about.kind == "quantized" else None
+
+        def outputs(x: np.ndarray) -> np.ndarray:
+            real = traced(tf.convert_to_tensor(x)).numpy()
+            return real if grid is None else _quantized(real, *grid)
+
+        return SlidingWindows(outputs, frames, hop, grid)
     import tflite_export
     from tflite_export.streaming import schedule as stream_schedule
     from tfmot_kws.commands.parts import measure
@@ -171,6 +177,19 @@ def open_runner(model: pathlib.Path, about: Sidecar, runtime: str, hop: int) -> 
         grid,
         lambda x: _quantized(x, taken.scale, taken.zero_point),
     )
+
+
+def _output_grid(model: Any) -> tuple[float, int] | None:
+    """(scale, zero point) of the int8 outputs that a quantized Keras model has once it is exported; None for floats.
+
+    Its values are multiples of that scale. On any other grid, equal sums of them would differ by rounding, and the
+    detector would find thresholds between them that the exported model has not.
+    """
+    from tflite_export import from_keras
+
+    graph = from_keras.to_graph(model)
+    quantization = graph.tensors[graph.outputs[0]].quantization
+    return None if quantization is None else (quantization.scale, quantization.zero_point)
 
 
 def on_one_grid(outputs: list[np.ndarray], grid: tuple[float, int] | None) -> tuple[list[np.ndarray], float, int]:
