@@ -1,21 +1,26 @@
 # make demo [DATA=folder]   trains, exports and checks a small keyword spotter; the report goes to runs/demo
 # make test                 makes the environment and runs the tests; PYTEST_ARGS="-k ir" narrows them
 # make test-tf221           the tests marked tf221, in a second environment with TensorFlow 2.21
+# make test-versions        installs beside TensorFlow 2.18 to 2.21 and with Python 3.13, and a short set of tests each
+# make test-device          what a device has: no TensorFlow; the tests marked device
 # make fuzz [FUZZ_SECONDS=600] lying options and tensors against the C kernels, under ASan and UBSan
-# make bench DATA=folder    the benchmarks behind the README's tables; an hour and more for accuracy
+# make bench DATA=folder    the benchmarks behind docs/results.md; an hour and more for accuracy
 # make bench-arm            the kernels on emulated Arm cores: instructions, cycles, code sizes (about twenty minutes)
 # make mutations            plants mistakes in the kernels and shows that the tests catch them
+# make docs                 the manual in site/, from docs/; fails where a link or a docstring is wrong
 # make lint / make format   checks / rewrites the layout of Python and C
 # make wheel                a wheel in dist/
 #
 # PYTHON=python3.12 picks the interpreter; EXTRAS= the optional parts. "synthetic" is GPL-3: leave it out with
-# EXTRAS=runtimes,test,dev.
+# EXTRAS=train,runtime,tflm,test,dev.
 
 SHELL := /bin/bash
 VENV := .venv
 VENV_TF221 := .venv-tf221
-EXTRAS ?= synthetic,runtimes,test,dev
-EXTRAS_TF221 := runtimes,test
+VENV_DEVICE := .venv-device
+VENV_DOCS := .venv-docs
+EXTRAS ?= train,runtime,tflm,synthetic,test,dev
+EXTRAS_TF221 := train,runtime,tflm,test
 PYTEST_ARGS ?= -n 2 --dist loadfile
 OUT ?= runs/demo
 NATIVE := tflite_export/_native.so
@@ -26,7 +31,10 @@ PACKAGING := setup.py pyproject.toml Makefile
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.10; do \
 	if $$p --version >/dev/null 2>&1; then echo $$p; exit; fi; done; echo python3)
 
-.PHONY: demo test test-tf221 fuzz bench bench-arm mutations debian-tools lint format wheel native clean check-python
+# The pinned TensorFlow has no wheels for Python 3.13.
+CONSTRAINTS := $(shell $(PYTHON) -c 'import sys; print("constraints-tf221.txt" if sys.version_info > (3, 13) else "constraints.txt")' 2>/dev/null)
+
+.PHONY: docs demo test test-tf221 test-versions test-device fuzz bench bench-arm mutations debian-tools lint format wheel native clean check-python
 
 demo: $(VENV)/installed $(NATIVE)
 	$(VENV)/bin/tfmot-kws demo --out $(OUT) $(if $(DATA),--data "$(DATA)")
@@ -40,6 +48,16 @@ debian-tools:
 
 test-tf221: $(VENV_TF221)/installed $(NATIVE)
 	$(VENV_TF221)/bin/python -m pytest -m tf221 $(PYTEST_ARGS)
+
+# Version by version, in an environment that is deleted again: two at once would fill a small disk.
+test-versions: $(NATIVE)
+	$(PYTHON) scripts/test_versions.py $(VERSIONS)
+
+test-device: $(VENV_DEVICE)/installed $(NATIVE)
+	$(VENV_DEVICE)/bin/python -m pytest -m device tests/commands/test_device.py
+
+docs: $(VENV_DOCS)/installed
+	NO_MKDOCS_2_WARNING=1 $(VENV_DOCS)/bin/python -m mkdocs build --strict
 
 fuzz: $(VENV)/installed
 	$(VENV)/bin/python tests/helpers/fuzz/run.py --seconds $(or $(FUZZ_SECONDS),600)
@@ -77,11 +95,18 @@ define make_environment
 	touch $(1)/installed
 endef
 
-$(VENV)/installed: $(PACKAGING) constraints.txt
-	$(call make_environment,$(VENV),constraints.txt,$(EXTRAS))
+$(VENV)/installed: $(PACKAGING) $(CONSTRAINTS)
+	$(call make_environment,$(VENV),$(CONSTRAINTS),$(EXTRAS))
 
 $(VENV_TF221)/installed: $(PACKAGING) constraints-tf221.txt
 	$(call make_environment,$(VENV_TF221),constraints-tf221.txt,$(EXTRAS_TF221))
+
+$(VENV_DEVICE)/installed: $(PACKAGING) $(CONSTRAINTS)
+	$(call make_environment,$(VENV_DEVICE),$(CONSTRAINTS),runtime)
+	$(VENV_DEVICE)/bin/python -m pip install -q --disable-pip-version-check -c $(CONSTRAINTS) pytest hypothesis
+
+$(VENV_DOCS)/installed: $(PACKAGING)
+	$(call make_environment,$(VENV_DOCS),constraints.txt,docs)
 
 # Installing builds the library too; this is for C sources that changed since.
 $(NATIVE): $(C_SOURCES) setup.py | $(VENV)/installed
@@ -106,4 +131,6 @@ check-python:
 	@$(PYTHON) scripts/check_python.py
 
 clean:
-	rm -rf $(VENV) $(VENV_TF221) build dist *.egg-info $(NATIVE)
+	rm -rf $(VENV) $(VENV_TF221) $(VENV_DEVICE) build dist *.egg-info $(NATIVE)
+
+	rm -rf $(VENV) $(VENV_TF221) $(VENV_DEVICE) $(VENV_DOCS) site build dist *.egg-info $(NATIVE)

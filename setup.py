@@ -13,10 +13,10 @@ import runpy
 import subprocess
 import sys
 
-PYTHONS, MACHINES = ((3, 10), (3, 12)), ("x86_64", "aarch64")
+PYTHONS, MACHINES = ((3, 10), (3, 13)), ("x86_64", "aarch64")
 if not PYTHONS[0] <= sys.version_info[:2] <= PYTHONS[1] or platform.python_implementation() != "CPython":
     sys.exit(
-        f"tfmot-kws needs CPython 3.10 to 3.12, found {platform.python_implementation()} {platform.python_version()}; "
+        f"tfmot-kws needs CPython 3.10 to 3.13, found {platform.python_implementation()} {platform.python_version()}; "
         "make the environment with one of these, for example: make PYTHON=python3.11"
     )
 if sys.platform != "linux" or platform.machine() not in MACHINES:

@@ -135,6 +135,30 @@ def include_flags(kernels: pathlib.Path = KERNELS) -> list[str]:
     return [f"-I{kernels / 'include'}", f"-I{kernels.parent}"]
 
 
+def compile_kernels(
+    core: Core,
+    folder: pathlib.Path,
+    flags: Sequence[str] = ("-O2",),
+    kernels: pathlib.Path = KERNELS,
+    compiler: Sequence[str] | None = None,
+) -> list[pathlib.Path]:
+    """Objects of all kernels, made in ``folder``; arguments and errors are those of `build`."""
+    sources = [kernels.parent / name for name in build_list.KERNEL_SOURCES]
+    return _compile(compiler or core.compiler, sources, folder, flags, kernels)
+
+
+def _compile(
+    compiler: Sequence[str],
+    sources: Sequence[pathlib.Path],
+    folder: pathlib.Path,
+    flags: Sequence[str],
+    kernels: pathlib.Path,
+) -> list[pathlib.Path]:
+    paths = [str(path) for path in sources]
+    _run([*compiler, "-std=gnu99", *WARNINGS, *flags, *include_flags(kernels), "-c", *paths], folder, 300)
+    return [folder / path.with_suffix(".o").name for path in sources]
+
+
 def build(
     core: Core,
     sources: Sequence[pathlib.Path],
@@ -144,6 +168,7 @@ def build(
     compiler: Sequence[str] | None = None,
     objects: Sequence[pathlib.Path] = (),
     link_flags: Sequence[str] = (),
+    kernel_objects: Sequence[pathlib.Path] | None = None,
 ) -> pathlib.Path:
     """Compiles ``sources`` with all kernels for a core and returns the program, ``folder``/NAME.elf.
 
@@ -152,26 +177,21 @@ def build(
         compiler: makes the objects, instead of the core's own, which always links.
         objects: more of them.
         link_flags: for the linker alone.
+        kernel_objects: what `compile_kernels` gave; where it is left out, kernels are compiled here.
 
     Raises:
         EmulationError: with what the compiler said.
     """
     program = folder / f"{core.name}.elf"
-    own = [kernels.parent / name for name in build_list.KERNEL_SOURCES]
-    paths = [str(path) for path in (*sources, *own)]
-    _run(
-        [*(compiler or core.compiler), "-std=gnu99", *WARNINGS, *flags, *include_flags(kernels), "-c", *paths],
-        folder,
-        300,
-    )
-    made = [pathlib.Path(path).with_suffix(".o").name for path in paths]
+    if kernel_objects is None:
+        kernel_objects = compile_kernels(core, folder, flags, kernels, compiler)
+    made = _compile(compiler or core.compiler, sources, folder, flags, kernels)
     link = [
         *core.compiler,
         *(flag for flag in flags if flag.startswith("-fsanitize")),
         "-o",
         str(program),
-        *made,
-        *(str(path) for path in objects),
+        *(str(path) for path in (*made, *kernel_objects, *objects)),
     ]
     if core.board:
         link += [str(BOARDS / "start.c"), f"-L{BOARDS}", "-T", core.board, "-nostartfiles", "--specs=rdimon.specs"]

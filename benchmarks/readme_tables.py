@@ -1,11 +1,15 @@
-"""Fills the tables of README.md from benchmarks/results/*.json: ``python -m benchmarks.readme_tables``.
+"""Fills the tables of README.md and docs/results.md from benchmarks/results: ``python -m benchmarks.readme_tables``.
 
 A marked section, ``<!-- table:NAME -->`` to ``<!-- end -->``, gets the table of ``results/NAME.json``:
 
     {"title": text, "machine": {...}, "columns": [{"key", "label", "format"}], "rows": [{key: value}], "notes": [text]}
 
 ``format`` is a Python format spec ("" for text); a value that is missing or null is shown as a dash. Where a file is
-not there the section says so. ``--check`` changes nothing and fails where README.md is not up to date.
+not there the section says so. ``table:summary`` is put together from several files by benchmarks/summary.py.
+``<!-- console:NAME COMMAND -->`` gets what a command printed, from ``results/NAME_console.json``:
+{"tfmot-kws COMMAND ...": text}.
+
+``--check`` changes nothing and fails where a page is not up to date.
 """
 
 from __future__ import annotations
@@ -18,7 +22,11 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from benchmarks import summary
+
 ROOT = pathlib.Path(__file__).resolve().parents[1]
+PAGES = (ROOT / "README.md", ROOT / "docs" / "results.md")
+CONSOLE = re.compile(r"(<!-- console:([a-z0-9_]+) ([a-z0-9_]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 SECTION = re.compile(r"(<!-- table:([a-z0-9_]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -56,32 +64,44 @@ def markdown(result: Mapping[str, Any]) -> str:
 
 
 def fill(text: str, results: pathlib.Path) -> str:
-    """README text with every marked section filled."""
+    """The text of a page with every marked section filled."""
 
     def section(match: re.Match[str]) -> str:
+        if match[2] == "summary":
+            return match[1] + markdown(summary.summary(results)) + match[3]
         path = results / f"{match[2]}.json"
         if not path.is_file():
             return f"{match[1]}Not measured yet.\n{match[3]}"
         return match[1] + markdown(json.loads(path.read_text(encoding="utf-8"))) + match[3]
 
-    return SECTION.sub(section, text)
+    def console(match: re.Match[str]) -> str:
+        path = results / f"{match[2]}_console.json"
+        shown = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        found = [(command, output) for command, output in shown.items() if command.split()[1] == match[3]]
+        if not found:
+            return f"{match[1]}Not run yet.\n{match[4]}"
+        command, output = found[0]
+        return f"{match[1]}```text\n$ {command}\n{output}```\n{match[4]}"
+
+    return CONSOLE.sub(console, SECTION.sub(section, text))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="change nothing; fail where README.md is out of date")
-    parser.add_argument("--readme", type=pathlib.Path, default=ROOT / "README.md")
+    parser.add_argument("--check", action="store_true", help="change nothing; fail where a page is out of date")
+    parser.add_argument("--pages", type=pathlib.Path, nargs="+", default=PAGES, help="Markdown files to fill")
     parser.add_argument("--results", type=pathlib.Path, default=ROOT / "benchmarks" / "results")
     options = parser.parse_args(arguments)
-    before = options.readme.read_text(encoding="utf-8")
-    after = fill(before, options.results)
-    if options.check:
-        if after != before:
-            print(f"{options.readme}: tables are out of date; run python -m benchmarks.readme_tables", file=sys.stderr)
-        return int(after != before)
-    if after != before:
-        options.readme.write_text(after, encoding="utf-8")
-    return 0
+    status = 0
+    for page in options.pages:
+        before = page.read_text(encoding="utf-8")
+        after = fill(before, options.results)
+        if after != before and options.check:
+            print(f"{page}: tables are out of date; run python -m benchmarks.readme_tables", file=sys.stderr)
+            status = 1
+        elif after != before:
+            page.write_text(after, encoding="utf-8")
+    return status
 
 
 if __name__ == "__main__":

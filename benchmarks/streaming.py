@@ -25,7 +25,7 @@ import tflite_export
 from benchmarks import common
 from tfmot_kws.commands.parts import data as data_files
 from tfmot_kws.commands.parts import stream_runners
-from tfmot_kws.data import corpus, datasets, feature_set, stream_labels
+from tfmot_kws.data import corpus, datasets, feature_set, prepare, stream_labels
 from tfmot_kws.evaluation import detector
 from tfmot_kws.evaluation import streams as stream_evaluate
 from tfmot_kws.frontend import features
@@ -99,7 +99,7 @@ def load_sounds(path: pathlib.Path, word: str, hours: float) -> list[Sound]:
     found = []
     for file, targets in zip(files, stream_labels.of_files(files, stream_labels.read(labels), labels)):
         found.append((file.stem, audio.read(file, FRONTEND.sample_rate), targets))
-    held = data_files.without_compounds(clips.split("dev"), (word,))
+    held = prepare.without_compounds(clips.split("dev"), (word,))
     for number in range(round(hours * 4)):
         samples, targets = long_stream(held, word, 15.0, 1000 + number)
         found.append((f"made {number}", samples, targets))
@@ -134,7 +134,7 @@ class Study:
 
     def __init__(self, args: argparse.Namespace, seed: int, sounds: list[Sound]) -> None:
         self.args, self.seed, self.sounds = args, seed, sounds
-        self.clips = data_files.without_compounds(datasets.open_corpus(args.data), (args.keyword,))
+        self.clips = prepare.without_compounds(datasets.open_corpus(args.data), (args.keyword,))
         self.path = args.runs / f"{args.name}_{seed}.json"
         self.rows: dict[str, dict] = json.loads(self.path.read_text()) if self.path.is_file() else {}
         self.config = recipes.TrainConfig(
@@ -153,7 +153,7 @@ class Study:
 
     def features(self, context: float, config: augment.AugmentConfig, more: corpus.Corpus | None = None):
         clips = self.clips if more is None else self.clips + more
-        task = data_files.make_task(clips, (self.args.keyword,), 1.0, context)
+        task = prepare.make_task(clips, (self.args.keyword,), 1.0, context)
         noise = clips.filter(kinds=("noise",))
         return task, datasets.load_features(
             clips, "train", task, FRONTEND, config, COPIES, 0, self.args.cache, noise if len(noise) else None

@@ -3,7 +3,7 @@
 import platform
 import sys
 
-MESSAGE = "tfmot-kws needs CPython 3.10 to 3.12, found {} {} at {}; name one: make PYTHON=python3.11"
+MESSAGE = "tfmot-kws needs CPython 3.10 to 3.13, found {} {} at {}; name one: make PYTHON=python3.11"
 
-if sys.version_info[:2] < (3, 10) or sys.version_info[:2] > (3, 12) or platform.python_implementation() != "CPython":
+if sys.version_info[:2] < (3, 10) or sys.version_info[:2] > (3, 13) or platform.python_implementation() != "CPython":
     sys.exit(MESSAGE.format(platform.python_implementation(), platform.python_version(), sys.executable))

@@ -1,6 +1,7 @@
 """Writes constraints.txt and constraints-tf221.txt anew: every package of a full install, to the exact version.
 
-    python scripts/update_constraints.py python3.10 python3.11 python3.12
+    python scripts/update_constraints.py python3.10 python3.11 python3.12 python3.13
+    python scripts/update_constraints.py --keep python3.13      # pins of other Pythons stay as they are
 
 Run it with Python 3.11 or newer. Each named interpreter resolves the project with all extras (nothing is installed).
 A version that is right for some of them only gets an environment marker.
@@ -11,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import tempfile
@@ -19,10 +21,11 @@ import tomllib
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 HEADER = "# Written by scripts/update_constraints.py; {about}\n"
-# file -> (what it is for, the versions that are chosen rather than found)
+# file -> (what it is for, the Pythons that it serves, the versions that are chosen rather than found)
 SETS = {
     "constraints.txt": (
         "the default set: the newest TensorFlow in which tensorflow-io's native ops load.",
+        ("3.10", "3.11", "3.12"),
         [
             "tensorflow==2.16.2",
             "tf_keras==2.16.0",
@@ -32,15 +35,35 @@ SETS = {
     ),
     "constraints-tf221.txt": (
         "the newest TensorFlow that TFMOT works with; tensorflow-io's native ops do not load here.",
-        ["tensorflow==2.21.0", "tf_keras==2.21.0", "tensorflow-io==0.37.1", "setuptools==80.9.0"],
+        ("3.10", "3.11", "3.12", "3.13"),
+        [
+            "tensorflow==2.21.0",
+            "tf_keras==2.21.0",
+            "tensorflow-io==0.37.1; python_version < '3.13'",
+            "setuptools==80.9.0",
+        ],
     ),
 }
 
 
 def requirements() -> list[str]:
-    """Everything that pyproject.toml asks for, all extras included."""
+    """Everything that pyproject.toml asks for, all extras included but those for one version of TensorFlow."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    return project["dependencies"] + [line for extra in project["optional-dependencies"].values() for line in extra]
+    extras = project["optional-dependencies"].items()
+    return project["dependencies"] + [
+        line for name, lines in extras if not re.fullmatch(r"tf\d+", name) for line in lines
+    ]
+
+
+def pinned(name: str, python: str) -> dict[str, str]:
+    """name -> version of every package that a file of constraints has for a Python."""
+    found = {}
+    for line in (ROOT / name).read_text().splitlines():
+        pin, _, marker = line.partition("; ")
+        if "==" in pin and not pin.startswith("#") and (not marker or f"'{python}'" in marker):
+            package, _, version = pin.partition("==")
+            found[package] = version
+    return found
 
 
 def resolve(python: str, chosen: list[str]) -> dict[str, str]:
@@ -73,12 +96,16 @@ def merge(found: dict[str, dict[str, str]]) -> list[str]:
     return lines
 
 
-def main(pythons: list[str]) -> None:
+def main(arguments: list[str]) -> None:
     """Resolves every set with every interpreter and replaces the two files."""
+    keep = "--keep" in arguments
+    pythons = {minor(python): python for python in arguments if python != "--keep"}
     if not pythons:
-        sys.exit("name the interpreters: python scripts/update_constraints.py python3.10 python3.11 python3.12")
-    for name, (about, chosen) in SETS.items():
-        lines = merge({minor(python): resolve(python, chosen) for python in pythons})
+        sys.exit("name the interpreters: python scripts/update_constraints.py python3.10 python3.11 python3.12 ...")
+    for name, (about, served, chosen) in SETS.items():
+        found = {v: pinned(name, v) for v in served if v not in pythons and keep}
+        found |= {v: resolve(python, chosen) for v, python in pythons.items() if v in served}
+        lines = merge({v: pins for v, pins in sorted(found.items()) if pins})
         unfinished = ROOT / f"{name}.tmp"
         unfinished.write_text(HEADER.format(about=about) + "\n".join(lines) + "\n")
         os.replace(unfinished, ROOT / name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import os
 import pathlib
@@ -13,9 +14,12 @@ import zlib
 from collections.abc import Callable
 
 import hypothesis
+import kept
 import numpy as np
 import pytest
 from debian import debian_packages, missing_packages
+
+from benchmarks import emulation
 
 # Before anything imports TensorFlow or matplotlib.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -69,6 +73,12 @@ def require_module() -> Callable[[str], types.ModuleType]:
             raise
 
     return find
+
+
+@pytest.fixture(scope="session")
+def kernel_objects(tmp_path_factory: pytest.TempPathFactory) -> Callable[[emulation.Core], list[pathlib.Path]]:
+    """``kernel_objects(core)``: all kernels, compiled once in a run for a core with ``kept.flags_of(core)``."""
+    return functools.partial(kept.kernels_of, tmp_path_factory)
 
 
 @pytest.fixture

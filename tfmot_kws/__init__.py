@@ -9,6 +9,10 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+from tfmot_kws import extras, legacy_keras
+
+legacy_keras.prefer()
+
 __version__ = "0.1.0"
 
 _NAMES = {
@@ -60,10 +64,13 @@ __all__ = ["__version__", *sorted(_NAMES), *sorted(_MODULES)]
 
 def __getattr__(name: str) -> Any:
     """Imports TensorFlow only when something that needs it is asked for."""
-    if name in _NAMES:
-        return getattr(importlib.import_module(f"tfmot_kws.{_NAMES[name]}"), name)
-    if name in _MODULES:
-        return importlib.import_module(f"tfmot_kws.{_MODULES[name]}")
+    home = _NAMES.get(name) or _MODULES.get(name)
+    if home:
+        try:
+            module = importlib.import_module(f"tfmot_kws.{home}")
+        except ImportError as error:
+            raise extras.explained(error) from error
+        return getattr(module, name) if name in _NAMES else module
     raise AttributeError(f"module 'tfmot_kws' has no attribute {name!r}; it has {', '.join(__all__)}")
 
 

@@ -13,10 +13,12 @@ import typer
 import typer.core
 
 import tfmot_kws
+from tfmot_kws import extras
 from tfmot_kws.commands.parts import console as consoles
 
 # What a user can cause: our errors are ValueErrors and TypeErrors, files give OSErrors, missing packages ImportErrors,
 # runtimes that refuse a file RuntimeErrors.
+DEFAULT_RUNTIME = "tflite, or litert where TensorFlow is not installed"
 USER_ERRORS = (ValueError, TypeError, OSError, ImportError, RuntimeError)
 
 
@@ -32,6 +34,7 @@ class _Group(typer.core.TyperGroup):
         except USER_ERRORS as error:
             if ctx.params.get("debug"):
                 raise
+            error = extras.explained(error) if isinstance(error, ImportError) else error
             consoles.show_error(rich.console.Console(stderr=True, highlight=False), error)
             raise typer.Exit(1) from error
 
@@ -296,7 +299,9 @@ def listen(
     ] = None,
     smooth: Annotated[float, typer.Option(help="Seconds over which scores are averaged.")] = 0.2,
     refractory: Annotated[float, typer.Option(help="Seconds after a detection without another one.")] = 1.0,
-    runtime: Annotated[str, typer.Option(help="reference, tflite, litert or tflm.")] = "tflite",
+    runtime: Annotated[
+        str | None, typer.Option(help="reference, tflite, litert or tflm.", show_default=DEFAULT_RUNTIME)
+    ] = None,
 ) -> None:
     """Listens to a file, a pipe or the microphone and prints the keywords as they come.
 
@@ -340,7 +345,9 @@ def evaluate(
         pathlib.Path | None,
         typer.Option(help="Clips: a folder word/*.wav|flac|ogg, a folder with manifest.csv, or a .csv file."),
     ] = None,
-    runtime: Annotated[str, typer.Option(help="For .tflite: reference, tflite, litert or tflm.")] = "tflite",
+    runtime: Annotated[
+        str | None, typer.Option(help="For .tflite: reference, tflite, litert or tflm.", show_default=DEFAULT_RUNTIME)
+    ] = None,
     split: Annotated[
         str | None,
         typer.Option(help="Of the clips: train, dev or test.", show_default="test, or dev where there is no test"),

@@ -2,9 +2,14 @@
 
 import os
 
-os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
+from tfmot_kws import extras, legacy_keras
 
-import tensorflow_model_optimization as tfmot
-import tf_keras as keras
+os.environ.setdefault(legacy_keras.SWITCH, "1")
+
+try:
+    import tensorflow_model_optimization as tfmot
+    import tf_keras as keras
+except ImportError as error:
+    raise extras.explained(error) from error
 
 __all__ = ["keras", "tfmot"]

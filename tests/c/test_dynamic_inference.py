@@ -5,6 +5,7 @@ from __future__ import annotations
 import pathlib
 
 import dynamic_graphs as dg
+import kept
 import numpy as np
 import pytest
 
@@ -27,35 +28,46 @@ def core(request: pytest.FixtureRequest, require_tool) -> emulation.Core:
     return made
 
 
-def run_c(core: emulation.Core, data: bytes, inputs: list[bytes], folder: pathlib.Path) -> np.ndarray:
+def run_c(
+    core: emulation.Core, objects: list[pathlib.Path], data: bytes, inputs: list[bytes], folder: pathlib.Path
+) -> np.ndarray:
     """All outputs of the examples, one after another."""
     folder.mkdir()
     inference_writer.write_inference(data, folder)
     (folder / "inputs.bin").write_bytes(b"".join(inputs))
-    flags = ["-O1", *emulation.SANITIZE] if core.name == "host" else ["-O2"]
-    program = emulation.build(core, [RUNNER, folder / "kws_inference.c"], folder, [*flags, f"-I{folder}"])
+    flags = (*kept.flags_of(core), f"-I{folder}")
+    sources = [RUNNER, folder / "kws_inference.c"]
+    program = emulation.build(core, sources, folder, flags, kernel_objects=objects)
     emulation.run(core, program)
     return np.frombuffer((folder / "outputs.bin").read_bytes(), np.float32)
 
 
-def test_clips(core: emulation.Core, rng: np.random.Generator, tmp_path: pathlib.Path) -> None:
+def test_clips(core: emulation.Core, kernel_objects, rng: np.random.Generator, tmp_path: pathlib.Path) -> None:
     hybrid = dg.spotter(rng, 4, 4, frames=33)
     for number, graph in enumerate((hybrid, dg.spotter(rng, 16, 16, frames=32), dg.between(rng))):
         feeds = dg.feed(rng, graph, 3)
         feeds["x"][1, 2] = np.nan
-        found = run_c(core, tflite_writer.write(graph), [x.tobytes() for x in feeds["x"]], tmp_path / str(number))
+        found = run_c(
+            core,
+            kernel_objects(core),
+            tflite_writer.write(graph),
+            [x.tobytes() for x in feeds["x"]],
+            tmp_path / str(number),
+        )
         expected = reference.run(graph, feeds)
         rows = [np.concatenate([expected[name][i].ravel() for name in graph.outputs]) for i in range(3)]
         np.testing.assert_array_equal(found, np.concatenate(rows))
 
 
-def test_streams(core: emulation.Core, rng: np.random.Generator, tmp_path: pathlib.Path) -> None:
+def test_streams(core: emulation.Core, kernel_objects, rng: np.random.Generator, tmp_path: pathlib.Path) -> None:
     """Rings keep floats, real zeros at first."""
     graph = dg.spotter(rng, 8, 8, frames=34, mean=False)
     stream = streaming.to_stream(graph)
     x = dg.feed(rng, graph, 1)["x"][0]
     data = tflite_writer.write(stream.graph, metadata=stream.schedule.to_metadata())
-    found = run_c(core, data, [frame.tobytes() for frame in x], tmp_path / "stream").reshape(-1, 2)
+    found = run_c(core, kernel_objects(core), data, [frame.tobytes() for frame in x], tmp_path / "stream").reshape(
+        -1, 2
+    )
     np.testing.assert_array_equal(found[30:], reference.run(graph, {"x": x[None]})["logits"][0])
     assert any(isinstance(op, ir.Ring) for op in stream.graph.ops)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pathlib
 
 import export_graphs as eg
+import kept
 import numpy as np
 import pytest
 import stream_graphs
@@ -27,16 +28,26 @@ STREAMS = (
 RUNNER = pathlib.Path(__file__).resolve().parents[1] / "helpers" / "arm" / "run_inference.c"
 
 
+def build(core: emulation.Core, objects: list[pathlib.Path], folder: pathlib.Path) -> pathlib.Path:
+    flags = (*kept.flags_of(core), f"-I{folder}")
+    return emulation.build(core, [RUNNER, folder / "kws_inference.c"], folder, flags, kernel_objects=objects)
+
+
 def run_everywhere(
-    core: emulation.Core, graph: ir.Graph, target: str, rng: np.random.Generator, folder: pathlib.Path, examples: int
+    core: emulation.Core,
+    objects: list[pathlib.Path],
+    graph: ir.Graph,
+    target: str,
+    rng: np.random.Generator,
+    folder: pathlib.Path,
+    examples: int,
 ) -> None:
     """Builds, runs ``examples`` random examples and compares every output byte with the reference."""
     inference_writer.write_inference(tflite_writer.write(graph, target=target), folder)
     feeds = eg.feeds(rng, graph, examples)
     rows = [np.concatenate([feeds[name][i].ravel() for name in graph.inputs]) for i in range(examples)]
     (folder / "inputs.bin").write_bytes(b"".join(row.tobytes() for row in rows))
-    flags = ["-O1", *emulation.SANITIZE] if core.name == "host" else ["-O2"]
-    program = emulation.build(core, [RUNNER, folder / "kws_inference.c"], folder, [*flags, f"-I{folder}"])
+    program = build(core, objects, folder)
     assert emulation.run(core, program).startswith(f"examples {examples} arena ")
     expected = reference.run(graph, feeds)
     rows = [np.concatenate([expected[name][i].ravel() for name in graph.outputs]) for i in range(examples)]
@@ -46,7 +57,7 @@ def run_everywhere(
 @pytest.mark.parametrize("target", packing.TARGETS)
 @pytest.mark.parametrize("name", ["host", "cortex-m0plus", "cortex-m4", "cortex-m55"])
 def test_equals_the_reference(
-    name: str, target: str, require_tool, rng: np.random.Generator, tmp_path: pathlib.Path
+    name: str, target: str, require_tool, kernel_objects, rng: np.random.Generator, tmp_path: pathlib.Path
 ) -> None:
     core = emulation.CORES[name]
     for tool in (core.compiler[0], *core.emulator[:1]):
@@ -54,11 +65,11 @@ def test_equals_the_reference(
     for number, graph in enumerate((eg.spotter(rng), eg.every_op(rng))):
         folder = tmp_path / str(number)
         folder.mkdir()
-        run_everywhere(core, graph, target, rng, folder, 100 if number == 0 else 10)
+        run_everywhere(core, kernel_objects(core), graph, target, rng, folder, 100 if number == 0 else 10)
 
 
 @pytest.mark.parametrize("name", ["host", "cortex-m3", "cortex-m55"])
-def test_streams_keep_their_frames(name: str, require_tool, tmp_path: pathlib.Path) -> None:
+def test_streams_keep_their_frames(name: str, require_tool, kernel_objects, tmp_path: pathlib.Path) -> None:
     """Rings in the arena: step by step, the rows of the reference; a second program run begins anew."""
     core = emulation.CORES[name]
     for tool in (core.compiler[0], *core.emulator[:1]):
@@ -72,9 +83,7 @@ def test_streams_keep_their_frames(name: str, require_tool, tmp_path: pathlib.Pa
         inference_writer.write_inference(data, folder)
         x = eg.feeds(np.random.default_rng(number), stream.graph, 40)["x"]
         (folder / "inputs.bin").write_bytes(x.tobytes())
-        flags = ["-O1", *emulation.SANITIZE] if name == "host" else ["-O2"]
-        program = emulation.build(core, [RUNNER, folder / "kws_inference.c"], folder, [*flags, f"-I{folder}"])
-        emulation.run(core, program)
+        emulation.run(core, build(core, kernel_objects(core), folder))
         state: dict = {}
         rows = [reference.run(stream.graph, {"x": hop[None]}, state=state)[stream.graph.outputs[0]] for hop in x]
         assert (folder / "outputs.bin").read_bytes() == b"".join(row.tobytes() for row in rows)

@@ -16,10 +16,11 @@ from command_line import error, run
 import tfmot_kws
 from tfmot_kws import atomic, cli
 from tfmot_kws.commands import quantize
-from tfmot_kws.commands.parts import data as data_files
 from tfmot_kws.commands.parts import sidecar
+from tfmot_kws.data import prepare
 from tfmot_kws.data.corpus import Clip, Corpus
 
+pytestmark = pytest.mark.versions
 COMMANDS = ("demo", "train", "quantize", "export", "evaluate", "inspect")
 
 
@@ -245,34 +246,34 @@ def corpus_of(*entries: tuple[str, str, str]) -> Corpus:
 def test_wake_words_are_the_keywords_where_there_are_some() -> None:
     both = [(word, kind, split) for word, kind in (("alexa", "wake"), ("bed", "word")) for split in ("train", "dev")]
     clips = corpus_of(*both, ("amelia", "wake", "train"), ("bed", "word", "train"), ("noise", "noise", "dev"))
-    assert data_files.eval_splits(clips) == ("dev",)
-    assert data_files.pick_keywords(clips, ("train", "dev")) == ("alexa",)
-    assert data_files.pick_keywords(clips.filter(words=("bed",)), ("train", "dev")) == ("bed",)
+    assert prepare.eval_splits(clips) == ("dev",)
+    assert prepare.pick_keywords(clips, ("train", "dev")) == ("alexa",)
+    assert prepare.pick_keywords(clips.filter(words=("bed",)), ("train", "dev")) == ("bed",)
 
 
 def test_at_most_ten_most_frequent_words() -> None:
     entries = [(f"w{i:02d}", "word", s) for i in range(12) for s in ["dev"] + ["train"] * (1 + i)]
-    chosen = data_files.pick_keywords(corpus_of(*entries), ("train", "dev"))
+    chosen = prepare.pick_keywords(corpus_of(*entries), ("train", "dev"))
     assert chosen == tuple(f"w{i:02d}" for i in range(2, 12))
 
 
 def test_nothing_held_out_or_no_word_in_all_splits() -> None:
     with pytest.raises(ValueError, match="no clips are held out"):
-        data_files.eval_splits(corpus_of(("a", "word", "train")))
+        prepare.eval_splits(corpus_of(("a", "word", "train")))
     with pytest.raises(ValueError, match="--keywords"):
-        data_files.pick_keywords(corpus_of(("a", "word", "train"), ("b", "word", "dev")), ("train", "dev"))
+        prepare.pick_keywords(corpus_of(("a", "word", "train"), ("b", "word", "dev")), ("train", "dev"))
 
 
 def test_words_that_end_with_a_keyword_are_left_out() -> None:
     clips = corpus_of(*((w, "word", "train") for w in ("computer", "heycomputer", "computers", "no", "piano")))
-    kept = data_files.without_compounds(clips, ("computer", "no"))
+    kept = prepare.without_compounds(clips, ("computer", "no"))
     assert sorted(kept.words()) == ["computer", "computers", "no", "piano"]
 
 
 def test_classes_follow_what_is_there() -> None:
     words = [(w, "word", "train") for w in ("yes", "no", "up")]
-    assert data_files.make_task(corpus_of(*words), ("yes", "no", "up")).classes == ("yes", "no", "up")
-    task = data_files.make_task(corpus_of(*words, ("n", "noise", "train")), ("yes",))
+    assert prepare.make_task(corpus_of(*words), ("yes", "no", "up")).classes == ("yes", "no", "up")
+    task = prepare.make_task(corpus_of(*words, ("n", "noise", "train")), ("yes",))
     assert task.classes == ("_silence_", "_unknown_", "yes")
 
 

@@ -11,6 +11,7 @@ import struct
 import subprocess
 
 import hypothesis
+import kept
 import numpy as np
 import pytest
 from hypothesis import strategies as st
@@ -310,7 +311,6 @@ def test_on_every_kind_of_core(name: str, require_tool, tmp_path: pathlib.Path, 
         numbers = (*head, *keywords, *config.sum_thresholds)
         blobs.append(struct.pack(f"<{len(numbers)}i", *numbers) + outputs.tobytes())
     (tmp_path / "detector.bin").write_bytes(struct.pack("<i", len(blobs)) + b"".join(blobs))
-    flags = ("-O1", *emulation.SANITIZE) if name == "host" else ("-O2",)
-    program = emulation.build(core, [RUNNER, *SOURCES], tmp_path, flags)
+    program = emulation.build(core, [RUNNER, *SOURCES], tmp_path, kept.flags_of(core), kernel_objects=[])
     assert len(expected) > 200
     assert emulation.run(core, program).splitlines() == [*expected, f"done {len(blobs)}"]

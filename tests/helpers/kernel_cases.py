@@ -118,9 +118,15 @@ def write_cases(
     return len(blobs) // 2
 
 
-def check(core: emulation.Core, folder: pathlib.Path, count: int, flags: tuple[str, ...]) -> dict[str, int]:
+def check(
+    core: emulation.Core,
+    folder: pathlib.Path,
+    count: int,
+    flags: tuple[str, ...],
+    kernel_objects: list[pathlib.Path] | None = None,
+) -> dict[str, int]:
     """Builds, runs, and returns the cases that each kernel ran; fails with what the runner printed."""
-    program = emulation.build(core, [RUNNER], folder, flags)
+    program = emulation.build(core, [RUNNER], folder, flags, kernel_objects=kernel_objects)
     try:
         said = emulation.run(core, program)
     except emulation.EmulationError as error:

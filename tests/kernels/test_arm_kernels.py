@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pathlib
 
+import kept
 import numpy as np
 import pytest
 from kernel_cases import EXPECTED, WIDTHS, cases, check, dense_case, depthwise_cases, write_cases
@@ -13,13 +14,12 @@ from tflite_export.packed import packing
 
 
 @pytest.mark.parametrize("name", EXPECTED)
-def test_kernels(name: str, require_tool, tmp_path: pathlib.Path, rng: np.random.Generator) -> None:
+def test_kernels(name: str, require_tool, kernel_objects, tmp_path: pathlib.Path, rng: np.random.Generator) -> None:
     core = emulation.CORES[name]
     for tool in (core.compiler[0], *core.emulator[:1]):
         require_tool(tool)
     count = write_cases(tmp_path / "cases.bin", rng, cases(rng, 24 if name == "host" else 8))
-    flags = ("-O1", *emulation.SANITIZE) if name == "host" else ("-O2",)
-    ran = check(core, tmp_path, count, flags)
+    ran = check(core, tmp_path, count, kept.flags_of(core), kernel_objects(core))
     assert {f"kws_packed_dense_{kernel}" for kernel in EXPECTED[name] | {"ref"}} <= set(ran)
     one_bit = ran.pop("kws_packed_dense_tables", count)
     assert one_bit >= count // (len(WIDTHS) * len(packing.TARGETS))
@@ -27,12 +27,14 @@ def test_kernels(name: str, require_tool, tmp_path: pathlib.Path, rng: np.random
 
 
 @pytest.mark.parametrize("name", ["host", "cortex-a53", "cortex-m0plus", "cortex-m4", "cortex-m55"])
-def test_depthwise_kernels(name: str, require_tool, tmp_path: pathlib.Path, rng: np.random.Generator) -> None:
+def test_depthwise_kernels(
+    name: str, require_tool, kernel_objects, tmp_path: pathlib.Path, rng: np.random.Generator
+) -> None:
     core = emulation.CORES[name]
     for tool in (core.compiler[0], *core.emulator[:1]):
         require_tool(tool)
     count = write_cases(tmp_path / "cases.bin", rng, depthwise_cases(rng))
-    ran = check(core, tmp_path, count, ("-O1", *emulation.SANITIZE) if name == "host" else ("-O2",))
+    ran = check(core, tmp_path, count, kept.flags_of(core), kernel_objects(core))
     assert ran == {"kws_depthwise_ref": count, "kws_depthwise_c": count}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pathlib
 
 import dynamic_cases as dg
+import kept
 import numpy as np
 import pytest
 from kernel_cases import EXPECTED, check, write_cases
@@ -104,12 +105,12 @@ def all_cases(rng: np.random.Generator, sizes: int) -> list[Case]:
 
 
 @pytest.mark.parametrize("name", KERNELS)
-def test_kernels(name: str, require_tool, tmp_path: pathlib.Path, rng: np.random.Generator) -> None:
+def test_kernels(name: str, require_tool, kernel_objects, tmp_path: pathlib.Path, rng: np.random.Generator) -> None:
     core = emulation.CORES[name]
     for tool in (core.compiler[0], *core.emulator[:1]):
         require_tool(tool)
     count = write_cases(tmp_path / "cases.bin", rng, all_cases(rng, 16 if name == "host" else 6))
-    ran = check(core, tmp_path, count, ("-O1", *emulation.SANITIZE) if name == "host" else ("-O2",))
+    ran = check(core, tmp_path, count, kept.flags_of(core), kernel_objects(core))
     assert {f"kws_dynamic_dense_{kernel}" for kernel in KERNELS[name] | {"ref"}} <= set(ran)
     dense = ran["kws_dynamic_dense_ref"]
     assert all(ran[f"kws_dynamic_dense_{kernel}"] == dense for kernel in KERNELS[name])

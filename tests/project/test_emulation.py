@@ -32,7 +32,8 @@ def build(require_tool, tmp_path: pathlib.Path):
             require_tool(tool)
         (tmp_path / "program.c").write_text(text)
         marks = emulation.ROOT / "benchmarks" / "arm"
-        return core, emulation.build(core, [tmp_path / "program.c"], tmp_path, ["-O2", f"-I{marks}"])
+        flags = ["-O2", f"-I{marks}"]
+        return core, emulation.build(core, [tmp_path / "program.c"], tmp_path, flags, kernel_objects=[])
 
     return make
 

@@ -22,7 +22,8 @@ from source_tree import imports, modules
 from benchmarks import cycles, emulation
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-CONSTRAINTS = ("constraints.txt", "constraints-tf221.txt")
+CONSTRAINTS = {"constraints.txt": (10, 11, 12), "constraints-tf221.txt": (10, 11, 12, 13)}
+"""Files of pins, and the Pythons (3.x) that they serve."""
 TEST_FOLDERS = ("tests", "benchmarks")
 DISTRIBUTION = {  # where the import has another name than the distribution
     "espeakng_loader": "espeakng-loader",
@@ -46,7 +47,12 @@ def project() -> dict:
 
 def requirements() -> list[Requirement]:
     table = project()
-    extras = [line for extra in table["optional-dependencies"].values() for line in extra]
+    extras = [
+        line
+        for name, lines in table["optional-dependencies"].items()
+        if not re.fullmatch(r"tf\d+", name)  # each for one version of TensorFlow
+        for line in lines
+    ]
     return [Requirement(line) for line in [*table["dependencies"], *extras]]
 
 
@@ -54,9 +60,9 @@ def canonical(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-@pytest.mark.parametrize("file", CONSTRAINTS)
-@pytest.mark.parametrize("python", ["3.10", "3.11", "3.12"])
-def test_every_requirement_has_one_exact_pin(file: str, python: str) -> None:
+@pytest.mark.parametrize("file, minor", [(file, minor) for file, minors in CONSTRAINTS.items() for minor in minors])
+def test_every_requirement_has_one_exact_pin(file: str, minor: int) -> None:
+    python = f"3.{minor}"
     pins: dict[str, list[str]] = {}
     for line in (ROOT / file).read_text().splitlines():
         if line and not line.startswith("#"):
@@ -97,20 +103,40 @@ def run_on(version: tuple[int, int], script: str, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize("script", ["scripts/check_python.py", "setup.py"])
-@pytest.mark.parametrize("version", [(3, 9), (3, 13), (2, 7)])
+@pytest.mark.parametrize("version", [(3, 9), (3, 14), (2, 7)])
 def test_wrong_python_is_refused_in_one_line(
     script: str, version: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     supported = SpecifierSet(project()["requires-python"])
     message = run_on(version, script, monkeypatch)
-    assert message is not None and f"CPython 3.10 to 3.12, found CPython {dotted(version)}" in message
+    assert message is not None and f"CPython 3.10 to 3.13, found CPython {dotted(version)}" in message
     assert "\n" not in message and not supported.contains(dotted(version))
 
 
-@pytest.mark.parametrize("minor", [10, 11, 12])
+@pytest.mark.parametrize("minor", [10, 11, 12, 13])
 def test_supported_python_is_accepted(minor: int, monkeypatch: pytest.MonkeyPatch) -> None:
     assert SpecifierSet(project()["requires-python"]).contains(f"3.{minor}.0")
     assert run_on((3, minor), "scripts/check_python.py", monkeypatch) is None
+
+
+def test_extras_for_one_tensorflow_each() -> None:
+    """Every minor version in the range of "train" has one, with the tf_keras of that version."""
+    extras = project()["optional-dependencies"]
+    (whole,) = [Requirement(line) for line in extras["train"] if line.startswith("tensorflow>")]
+    minors = [minor for minor in range(40) if whole.specifier.contains(f"2.{minor}.9")]
+    assert {name for name in extras if re.fullmatch(r"tf\d+", name)} == {f"tf2{minor}" for minor in minors}
+    for minor in minors:
+        found = [Requirement(line) for line in extras[f"tf2{minor}"]]
+        assert {r.name for r in found} == {"tensorflow", "tf_keras"}
+        for requirement in found:
+            inside = [m for m in range(40) if requirement.specifier.contains(f"2.{m}.0")]
+            assert inside == [minor], requirement
+
+
+def test_a_device_needs_no_tensorflow() -> None:
+    table = project()
+    needed = [*table["dependencies"], *table["optional-dependencies"]["runtime"]]
+    assert not [line for line in needed if re.search("tensorflow|keras|matplotlib", line)]
 
 
 def test_makefile_passes_over_stubs_that_do_not_run(tmp_path: pathlib.Path) -> None:

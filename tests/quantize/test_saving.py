@@ -90,6 +90,7 @@ for path in sys.argv[2:]:
 
 
 @pytest.mark.tf221
+@pytest.mark.versions
 def test_another_process_computes_the_same_bits(saved: dict[int, Saved], tmp_path: pathlib.Path) -> None:
     np.save(tmp_path / "x.npy", data()[0])
     paths = {stage: [entry.folder / file for file in FORMATS.values()] for stage, entry in saved.items()}
@@ -104,6 +105,7 @@ def test_another_process_computes_the_same_bits(saved: dict[int, Saved], tmp_pat
 
 
 @pytest.mark.tf221
+@pytest.mark.versions
 @pytest.mark.parametrize("kind", FORMATS)
 @pytest.mark.parametrize("stage", [1, 2])
 def test_load_and_go_on(saved: dict[int, Saved], kind: str, stage: int) -> None:

@@ -29,6 +29,7 @@ def spotter() -> keras.Model:
 
 
 @pytest.mark.tf221
+@pytest.mark.versions
 def test_our_scheme_in_their_quantize_apply() -> None:
     model, x = shake(spotter()), features((9, 4))
     rules = tfmot_kws.kws_scheme(3, {"logits": 6})
@@ -57,6 +58,7 @@ def test_config_round_trip() -> None:
 
 
 @pytest.mark.tf221
+@pytest.mark.versions
 @pytest.mark.parametrize("bits", [1, 4, 8])
 @pytest.mark.parametrize("layer", ["dense", "conv", "depthwise"])
 def test_our_config_in_their_scheme(bits: int, layer: str, tmp_path) -> None:

@@ -39,6 +39,7 @@ def check(graph: ir.Graph, runtime: str, values: dict[str, np.ndarray]) -> None:
 
 
 @pytest.mark.tf221
+@pytest.mark.versions
 @pytest.mark.parametrize("batch", [1, 5])
 def test_every_op(runtime: str, batch: int) -> None:
     rng = np.random.default_rng(batch)
@@ -48,6 +49,7 @@ def test_every_op(runtime: str, batch: int) -> None:
 
 
 @pytest.mark.tf221
+@pytest.mark.versions
 def test_every_width(runtime: str, rng: np.random.Generator) -> None:
     """One graph with a dense and a convolution of every width and grid."""
     m = eg.Maker(rng)

@@ -19,15 +19,12 @@ from tflite_export.packed import writer as tflite_writer
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TFLM = pathlib.Path(__file__).resolve().parents[1] / "helpers" / "tflm"
-KERNELS = [build_list.PACKAGE / name for name in build_list.KERNEL_SOURCES]
 
 
 @pytest.fixture(scope="module")
-def objects(require_tool, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    folder = tmp_path_factory.mktemp("objects")
-    command = [require_tool("gcc"), "-std=gnu99", "-O1", *emulation.SANITIZE, "-c", *map(str, KERNELS)]
-    subprocess.run(command, cwd=folder, check=True)
-    return [str(path) for path in folder.glob("*.o")]
+def objects(require_tool, kernel_objects) -> list[str]:
+    require_tool("gcc")
+    return [str(path) for path in kernel_objects(emulation.CORES["host"])]
 
 
 def micro(require_tool, objects: list[str], folder: pathlib.Path, *flags: str) -> pathlib.Path:

@@ -7,7 +7,7 @@ float ops behind it:
 
     y = function(((codes - 128) x + (128 - zero) sum(x)) * gain + bias)
 
-TFLite and LiteRT have hybrid kernels; TFLite Micro has none. Their rounding of a row is not that of ``reference/run.py``:
+TFLite and LiteRT have hybrid kernels; TFLite Micro has none. Their rounding of a row is not that of ``reference``:
 zero is among the values of a row there, and 0 gets a code of its own.
 """
 

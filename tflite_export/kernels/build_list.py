@@ -58,7 +58,7 @@ HEADERS = (
     "kernels/dense/isa/dense_dsp.h",
     "kernels/dense/dense_groups.h",
     "kernels/core/kernels.inc",
-    "kernels/core/layers.h",
+    "kernels/include/layers.h",
     "kernels/include/detector.h",
     "kernels/dense/dense_body.inc",
     "kernels/dense/dynamic.h",

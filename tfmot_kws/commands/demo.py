@@ -5,6 +5,10 @@ from __future__ import annotations
 
 import importlib.util
 import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import rich.console
 
 from tfmot_kws.commands.parts import console as consoles
 from tfmot_kws.commands.parts import data as data_files
@@ -23,7 +27,15 @@ def run(out: pathlib.Path, data: pathlib.Path | None, keywords: str | None, seed
     console = consoles.stdout()
     config = demo.DemoConfig(out, data, data_files.words_of(keywords), seed, fast)
     phases = Phases(console, 6 + 2 * len(config.bits))
-    result = demo.run(config, phases)
+    show(console, demo.run(config, phases), out)
+
+
+def show(console: rich.console.Console, result: Mapping[str, Any], out: pathlib.Path) -> None:
+    """Prints what ``metrics.json`` of a demo holds.
+
+    Raises:
+        RuntimeError: the runtimes did not agree.
+    """
     console.print()
     console.print(table(result["title"], result["columns"], result["rows"]))
     for note in result["notes"]:

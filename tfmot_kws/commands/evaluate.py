@@ -8,23 +8,23 @@ from typing import Any
 
 import rich.console
 
-from tfmot_kws import atomic
+from tflite_export.runtimes import interpreter
+from tfmot_kws import atomic, extras
 from tfmot_kws.commands.parts import console as consoles
 from tfmot_kws.commands.parts import data as data_files
 from tfmot_kws.commands.parts import evaluate_streams, results, sidecar
 from tfmot_kws.commands.parts.console import Phases
-from tfmot_kws.data import datasets
+from tfmot_kws.data import datasets, prepare
 from tfmot_kws.evaluation import clips as evaluate
 from tfmot_kws.evaluation import report
 
-RUNTIMES = ("reference", "tflite", "litert", "tflm")
 _PLOTS = (".png", ".svg", ".pdf")
 
 
 def run(
     model: pathlib.Path,
     data: pathlib.Path | None,
-    runtime: str,
+    runtime: str | None,
     split: str | None,
     frr: float,
     plot: pathlib.Path | None,
@@ -35,12 +35,16 @@ def run(
     """Measures a model on clips, long recordings or both, and prints, draws and writes what was found."""
     if model.suffix not in (".keras", ".tflite"):
         raise ValueError(f"--model {model}: must end in .keras or .tflite")
-    if runtime not in RUNTIMES:
-        raise ValueError(f"--runtime {runtime}: must be one of {', '.join(RUNTIMES)}")
+    if runtime is None and model.suffix == ".tflite":
+        runtime = interpreter.default_runtime()
+    if runtime is not None and runtime not in interpreter.RUNTIMES:
+        raise ValueError(f"--runtime {runtime}: must be one of {', '.join(interpreter.RUNTIMES)}")
     if not 0.0 <= frr <= 1.0:
         raise ValueError(f"--frr {frr}: must be a share between 0 and 1")
     if plot is not None and plot.suffix.lower() not in _PLOTS:
         raise ValueError(f"--plot {plot}: must end in one of {', '.join(_PLOTS)}")
+    if plot is not None:
+        extras.require("matplotlib", "--plot")
     if data is None and streams is None:
         raise ValueError("nothing to evaluate on: give --data, --streams or --negatives")
     console = consoles.stdout()
@@ -79,18 +83,18 @@ def _on_clips(
     phases: Phases,
     model: pathlib.Path,
     data: pathlib.Path,
-    runtime: str,
+    runtime: str | None,
     split: str | None,
     frr: float,
     plot: pathlib.Path | None,
     cache: pathlib.Path | None,
 ) -> dict[str, Any]:
     about = sidecar.read(model)
-    clips = data_files.without_compounds(datasets.open_corpus(data), about.task.keywords)
-    splits = (split,) if split else data_files.eval_splits(clips)
+    clips = prepare.without_compounds(datasets.open_corpus(data), about.task.keywords)
+    splits = (split,) if split else prepare.eval_splits(clips)
     with phases.phase("features") as advance:
         cache = cache or data_files.default_cache()
-        held_out = data_files.held_out_features(clips, splits, about.task, about.frontend, cache, advance)
+        held_out = prepare.held_out_features(clips, about.task, about.frontend, splits, cache, advance)
     if model.suffix == ".keras":
         from tfmot_kws.quantize import saving
 

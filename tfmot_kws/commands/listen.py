@@ -15,6 +15,7 @@ import rich.live
 import rich.table
 import rich.text
 
+from tflite_export.runtimes import interpreter
 from tfmot_kws.commands.parts import console as consoles
 from tfmot_kws.commands.parts import spotter
 from tfmot_kws.sound import stream as audio_stream
@@ -28,12 +29,13 @@ def run(
     threshold: float | None,
     smooth: float,
     refractory: float,
-    runtime: str,
+    runtime: str | None,
 ) -> None:
     """Prints detections as they come, and on a terminal a view that moves."""
     console = consoles.stdout()
     if threshold is not None and not math.isfinite(threshold):
         raise ValueError(f"--threshold {threshold}: must be a number")
+    runtime = runtime or interpreter.default_runtime()
     ear = spotter.open_spotter(model, threshold=threshold, smooth=smooth, refractory=refractory, runtime=runtime)
     if threshold is None:
         console.print(

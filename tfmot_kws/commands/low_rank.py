@@ -12,7 +12,7 @@ from tfmot_kws.commands.parts import data as data_files
 from tfmot_kws.commands.parts import results, sidecar
 from tfmot_kws.commands.parts.console import Phases
 from tfmot_kws.data import alignment as alignments
-from tfmot_kws.data import datasets
+from tfmot_kws.data import datasets, prepare
 from tfmot_kws.frontend import features
 
 FRONTEND = features.FrontendConfig(mel_bins=20, window_ms=25, hop_ms=10)
@@ -40,15 +40,13 @@ def run(
     phases = Phases(console)
     frontend = dataclasses.replace(FRONTEND, backend=backend)
     clips = datasets.open_corpus(data)
-    splits = data_files.eval_splits(clips)
-    words = data_files.words_of(keywords) or data_files.pick_keywords(clips, ("train", *splits))
-    clips = data_files.without_compounds(clips, words)
+    splits = prepare.eval_splits(clips)
+    clips, task = prepare.prepare(clips, data_files.words_of(keywords), clip_seconds)
     cache = cache or data_files.default_cache()
-    task = data_files.make_task(clips, words, clip_seconds, 0.0)
     table = None if alignment is None else alignments.read(alignment)  # before anything that takes long
     with phases.phase("features") as advance:
-        training = data_files.training_features(clips, task, frontend, copies, seed, cache, advance)
-        held_out = data_files.held_out_features(clips, splits, task, frontend, cache, advance)
+        training = prepare.training_features(clips, task, frontend, copies, seed, cache, advance)
+        held_out = prepare.held_out_features(clips, task, frontend, splits, cache, advance)
     console.print(f"train: {training.report.summary()}")
     console.print(f"{' and '.join(splits)}: {held_out.report.summary()}")
 

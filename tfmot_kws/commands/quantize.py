@@ -11,7 +11,7 @@ from tfmot_kws.commands.parts import console as consoles
 from tfmot_kws.commands.parts import data as data_files
 from tfmot_kws.commands.parts import results, sidecar
 from tfmot_kws.commands.parts.console import Phases
-from tfmot_kws.data import datasets
+from tfmot_kws.data import datasets, prepare
 
 
 def parse_layer_bits(entries: Sequence[str]) -> dict[str, int]:
@@ -75,8 +75,8 @@ def run(
         raise ValueError(f"{model}: is {before.kind}; quantize starts from a float model, made by 'tfmot-kws train'")
     console = consoles.stdout()
     phases = Phases(console)
-    clips = data_files.without_compounds(datasets.open_corpus(data), before.task.keywords)
-    splits = data_files.eval_splits(clips)
+    clips = prepare.without_compounds(datasets.open_corpus(data), before.task.keywords)
+    splits = prepare.eval_splits(clips)
     cache = cache or data_files.default_cache()
 
     from tfmot_kws.commands.parts import progress
@@ -90,8 +90,8 @@ def run(
     else:
         start = apply.quantize_apply(float_model, chosen)  # names that match nothing are refused here
     with phases.phase("features") as advance:
-        training = data_files.training_features(clips, before.task, before.frontend, copies, seed, cache, advance)
-        held_out = data_files.held_out_features(clips, splits, before.task, before.frontend, cache, advance)
+        training = prepare.training_features(clips, before.task, before.frontend, copies, seed, cache, advance)
+        held_out = prepare.held_out_features(clips, before.task, before.frontend, splits, cache, advance)
     if dynamic is None:
         recipe = recipes.TrainConfig(batch_size=batch_size, learning_rate=learning_rate, seed=seed)
         with phases.phase("training in two stages") as advance:

@@ -11,7 +11,7 @@ from tfmot_kws.commands.parts import console as consoles
 from tfmot_kws.commands.parts import data as data_files
 from tfmot_kws.commands.parts import results, sidecar
 from tfmot_kws.commands.parts.console import Phases
-from tfmot_kws.data import datasets
+from tfmot_kws.data import datasets, prepare
 from tfmot_kws.frontend import features
 
 
@@ -39,22 +39,21 @@ def run(
     phases = Phases(console)
     frontend = features.FrontendConfig(backend=backend)
     clips = datasets.open_corpus(data)
-    splits = data_files.eval_splits(clips)
-    words = data_files.words_of(keywords) or data_files.pick_keywords(clips, ("train", *splits))
-    clips = data_files.without_compounds(clips, words)
+    splits = prepare.eval_splits(clips)
+    clips, task = prepare.prepare(clips, data_files.words_of(keywords), clip_seconds, context)
     cache = cache or data_files.default_cache()
     spoken = data_files.words_of(confusables)
     if spoken:
         with phases.phase("speaking confusable words") as advance:
-            clips = clips + data_files.speak_confusables(words, spoken, cache, seed, advance)
-    task = data_files.make_task(clips, words, clip_seconds, context)
+            clips = clips + data_files.speak_confusables(task.keywords, spoken, cache, seed, advance)
+        task = prepare.make_task(clips, task.keywords, clip_seconds, context)
     sound: list = []
     if mine is not None:
         with phases.phase("reading sound to mine") as advance:
             sound = data_files.read_long(mine, frontend.sample_rate, advance)
     with phases.phase("features") as advance:
-        training = data_files.training_features(clips, task, frontend, copies, seed, cache, advance)
-        held_out = data_files.held_out_features(clips, splits, task, frontend, cache, advance)
+        training = prepare.training_features(clips, task, frontend, copies, seed, cache, advance)
+        held_out = prepare.held_out_features(clips, task, frontend, splits, cache, advance)
     console.print(f"train: {training.report.summary()}")
     console.print(f"{' and '.join(splits)}: {held_out.report.summary()}")
 

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """From recordings to features and labels: the one module to import for data.
 
-A :class:`Corpus` lists clips (from a folder of words, a manifest, Speech Commands or synthetic
-speech), a :class:`TaskConfig` says what is to be told apart, and :func:`load_features` turns
-both into arrays, cached on disk.
+A ``Corpus`` lists clips (from a folder of words, a manifest, Speech Commands or synthetic
+speech), a ``TaskConfig`` says what is to be told apart, and ``load_features`` turns
+both into arrays, cached on disk. ``prepare``, ``training_features`` and
+``held_out_features`` do so with the choices of the command line.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from tfmot_kws.data.corpus import SPLITS, Clip, Corpus, from_folder, from_manifest, hash_split
 from tfmot_kws.data.feature_set import FeatureSet, LoadReport, load_features
+from tfmot_kws.data.prepare import held_out_features, prepare, training_features
 from tfmot_kws.data.task import SILENCE, UNKNOWN, TaskConfig
 from tfmot_kws.sound import download
 from tfmot_kws.sound.download import SPEECH_COMMANDS_HASH, SPEECH_COMMANDS_URL
@@ -31,9 +33,12 @@ __all__ = [
     "from_folder",
     "from_manifest",
     "hash_split",
+    "held_out_features",
     "load_features",
     "open_corpus",
+    "prepare",
     "speech_commands",
+    "training_features",
 ]
 
 

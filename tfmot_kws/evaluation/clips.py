@@ -59,6 +59,8 @@ class Comparison:
         frr: the float model's operating point: the share of missed keywords (0..1) both are measured at.
         float_fdr: share of false detections (0..1) of the float model there.
         fdr: the same of the other model, at no more misses.
+        missed: share of the keywords (0..1) that the other model misses where it has no more false detections than the
+            float model there.
         area: area under its pooled DET curve, 0 (perfect) .. 1.
         area_ratio: ``area`` over that of the float model; 1 where both are 0, infinite where only the latter is.
         accuracy: share of clips named right.
@@ -68,6 +70,7 @@ class Comparison:
     frr: float
     float_fdr: float
     fdr: float
+    missed: float
     area: float
     area_ratio: float
     accuracy: float
@@ -138,7 +141,17 @@ def evaluate(
 def from_outputs(
     outputs: np.ndarray, features: FeatureSet, posteriors: bool = False, keywords: Sequence[str] | None = None
 ) -> Evaluation:
-    """The evaluation of outputs [clips, classes] that are there already; see :func:`evaluate`."""
+    """The evaluation of outputs that are there already.
+
+    Args:
+        outputs: [clips, classes]; logits, or posteriors 0..1.
+        features: what they are outputs of: classes and labels.
+        posteriors: what ``outputs`` are.
+        keywords: classes that count as keywords; None for all but ``_silence_`` and ``_unknown_``.
+
+    Raises:
+        ValueError: another shape, unknown keywords, or a split without clips of them.
+    """
     classes, labels = features.classes, np.asarray(features.y)
     if outputs.shape != (len(features), len(classes)):
         raise ValueError(
@@ -176,6 +189,11 @@ def compare(float_eval: Evaluation, other_eval: Evaluation, frr: float = 0.05) -
     The float model runs at the highest threshold at which it misses no more than ``frr`` (0..1) of the keywords; the
     share that it misses there is what the other model may miss too.
 
+    Args:
+        float_eval: of the float model.
+        other_eval: of the other model, on the same clips.
+        frr: share of the keywords, 0..1, that may be missed.
+
     Raises:
         ValueError: the evaluations are of different clips, or ``frr`` is outside 0..1.
     """
@@ -189,6 +207,7 @@ def compare(float_eval: Evaluation, other_eval: Evaluation, frr: float = 0.05) -
         frr=float(missed),
         float_fdr=base.fdr_at_frr(float(missed)),
         fdr=other.fdr_at_frr(float(missed)),
+        missed=other.frr_at_far(base.fdr_at_frr(float(missed))),
         area=area,
         area_ratio=ratio,
         accuracy=other_eval.accuracy,

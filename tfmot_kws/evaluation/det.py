@@ -66,11 +66,11 @@ class DetCurve:
         return float(self.frr[int(np.argmax(self.far <= far))])
 
     def threshold_at_frr(self, frr: float) -> float:
-        """The threshold behind :meth:`fdr_at_frr`; +inf only for ``frr=1``."""
+        """The threshold behind ``fdr_at_frr``; +inf only for ``frr=1``."""
         return float(self.thresholds[self._last_within(self.frr, frr, "frr")])
 
     def threshold_at_far(self, far: float) -> float:
-        """The threshold behind :meth:`frr_at_far`; +inf where only accepting nothing will do."""
+        """The threshold behind ``frr_at_far``; +inf where only accepting nothing will do."""
         _check_rate("far", far)
         return float(self.thresholds[int(np.argmax(self.far <= far))])
 
@@ -100,6 +100,32 @@ class DetCurve:
 def _check_rate(name: str, value: float) -> None:
     if not 0.0 <= value <= 1.0:
         raise ValueError(f"{name}={value!r}: a rate must be between 0 and 1")
+
+
+def binomial_interval(share: float, count: int, z: float = 1.96) -> tuple[float, float]:
+    """Where the true share lies, given the share that was seen: Wilson's score interval.
+
+    E. B. Wilson, "Probable inference, the law of succession, and statistical inference", 1927. Unlike the normal
+    approximation it stays within 0..1 and has a width where the share is 0 or 1.
+
+    Args:
+        share: what was seen, 0..1.
+        count: of how many trials, at least 1.
+        z: half width in standard deviations; 1.96 holds the true share in 95 of 100 cases.
+
+    Returns:
+        (lowest, highest), both 0..1.
+
+    Raises:
+        ValueError: ``share`` is outside 0..1, or ``count`` is below 1.
+    """
+    _check_rate("share", share)
+    if count < 1:
+        raise ValueError(f"count={count!r}: must be 1 or more")
+    middle = share + z * z / (2 * count)
+    half = z * np.sqrt(share * (1.0 - share) / count + z * z / (4 * count * count))
+    scale = 1.0 + z * z / count
+    return max(0.0, float((middle - half) / scale)), min(1.0, float((middle + half) / scale))
 
 
 def det_curve(scores: np.ndarray, labels: np.ndarray) -> DetCurve:

@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,12 +24,18 @@ def _percent(rate: float) -> str:
     return f"{100 * rate:g} %"
 
 
+def _short(rate: float) -> str:
+    """A rate in percent, to three digits."""
+    return _percent(float(f"{rate:.3g}"))
+
+
 def plot_det(
     curves: Mapping[str, DetCurve],
     path: str | os.PathLike,
     *,
     title: str = "",
     mark_frr: float | None = None,
+    mark_label: str = "",
     rates: tuple[float, float] | None = None,
 ) -> Path:
     """Draws miss rate over false detections, both on a normal-deviate scale.
@@ -43,6 +50,7 @@ def plot_det(
         title: above the picture.
         mark_frr: marks where each detector runs when it misses at most this share (0..1), as
             ``DetCurve.fdr_at_frr`` gives it, and names its false detection rate in the legend.
+        mark_label: what that share is, for the legend; "5 % missed" where empty.
         rates: (lowest, highest) rate shown on both axes; None fits each axis to
             the number of clips.
 
@@ -81,14 +89,15 @@ def plot_det(
             far = curve.fdr_at_frr(mark_frr)
             missed = curve.frr[np.searchsorted(curve.thresholds, curve.threshold_at_frr(mark_frr))]
             point = np.clip([far, missed], lowest, high)
-            label = f"{name} ({_percent(float(f'{far:.3g}'))} at {_percent(mark_frr)} missed)"
+            label = f"{name} ({_short(far)} at {_short(mark_frr)} missed)"
             axes.plot(*ndtri(point), "o", color=color, markersize=7, markeredgecolor="white", zorder=4, clip_on=False)
         x, y = np.clip(curve.far, tiny, 1 - tiny), np.clip(curve.frr, tiny, 1 - tiny)
         axes.plot(ndtri(x), ndtri(y), style, color=color, linewidth=1.8, label=label, zorder=3)
     diagonal = ndtri([max(lowest), high])
     axes.plot(diagonal, diagonal, color="#bbbbbb", linewidth=0.8, zorder=1)
     if mark_frr is not None and lowest[1] < mark_frr < high:
-        axes.axhline(ndtri(mark_frr), color="#999999", linewidth=0.8, linestyle=(0, (4, 3)), zorder=1)
+        note = f"{mark_label}: {_short(mark_frr)} missed" if mark_label else f"{_short(mark_frr)} missed"
+        axes.axhline(ndtri(mark_frr), color="#777777", linewidth=0.9, linestyle=(0, (4, 3)), zorder=1, label=note)
     for axis, limit, low in ((axes.xaxis, axes.set_xlim, lowest[0]), (axes.yaxis, axes.set_ylim, lowest[1])):
         ticks = [rate for rate in _TICKS if low <= rate <= high]
         axis.set_ticks(ndtri(ticks), [_percent(rate) for rate in ticks])
@@ -119,7 +128,8 @@ def plot_streams(
 ) -> Path:
     """Draws miss rate over false accepts per hour, the latter on a logarithmic scale.
 
-    That scale has no 0: thresholds without a false accept are drawn at half an accept in the hours that were heard.
+    That scale has no 0: thresholds without a false accept are drawn at its left end, in a band of their own that is
+    labelled 0 and says how long was heard.
 
     Args:
         curves: name for the legend and curve, each with targets; drawn in this order.
@@ -148,16 +158,17 @@ def plot_streams(
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     axes.set_xscale("log")
-    lowest = min(0.5 / curve.hours for curve in curves.values())
-    highest = max(highest_fa_per_hour, 20.0 * lowest)
+    hours = [curve.hours for curve in curves.values()]
+    zero = min(0.5 / max(hours), (mark_fa_per_hour or math.inf) / 2.0)
+    highest = max(highest_fa_per_hour, 20.0 * zero)
     worst = 0.0
     for number, (name, curve) in enumerate(curves.items()):
         color = _COLORS[number % len(_COLORS)]
         style = _STYLES[number // len(_COLORS) % len(_STYLES)]
-        accepts, label = np.maximum(curve.fa_per_hour, 0.5 / curve.hours), name
+        accepts, label = np.maximum(curve.fa_per_hour, zero), name
         if mark_fa_per_hour is not None:
             at = curve.index_at(mark_fa_per_hour)
-            label = f"{name} ({_percent(float(f'{curve.frr[at]:.3g}'))} missed at {curve.fa_per_hour[at]:.3g} an hour)"
+            label = f"{name} ({_short(curve.frr[at])} missed at {curve.fa_per_hour[at]:.3g} an hour)"
             point = accepts[at], 100 * curve.frr[at]
             axes.plot(*point, "o", color=color, markersize=7, markeredgecolor="white", zorder=4, clip_on=False)
         axes.plot(accepts, 100 * curve.frr, style, color=color, linewidth=1.8, label=label, zorder=3)
@@ -165,9 +176,7 @@ def plot_streams(
         worst = max(worst, float(np.min(curve.frr[shown], initial=1.0)), _shown_frr(curve, accepts))
     if mark_fa_per_hour:
         axes.axvline(mark_fa_per_hour, color="#999999", linewidth=0.8, linestyle=(0, (4, 3)), zorder=1)
-        lowest = min(lowest, mark_fa_per_hour / 2.0)
-    axes.set_xlim(lowest, highest)
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    _zero_band(axes, zero, highest, hours)
     axes.set_ylim(0.0, min(100.0, 110.0 * worst + 5.0))
     axes.tick_params(labelsize=8, length=3, color="#999999", which="both")
     axes.grid(color="#e6e6e6", linewidth=0.7)
@@ -181,6 +190,24 @@ def plot_streams(
     axes.legend(loc="upper right", fontsize=8, framealpha=0.95, edgecolor="#cccccc")
     _save(figure, path)
     return path
+
+
+def _zero_band(axes, zero: float, highest: float, hours: Sequence[float]) -> None:
+    """Ends of the axis, its ticks, and the band at the left end for 0, which a logarithmic axis does not have."""
+    from matplotlib.ticker import NullFormatter
+
+    edge = zero * 1.35
+    decades = [10.0**power for power in range(-4, 4) if 1.5 * edge < 10.0**power <= highest]
+    axes.set_xlim(zero / 1.35, highest)
+    axes.set_xticks([zero, *decades], ["0", *(f"{value:g}" for value in decades)])
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.axvspan(zero / 1.35, edge, color="#f0f0f0", zorder=0)
+    longest = f"{max(hours):.3g} h" if max(hours) >= 1.0 else f"{60 * max(hours):.3g} minutes"
+    heard = longest if max(hours) < 1.01 * min(hours) else f"up to {longest}"
+    axes.text(
+        1.2 * zero, 0.02, f"0: no false accept in {heard}", transform=axes.get_xaxis_transform(), rotation=90,
+        ha="center", va="bottom", fontsize=7.5, color="#666666", zorder=2,
+    )  # fmt: skip
 
 
 def _shown_frr(curve: StreamCurve, accepts: np.ndarray) -> float:

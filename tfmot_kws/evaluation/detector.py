@@ -261,7 +261,7 @@ class Detector:
         return events[0] if events else None
 
     def run(self, outputs: np.ndarray) -> list[Event]:
-        """Several steps at once; the same as :meth:`step` for each of them.
+        """Several steps at once; the same as ``step`` for each of them.
 
         Args:
             outputs: int8 or int16 [steps, classes]; no steps are allowed.

@@ -53,68 +53,87 @@ def _memory_gib() -> float | None:
         return None
 
 
-def plot_curves(curves: Mapping[str, det.DetCurve], path: str | os.PathLike, frr: float, title: str = "") -> Path:
-    """DET curves of several models, marked where each misses the share ``frr`` (0..1) of the keywords."""
-    return det_plot.plot_det(curves, path, mark_frr=frr, title=title)
+def plot_curves(
+    curves: Mapping[str, det.DetCurve], path: str | os.PathLike, frr: float, title: str = "", base: str = ""
+) -> Path:
+    """DET curves of several models, marked where each misses at most the share ``frr`` (0..1) of the keywords.
+
+    base: the curve whose operating point that is, named beside the line; empty where it is a number of one's own.
+    """
+    label = f"operating point of {base}" if base else ""
+    return det_plot.plot_det(curves, path, mark_frr=frr, mark_label=label, title=title)
 
 
-def plot_sizes(rows: Sequence[Mapping[str, Any]], path: str | os.PathLike) -> Path:
-    """Accuracy and false detections over the size of the file.
+_PANELS = {
+    "accuracy": ("accuracy (higher is better)", _BLUE),
+    "missed": ("missed keywords (lower is better)", _ORANGE),
+}
+
+
+def plot_sizes(
+    rows: Sequence[Mapping[str, Any]],
+    path: str | os.PathLike,
+    panels: Sequence[str] = ("accuracy", "missed"),
+    caption: str = "",
+) -> Path:
+    """Accuracy and misses over the size of the file.
 
     Args:
-        rows: ``model``, ``file_bytes``, ``accuracy`` and ``fdr`` (0..1) of each.
-        path: ``.png``.
+        rows: ``model``, ``file_bytes``, ``accuracy`` and ``missed`` (0..1) of each; where there are
+            ``accuracy_interval`` and ``missed_interval`` (lowest, highest), they are drawn as bars.
+        path: ``.png``, ``.svg`` or ``.pdf``; equal rows make equal files. An .svg carries the misses as text.
+        panels: which of the two to draw, from left to right.
+        caption: below the picture: what was measured, and what the bars are.
     """
+    import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-    from matplotlib.ticker import FuncFormatter, NullLocator
 
-    figure = Figure(figsize=(8.4, 3.9), dpi=150, layout="constrained")
+    figure = Figure(figsize=(max(4.2 * len(panels), 7.0), 4.0), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
-    panels = (
-        ("accuracy", "accuracy", _BLUE, "higher is better"),
-        ("fdr", "false detections", _ORANGE, "lower is better"),
-    )
-    sizes = [row["file_bytes"] / 1024 for row in rows]
-    for axes, (key, label, color, note) in zip(figure.subplots(1, 2), panels):
-        values = [100 * row[key] for row in rows]
-        axes.plot(sizes, values, "-", color=color, linewidth=1.2, alpha=0.45, zorder=2)
-        axes.plot(sizes, values, "o", color=color, markersize=8, markeredgecolor="white", zorder=3)
-        axes.set_ylim(*_limits(values, key == "fdr"))
-        for row, x, y in zip(rows, sizes, values):
-            axes.annotate(
-                row["model"],
-                (x, y),
-                xytext=(0, 9),
-                textcoords="offset points",
-                ha="center",
-                fontsize=9,
-                color=_INK,
-                bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.0, "alpha": 0.8},
-            )
-        axes.set_xscale("log", base=2)
-        axes.set_xlim(min(sizes) / 1.6, max(sizes) * 1.6)
-        axes.set_xticks(sizes, [f"{size:,.0f}" for size in sizes])
-        axes.xaxis.set_minor_locator(NullLocator())
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g} %"))
-        axes.set_xlabel("file size in KiB", color=_INK)
-        axes.set_title(f"{label} ({note})", fontsize=10, color=_INK)
-        axes.grid(color="#e6e6e6", linewidth=0.7)
-        axes.set_axisbelow(True)
-        axes.tick_params(labelsize=9, length=3, color=_FAINT)
-        for name, side in axes.spines.items():
-            side.set_visible(name in ("left", "bottom"))
-            side.set_color(_FAINT)
-    with atomic.replacing(path) as temporary:
-        figure.savefig(temporary)
+    for axes, key in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels):
+        _size_panel(axes, rows, key)
+    if caption:
+        figure.supxlabel(caption, fontsize=8.5, color="#666666")
+    kind = Path(path).suffix[1:].lower()
+    numbers = "; ".join(f"{row['model']} {row['file_bytes']} {row['missed']:.4f}" for row in rows)
+    metadata = {"Date": None, "Description": numbers} if kind == "svg" else None
+    with atomic.replacing(path) as temporary, matplotlib.rc_context({"svg.hashsalt": "tfmot_kws"}):
+        figure.savefig(temporary, format=kind, metadata=metadata)
     return Path(path)
 
 
-def _limits(values: Sequence[float], from_zero: bool) -> tuple[float, float]:
-    """Range of an axis in percent, wide enough that chance does not look like a difference."""
-    low, high = min(values), max(values)
-    room = max(high - low, 4.0)
-    return (0.0, max(1.4 * high, 2.0)) if from_zero else (low - 0.4 * room, high + 0.4 * room)
+def _size_panel(axes, rows: Sequence[Mapping[str, Any]], key: str) -> None:
+    from matplotlib.ticker import FuncFormatter, NullLocator
+
+    title, color = _PANELS[key]
+    sizes = [row["file_bytes"] / 1024 for row in rows]
+    values = [100 * row[key] for row in rows]
+    bounds = [[100 * bound for bound in row.get(f"{key}_interval", (row[key], row[key]))] for row in rows]
+    axes.plot(sizes, values, "-", color=color, linewidth=1.2, alpha=0.35, zorder=2)
+    for x, value, (low, high) in zip(sizes, values, bounds):
+        below, above = max(value - low, 0.0), max(high - value, 0.0)
+        axes.errorbar(x, value, [[below], [above]], fmt="o", color=color, markersize=8, markeredgecolor="white",
+                      elinewidth=1.6, capsize=4, zorder=3)  # fmt: skip
+    for row, x, y, (_, high) in zip(rows, sizes, values, bounds):
+        place, text = (x, max(high, y)), f"{row['model']}\n{y:.1f} %"
+        axes.annotate(text, place, xytext=(0, 6), textcoords="offset points", ha="center", fontsize=9, color=_INK)
+    lowest, highest = min(low for low, _ in bounds), max(high for _, high in bounds)
+    room = max(highest - lowest, 2.0)
+    axes.set_ylim(0.0 if key == "missed" else lowest - 0.15 * room, highest + 0.3 * room)
+    axes.set_xscale("log", base=2)
+    axes.set_xlim(min(sizes) / 1.5, max(sizes) * 1.5)
+    axes.set_xticks(sizes, [f"{size:,.0f}" for size in sizes])
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g} %"))
+    axes.set_xlabel("file size in KiB", color=_INK)
+    axes.set_title(title, fontsize=10, color=_INK)
+    axes.grid(color="#e6e6e6", linewidth=0.7)
+    axes.set_axisbelow(True)
+    axes.tick_params(labelsize=9, length=3, color=_FAINT)
+    for name, side in axes.spines.items():
+        side.set_visible(name in ("left", "bottom"))
+        side.set_color(_FAINT)
 
 
 def _cell(value: Any, spec: str = "") -> str:

@@ -19,7 +19,7 @@ def quantize_apply(model: keras.Model, scheme: KwsQuantizeScheme | DynamicQuanti
       model: a functional or built sequential tf_keras model, plain (every layer is quantized that the scheme knows) or
         annotated by TFMOT's ``quantize_annotate_layer`` / ``quantize_annotate_model`` (only annotated layers are; their
         configs count).
-      scheme: from :func:`kws_scheme` (integers throughout, trained in two stages; its default where None) or from
+      scheme: from ``kws_scheme`` (integers throughout, trained in two stages; its default where None) or from
         ``dynamic_scheme`` (integers inside dense layers and convolutions, floats between them, no stages).
 
     Raises:
@@ -42,7 +42,10 @@ def _check_model(model) -> None:
     if not isinstance(model, keras.Model):
         hint = "build it with tf_keras (from tfmot_kws.keras import keras), which TFMOT needs"
         if kind.startswith("keras."):
-            hint = f"this is a Keras 3 model; {hint}, or set TF_USE_LEGACY_KERAS=1 before TensorFlow is imported"
+            hint = (
+                f"this is a Keras 3 model; {hint}, or import tfmot_kws before tf.keras is used for the first time, "
+                "which makes tf.keras tf_keras (TF_USE_LEGACY_KERAS=1 does so too)"
+            )
         raise TypeError(f"quantize_apply needs a tf_keras model, found {kind}: {hint}")
     if not getattr(model, "_is_graph_network", False):
         if isinstance(model, keras.Sequential):

@@ -98,6 +98,8 @@ class Dequantize(keras.layers.Layer):
         return tuple(input_shape[0])
 
 
+# By the name of Keras's activation, with the slope of "leaky_relu". A function is added here, and nowhere else: the
+# device looks all of them up in a table.
 FUNCTIONS = {
     "linear": lambda x, alpha: x,
     "relu": lambda x, alpha: tf.nn.relu(x),

@@ -44,7 +44,6 @@ SUPPORTED = (
     *WEIGHTED, *MOVERS, *IDLE, *AVERAGES, *MERGES, L.BatchNormalization, L.ReLU, L.LeakyReLU, L.Activation, L.Softmax,
     L.Concatenate,
 )  # fmt: skip
-_FUNCTIONS = ("linear", "relu", "relu6", "sigmoid", "tanh", "hard_sigmoid")
 
 
 class UnsupportedLayerError(ValueError):
@@ -89,9 +88,9 @@ def activation_of(layer: keras.layers.Layer) -> tuple[str, float]:
     name = getattr(layer.activation, "__name__", type(layer.activation).__name__)
     if name == "leaky_relu":
         return "leaky_relu", 0.2
-    if name not in (*_FUNCTIONS, "softmax"):
+    if name not in (*qo.FUNCTIONS, "softmax"):
         raise UnsupportedLayerError(
-            layer, f"activation {name!r}", f"use one of {', '.join((*_FUNCTIONS, 'softmax'))} or LeakyReLU"
+            layer, f"activation {name!r}", f"use one of {', '.join((*qo.FUNCTIONS, 'softmax'))} or LeakyReLU"
         )
     return name, 0.0
 

@@ -14,6 +14,7 @@ import functools
 import math
 import os
 import tempfile
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -66,9 +67,11 @@ class Problem:
 def tensorflow_io_works() -> bool:
     """Whether tensorflow-io's native decoding and resampling can be called here."""
     try:
-        import tensorflow_io as tfio
+        with warnings.catch_warnings():  # of native libraries that it cannot load: soundfile reads instead
+            warnings.simplefilter("ignore")
+            import tensorflow_io as tfio
 
-        tfio.audio.resample(np.zeros(16, np.float32), 8000, 16000)
+            tfio.audio.resample(np.zeros(16, np.float32), 8000, 16000)
     except (ImportError, NotImplementedError, AttributeError, RuntimeError):
         return False
     return True
@@ -176,7 +179,7 @@ def resample(audio: np.ndarray, from_rate: int, to_rate: int, decoder: str = "au
         audio: float32 [samples].
         from_rate: its samples per second.
         to_rate: samples per second wanted.
-        decoder: as in :func:`read`.
+        decoder: as in ``read``.
 
     Returns:
         float32 [samples * to_rate / from_rate, rounded up]; the same array if the rates are equal.

@@ -163,7 +163,8 @@ def augment_labels(labels: tf.Tensor, seed: tf.Tensor, config: FeatureAugment, s
 
     Args:
         labels: int32 [batch, frames].
-        seed, config: as ``augment_batch`` got them.
+        seed: as ``augment_batch`` got it.
+        config: as ``augment_batch`` got it.
         silence: the label of the frames that come in.
 
     Returns:
@@ -186,7 +187,12 @@ def _shift(x: tf.Tensor, seed: tf.Tensor, most: int, fill: float) -> tf.Tensor:
 
 
 def batches(features: FeatureSet, config: TrainConfig) -> tf.data.Dataset:
-    """Shuffled, augmented batches of (float32 [batch, frames, mel], int32 [batch]); the same for the same seed."""
+    """Shuffled, augmented batches of (float32 [batch, frames, mel], int32 [batch]); the same for the same seed.
+
+    Args:
+        features: training examples.
+        config: seed, size of a batch and augmentation; clips that do not fill the last batch are dropped.
+    """
     x, y = tf.constant(features.x), tf.constant(features.y)
     count = len(features)
     size = min(config.batch_size, count)
@@ -214,7 +220,7 @@ def loss(config: TrainConfig, classes: int):
 
 def train_float(
     features: FeatureSet,
-    model_config: models.ModelConfig,
+    model_config: models.ModelConfig | None = None,
     config: TrainConfig | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     verbose: int = 0,
@@ -223,7 +229,8 @@ def train_float(
 
     Args:
         features: training examples.
-        model_config: the model; its ``frames``, ``mel_bins`` and ``num_classes`` must be those of the features.
+        model_config: the model; its ``frames``, ``mel_bins`` and ``num_classes`` must be those of the features. None
+            is the 250,000-parameter spotter for them.
         config: the recipe; its defaults where None.
         callbacks: for ``model.fit``.
         verbose: for ``model.fit``.
@@ -235,6 +242,8 @@ def train_float(
         ValueError: features and model do not agree, or there are no features.
     """
     config = config or TrainConfig()
+    if model_config is None:
+        model_config = models.ModelConfig(len(features.classes), *features.x.shape[1:])
     _check(features, (model_config.frames, model_config.mel_bins), model_config.num_classes, "model_config")
     keras.utils.set_random_seed(config.seed)
     model = models.build(model_config)
@@ -273,8 +282,8 @@ def train_quantized(
     quantize_scheme: scheme.KwsQuantizeScheme | None,
     features: FeatureSet,
     config: TrainConfig | None = None,
-    stage1_epochs: int = 10,
-    stage2_epochs: int = 5,
+    stage1_epochs: int = 12,
+    stage2_epochs: int = 6,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     verbose: int = 0,
 ) -> keras.Model:

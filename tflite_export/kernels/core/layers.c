@@ -1,4 +1,4 @@
-#include "layers.h"
+#include "../include/layers.h"
 
 #include <string.h>
 

@@ -11,12 +11,11 @@ from typing import Any
 import numpy as np
 
 from tfmot_kws import atomic
-from tfmot_kws.commands.parts import data as data_files
 from tfmot_kws.commands.parts import sidecar
 from tfmot_kws.commands.parts.console import Phases
-from tfmot_kws.data import corpus, datasets
+from tfmot_kws.data import corpus, datasets, prepare
 from tfmot_kws.evaluation import clips as evaluate
-from tfmot_kws.evaluation import report
+from tfmot_kws.evaluation import det, report
 from tfmot_kws.frontend import features
 
 FRR = 0.05
@@ -27,6 +26,7 @@ _STEPS_AN_EPOCH = 120
 COLUMNS = (
     {"key": "model", "label": "weights", "format": ""},
     {"key": "accuracy", "label": "accuracy", "format": ".1%"},
+    {"key": "missed", "label": "missed", "format": ".1%"},
     {"key": "fdr", "label": "false detections", "format": ".2%"},
     {"key": "det_area", "label": "DET area", "format": ".5f"},
     {"key": "file_bytes", "label": "file bytes", "format": ",d"},
@@ -126,7 +126,9 @@ def run(config: DemoConfig, phases: Phases) -> dict[str, Any]:
     with phases.phase("report"):
         result = _result(config, data, clips, rows, agreements, phases, time.monotonic() - started)
         atomic.write_json(config.out / "metrics.json", result)
-        report.plot_curves({name: e.pooled for name, e in evals.items()}, config.out / "det.png", FRR)
+        report.plot_curves(
+            {name: e.pooled for name, e in evals.items()}, config.out / "det.png", rows[0]["frr"], base="float"
+        )
         report.plot_sizes(rows, config.out / "size_accuracy.png")
         report.write_html(result, config.out)
     return result
@@ -137,25 +139,25 @@ def _open(config: DemoConfig, phases: Phases) -> tuple[corpus.Corpus, tuple[str,
     with phases.phase("recordings" if config.data else "synthetic speech") as advance:
         if config.data:
             clips = datasets.open_corpus(config.data)
-            splits = data_files.eval_splits(clips)
+            splits = prepare.eval_splits(clips)
         else:
             from tfmot_kws.data import synthetic
 
             folder = config.out / f"speech_{config.clips}_{config.seed}"
             clips = synthetic.synthesize(folder, clips=config.clips, seed=config.seed, progress=advance)
             splits = ("dev", "test")  # nothing is chosen by either, so both can measure
-    keywords = config.keywords or data_files.pick_keywords(clips, ("train", *splits))
-    return data_files.without_compounds(clips, keywords), splits, keywords
+    keywords = config.keywords or prepare.pick_keywords(clips, ("train", *splits))
+    return prepare.without_compounds(clips, keywords), splits, keywords
 
 
 def _features(config: DemoConfig, clips: corpus.Corpus, splits, keywords, phases: Phases) -> _Data:
-    task = data_files.make_task(clips, keywords)
+    task = prepare.make_task(clips, keywords)
     frontend = features.FrontendConfig()
     cache = config.out / "cache"
     with phases.phase("features") as advance:
         copies, seed = config.copies, config.seed
-        training = data_files.training_features(clips, task, frontend, copies, seed, cache, advance)
-        held_out = data_files.held_out_features(clips, splits, task, frontend, cache, advance)
+        training = prepare.training_features(clips, task, frontend, copies, seed, cache, advance)
+        held_out = prepare.held_out_features(clips, task, frontend, splits, cache, advance)
     source = f"recordings in {config.data.name}" if config.data else "synthetic speech (espeak-ng)"
     return _Data(task, frontend, training, held_out, splits, source)
 
@@ -176,6 +178,9 @@ def _row(name: str, evaluation: evaluate.Evaluation, base: evaluate.Evaluation, 
     return {
         "model": name,
         "accuracy": evaluation.accuracy,
+        "accuracy_interval": det.binomial_interval(evaluation.accuracy, len(evaluation)),
+        "missed": compared.missed,
+        "missed_interval": det.binomial_interval(compared.missed, evaluation.pooled.positives),
         "fdr": compared.fdr,
         "frr": compared.frr,
         "det_area": compared.area,
@@ -277,14 +282,16 @@ def _in_batches(model, x: np.ndarray) -> np.ndarray:
 
 
 def _result(config: DemoConfig, data: _Data, clips, rows, agreements, phases: Phases, seconds: float) -> dict:
+    positives = sum(data.held_out.report.examples[word] for word in data.task.keywords)
     skipped = [
         dataclasses.asdict(p)
         for p in dict.fromkeys((*data.train.report.problems, *data.held_out.report.problems))
         if p.dropped
     ]
     notes = [
-        f"False detections: share of negatives accepted where {rows[0]['frr']:.1%} of the keywords are missed, "
-        "the float model's operating point.",
+        f"Missed: share of the keywords that a model misses where it accepts at most {rows[0]['fdr']:.2%} of the "
+        f"negatives. False detections: share of negatives that it accepts where it misses at most {rows[0]['frr']:.1%} "
+        "of the keywords. Both are the float model's operating point.",
         "Quantized rows: the .tflite file as it runs in "
         f"{' and '.join(sorted({row['runtime'] for row in rows[1:]}))}; float row: Keras, sizes of TensorFlow's own "
         "float .tflite.",
@@ -313,6 +320,7 @@ def _result(config: DemoConfig, data: _Data, clips, rows, agreements, phases: Ph
             "train_examples": data.train.report.examples,
             "held_out_examples": data.held_out.report.examples,
             "held_out_splits": list(data.splits),
+            "held_out_keywords": positives,
             "skipped": skipped,
         },
         "frontend": data.frontend.to_dict(),

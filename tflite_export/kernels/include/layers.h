@@ -6,7 +6,7 @@
 #ifndef TFMOT_KWS_LAYERS_H_
 #define TFMOT_KWS_LAYERS_H_
 
-#include "../include/packed_kernels.h"
+#include "packed_kernels.h"
 
 #ifdef __cplusplus
 extern "C" {

@@ -1,0 +1,87 @@
+"""``tf.keras`` before and after this package: which Keras it is, and what users are told. In processes of their own."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from tfmot_kws import extras
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+pytestmark = [pytest.mark.versions, pytest.mark.tf221]
+
+KERAS_3_FIRST = """
+import warnings
+import tensorflow as tf
+model = tf.keras.Sequential([tf.keras.layers.Input((9, 4)), tf.keras.layers.Dense(3)])
+with warnings.catch_warnings(record=True) as said:
+    warnings.simplefilter("always")
+    import tfmot_kws
+(warning,) = [w for w in said if "tf.keras is Keras 3" in str(w.message)]
+assert warning.filename == "<string>", warning.filename
+try:
+    tfmot_kws.quantize_apply(model)
+except TypeError as error:
+    assert "this is a Keras 3 model" in str(error) and "import tfmot_kws before" in str(error), error
+else:
+    raise AssertionError("a Keras 3 model was taken")
+"""
+KERAS_AFTER = """
+import tensorflow as tf
+import tfmot_kws
+model = tf.keras.Sequential([tf.keras.layers.Input((9, 4)), tf.keras.layers.Dense(3)])
+tfmot_kws.quantize_apply(model)
+
+import numpy as np
+from tfmot_kws import audio
+wave = np.sin(np.arange(8000) / 9).astype(np.float32) / 2
+audio.write("tone.wav", wave, 8000)
+assert len(audio.read("tone.wav", 16000)) == 16000
+"""
+
+
+def run(code: str, folder: pathlib.Path, *options: str) -> subprocess.CompletedProcess:
+    env = {k: v for k, v in os.environ.items() if k != "TF_USE_LEGACY_KERAS"} | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, *options, "-c", code]
+    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done
+
+
+def test_keras_3_in_use_already(tmp_path: pathlib.Path) -> None:
+    run(KERAS_3_FIRST, tmp_path)
+
+
+def test_keras_is_chosen_in_time_and_nothing_is_said(tmp_path: pathlib.Path) -> None:
+    """tensorflow-io too is silent, whether its native libraries load or not."""
+    done = run(KERAS_AFTER, tmp_path, "-W", "always::UserWarning")
+    ours = [line for line in done.stderr.splitlines() if "tensorflow_io" in line or "tfmot_kws" in line]
+    assert not ours, ours
+
+
+@pytest.mark.parametrize("package", ["tensorflow", "tf_keras", "tensorflow_model_optimization"])
+def test_what_to_install(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    versions = {"tensorflow": "2.18.1"}
+
+    def version(name: str) -> str:
+        if name not in versions:
+            raise extras.importlib.metadata.PackageNotFoundError(name)
+        return versions[name]
+
+    monkeypatch.setattr(extras.importlib.metadata, "version", version)
+    missing = ModuleNotFoundError(f"No module named {package!r}", name=f"{package}.python")
+    assert "pip install 'tfmot-kws[train,tf218]', which leaves this TensorFlow as it is" in str(
+        extras.explained(missing)
+    )
+    versions.clear()
+    assert f"{package} is not installed" in str(extras.explained(missing))
+    assert "pip install 'tfmot-kws[train]'" in str(extras.explained(missing))
+
+
+def test_other_errors_are_left_as_they_are() -> None:
+    for error in (ImportError("cannot import name 'x'"), ModuleNotFoundError("No module named 'mine'", name="mine")):
+        assert extras.explained(error) is error
