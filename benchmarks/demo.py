@@ -39,10 +39,10 @@ def printed(command: Callable[[], None]) -> str:
 
 
 def shortened(text: str, notes: Sequence[str]) -> str:
-    """What the demo prints at its end, with its notes (long lines) left out and marked by dots."""
+    """What the demo prints at its end, without its notes (dots stand for them) and its time."""
     lines = text.splitlines()
     first = lines.index(notes[0]) if notes and notes[0] in lines else len(lines)
-    kept = [line for line in lines[first:] if line not in notes]
+    kept = [line for line in lines[first:] if line not in notes and "Report:" not in line]
     return "\n".join([*lines[:first], "...", *kept]) + "\n"
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import pathlib
 import re
+import shutil
 
+import kept
 import numpy as np
 import pytest
 import rich.console
@@ -24,7 +26,8 @@ from tfmot_kws.frontend import features
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> pathlib.Path:
-    return write_spotter(tmp_path_factory.mktemp("listen"))
+    made = kept.once(tmp_path_factory, "spotter", write_spotter)
+    return shutil.copytree(made, tmp_path_factory.mktemp("listen"), dirs_exist_ok=True)
 
 
 def open_spotter(folder: pathlib.Path, **options) -> spotter.Spotter:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pathlib
-import shutil
 import subprocess
 import sys
 
@@ -67,15 +66,9 @@ def test_compiles_against_a_real_tree(require_tool, tmp_path: pathlib.Path) -> N
 
 @pytest.mark.parametrize("board", ["host", "m4", "m7", "m33", "m55"])
 def test_example_prints_the_posteriors_of_the_reference(
-    board: str, require_tool, tmp_path: pathlib.Path, rng: np.random.Generator
+    board: str, example, tmp_path: pathlib.Path, rng: np.random.Generator
 ) -> None:
-    if board != "host":
-        for tool in ("arm-none-eabi-gcc", "qemu-system-arm"):
-            require_tool(tool)
-    require_tool("make")
-    folder = shutil.copytree(
-        ROOT / "examples" / "firmware", tmp_path / "firmware", ignore=shutil.ignore_patterns("build")
-    )
+    folder = example(board)
     (tmp_path / "kws.tflite").write_bytes(tflite_writer.write(eg.spotter(rng)))
     command = ["make", "-s", "run", f"MODEL={tmp_path / 'kws.tflite'}", f"BOARD={board}", f"PYTHON={sys.executable}"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 
+import kept
 import numpy as np
 import pytest
 import soundfile
@@ -29,12 +30,8 @@ THRESHOLD = 0.1
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> pathlib.Path:
-    return write_spotter(tmp_path_factory.mktemp("spotter"))
-
-
-@pytest.fixture
-def example(tmp_path: pathlib.Path) -> pathlib.Path:
-    return shutil.copytree(EXAMPLE, tmp_path / "firmware", ignore=shutil.ignore_patterns("build"))
+    made = kept.once(tmp_path_factory, "spotter", write_spotter)
+    return shutil.copytree(made, tmp_path_factory.mktemp("spotter"), dirs_exist_ok=True)
 
 
 def make(example: pathlib.Path, board: str, target: str, model: pathlib.Path, wav: pathlib.Path, *more: str) -> str:
@@ -51,11 +48,6 @@ def make(example: pathlib.Path, board: str, target: str, model: pathlib.Path, wa
     return done.stdout
 
 
-def need(require_tool, board: str) -> None:
-    for tool in ("make", *(("arm-none-eabi-gcc", "qemu-system-arm") if board != "host" else ("gcc",))):
-        require_tool(tool)
-
-
 def heard(folder: pathlib.Path, sound: np.ndarray) -> list[str]:
     """What ``tfmot-kws listen`` prints, and the last line."""
     ear = spotter.open_spotter(folder / "stream.tflite", threshold=THRESHOLD)
@@ -65,9 +57,8 @@ def heard(folder: pathlib.Path, sound: np.ndarray) -> list[str]:
 
 
 @pytest.mark.parametrize("board", ["host", "m4", "m7", "m33", "m55"])
-def test_prints_what_listen_prints(board: str, folder, example, require_tool) -> None:
-    need(require_tool, board)
-    run = functools.partial(make, example, board, "run-stream", folder / "stream.tflite")
+def test_prints_what_listen_prints(board: str, folder, example) -> None:
+    run = functools.partial(make, example(board), board, "run-stream", folder / "stream.tflite")
     expected = heard(folder, speech())
     assert {"low", "high"} <= {line.split()[1] for line in expected}
     assert run(folder / "speech.wav").splitlines() == expected
@@ -80,10 +71,10 @@ def test_prints_what_listen_prints(board: str, folder, example, require_tool) ->
         assert run(folder / f"{samples}.wav").splitlines() == heard(folder, sound)
 
 
-def test_another_rate(folder, example, require_tool) -> None:
+def test_another_rate(folder, example) -> None:
     import soxr
 
-    need(require_tool, "host")
+    example = example("host")
     sound = soxr.resample(speech().astype(np.float32) / 32768, 16000, 44100)
     soundfile.write(folder / "fast.wav", np.stack([sound, sound], 1), 44100, subtype="PCM_16")
     make(example, "host", "run-stream", folder / "stream.tflite", folder / "fast.wav")
@@ -95,10 +86,10 @@ def test_another_rate(folder, example, require_tool) -> None:
 
 # The front end itself is the user's: a stand-in here, the library of a TFLM tree where there is one.
 @pytest.mark.parametrize("board", ["host", "m4"])
-def test_sound_on_the_board(board: str, folder, example, require_tool) -> None:
-    need(require_tool, board)
+def test_sound_on_the_board(board: str, folder, example) -> None:
+    example = example(board)
     build = example / "build" / board / "stream"
-    build.mkdir(parents=True)
+    build.mkdir()
     sound = speech()[:50077]
     soundfile.write(folder / "part.wav", sound, 16000, subtype="PCM_16")
     (build / "values.bin").write_bytes(features.raw_micro(FRONTEND, sound).tobytes())
@@ -111,10 +102,10 @@ def test_sound_on_the_board(board: str, folder, example, require_tool) -> None:
     not (os.environ.get("TFLM_DIR") and os.environ.get("FRONTEND_LIB")),
     reason="set TFLM_DIR to your TensorFlow Lite Micro tree and FRONTEND_LIB to its front end's library for BOARD",
 )
-def test_sound_on_the_board_with_a_real_front_end(folder, example, require_tool) -> None:
+def test_sound_on_the_board_with_a_real_front_end(folder, example) -> None:
     """Every feature, and the detections."""
     board = os.environ.get("BOARD", "host")
-    need(require_tool, board)
+    example = example(board)
     options = [f"{name}={os.environ[name]}" for name in ("TFLM_DIR", "FRONTEND_LIB")]
     run = functools.partial(make, example, board, "run-stream-audio", folder / "stream.tflite", folder / "speech.wav")
     assert run(*options).splitlines() == heard(folder, speech())

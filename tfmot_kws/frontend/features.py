@@ -1,12 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Log-mel features of speech: one configuration, two back ends.
 
-``micro``
-    The fixed-point front end of TensorFlow Lite Micro (``tfmot_kws.microfrontend``), equal
-    to what a device computes. Output: the raw integers / 25.6, about 0..26.
-``lfbe``
-    Textbook log filter-bank energies by ``tf.signal``: Hann window, power spectrum, triangular
-    mel filters, natural logarithm with a floor, shifted so that the floor is 0, about 0..26.
+- ``micro``: the fixed-point front end of TensorFlow Lite Micro (``frontend/microfrontend.py``), equal
+  to what a device computes. Output: the raw integers / 25.6, about 0..26.
+- ``lfbe``: textbook log filter-bank energies by ``tf.signal``: Hann window, power spectrum, triangular
+  mel filters, natural logarithm with a floor, shifted so that the floor is 0, about 0..26.
 
 Both ranges start at 0 and are nearly the same, so one 8-bit input scale suits either. TensorFlow
 is imported only where ``tf.signal`` or a tensor is asked for.

@@ -11,7 +11,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfmot_kws.keras import keras
+from tfmot_kws.keras import AsWritten, keras
 
 L = keras.layers
 
@@ -29,7 +29,7 @@ class TimeState:
     skip: int = 0
 
 
-class _TimeLayer:
+class _TimeLayer(AsWritten):
     """Mixin for layers that have ``span`` (frames of a window), ``hop`` (from one to the next), and
     ``rows(x)``, what ``call`` gives of frames [batch, time, features], at least ``span``, without padding."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tensorflow as tf
+
 from tfmot_kws.keras import keras, tfmot
 from tfmot_kws.quantize import layers, ops
 from tfmot_kws.quantize.dynamic import layers as dynamic_layers
@@ -12,6 +14,8 @@ from tfmot_kws.quantize.scheme import KwsQuantizeScheme, kws_scheme
 _tfmot = tfmot.quantization.keras
 
 
+# AutoGraph would rewrite the source of every layer that TFMOT calls while it copies the model three times.
+@tf.autograph.experimental.do_not_convert
 def quantize_apply(model: keras.Model, scheme: KwsQuantizeScheme | DynamicQuantizeScheme | None = None) -> keras.Model:
     """A model of quantized layers to be trained, from a float one (which is left as it is).
 

@@ -11,13 +11,13 @@ import dataclasses
 import numpy as np
 import tensorflow as tf
 
-from tfmot_kws.keras import keras
+from tfmot_kws.keras import AsWritten, keras
 from tfmot_kws.quantize.layer_bits import LayerBits
 from tfmot_kws.quantize.output_grid import tracked_variable
 from tfmot_kws.quantize.quantizers import codes, grid_constants, initial_theta, kernel_of, levels, speed, theta_of
 
 
-class FoldedLayer(keras.layers.Layer):
+class FoldedLayer(AsWritten, keras.layers.Layer):
     """Base: bias, batch normalization of the last axis and activation.
 
     Args:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from tfmot_kws.keras import keras
+from tfmot_kws.keras import AsWritten, keras
 from tfmot_kws.quantize import integer_math
 from tfmot_kws.quantize.output_grid import Grid, OutputGrid, quantize_steps, stage_variable
 from tfmot_kws.quantize.quantizers import check_bits, place_on_grid
@@ -17,7 +17,7 @@ SOFTMAX_SCALE = 1.0 / 256.0
 _SOFTMAX_ONE = 2.0**15
 
 
-class QuantizedOp(keras.layers.Layer):
+class QuantizedOp(AsWritten, keras.layers.Layer):
     """Base: a stage and an output grid."""
 
     def __init__(self, activation_bits=8, **kwargs):
@@ -82,7 +82,7 @@ class QuantizeInput(QuantizedOp):
         return [tuple(input_shape), ()]
 
 
-class Dequantize(keras.layers.Layer):
+class Dequantize(AsWritten, keras.layers.Layer):
     """(steps, scale) -> real values: a model's output, or what a layer left in float reads."""
 
     def __init__(self, **kwargs):
@@ -160,7 +160,7 @@ class QuantizedFunction(QuantizedOp):
         return table[128 + np.arange(-128, 128) - in_zero_point] if in_zero_point == -128 else table[:256]
 
 
-class QuantizedSoftmax(keras.layers.Layer):
+class QuantizedSoftmax(AsWritten, keras.layers.Layer):
     """Softmax over the last axis by a table of exponentials and one exact division; output scale 1/256."""
 
     def __init__(self, **kwargs):

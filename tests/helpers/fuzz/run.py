@@ -28,12 +28,15 @@ def build(folder: pathlib.Path, compiler: str = emulation.CLANG) -> pathlib.Path
     return target
 
 
-def run(target: pathlib.Path, seconds: int, corpus: pathlib.Path, seed: int = 1) -> tuple[int, int, str]:
-    """(exit status, executions, what libFuzzer said). A finding is kept next to the corpus as crash-*."""
+def run(target: pathlib.Path, corpus: pathlib.Path, limit: str, seed: int = 1) -> tuple[int, int, str]:
+    """(exit status, executions, what libFuzzer said). A finding is kept next to the corpus as crash-*.
+
+    limit: libFuzzer's own words for when to end, "-runs=1000" or "-max_total_time=60".
+    """
     corpus.mkdir(parents=True, exist_ok=True)
     command = [
         str(target),
-        f"-max_total_time={seconds}",
+        limit,
         f"-seed={seed}",
         "-max_len=512",
         "-timeout=10",
@@ -59,7 +62,9 @@ def main() -> int:
     emulation.require_tools([emulation.CLANG])
     with tempfile.TemporaryDirectory() as scratch:
         folder = pathlib.Path(scratch)
-        status, count, said = run(build(folder), options.seconds, options.corpus or folder / "corpus", options.seed)
+        status, count, said = run(
+            build(folder), options.corpus or folder / "corpus", f"-max_total_time={options.seconds}", options.seed
+        )
     print(said[-3000:])
     print(f"{count:,} executions, {'nothing found' if status == 0 else 'FOUND SOMETHING'}")
     return status
