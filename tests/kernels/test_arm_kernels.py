@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from kernel_cases import EXPECTED, WIDTHS, cases, check, dense_case, depthwise_cases, write_cases
 
-from benchmarks import emulation
+from benchmarks import arm_kernels, emulation
 from tflite_export.packed import packing
 
 
@@ -24,6 +24,18 @@ def test_kernels(name: str, require_tool, kernel_objects, tmp_path: pathlib.Path
     one_bit = ran.pop("kws_packed_dense_tables", count)
     assert one_bit >= count // (len(WIDTHS) * len(packing.TARGETS))
     assert all(times >= count // len(packing.TARGETS) for times in ran.values())
+
+
+@pytest.mark.parametrize("name", ["cortex-m55", "armv8-i8mm", "cortex-a7"])
+def test_kernels_by_clang(name: str, require_tool, tmp_path: pathlib.Path, rng: np.random.Generator) -> None:
+    """The code that benchmarks count, of each of clang's targets."""
+    core, compiler = emulation.CORES[name], arm_kernels.COMPILERS[name]
+    for tool in (*core.tools, compiler[0]):
+        require_tool(tool)
+    count = write_cases(tmp_path / "cases.bin", rng, cases(rng, 2))
+    objects = emulation.compile_kernels(core, tmp_path, compiler=compiler)
+    ran = check(core, tmp_path, count, ("-O2",), objects)
+    assert {f"kws_packed_dense_{kernel}" for kernel in EXPECTED[name] | {"ref"}} <= set(ran)
 
 
 @pytest.mark.parametrize("name", ["host", "cortex-a53", "cortex-m0plus", "cortex-m4", "cortex-m55"])
