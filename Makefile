@@ -5,9 +5,10 @@
 # make test-versions        installs beside TensorFlow 2.18 to 2.21 and with Python 3.13, and a short set of tests each
 # make test-device          what a device has: no TensorFlow; the tests marked device
 # make fuzz [FUZZ_SECONDS=600] lying options and tensors against the C kernels, under ASan and UBSan
-# make bench DATA=folder    the benchmarks behind the README's tables; an hour and more for accuracy
+# make bench DATA=folder    the benchmarks behind docs/results.md; an hour and more for accuracy
 # make bench-arm            the kernels on emulated Arm cores: instructions, cycles, code sizes (about twenty minutes)
 # make mutations            plants mistakes in the kernels and shows that the tests catch them
+# make docs                 the manual in site/, from docs/; fails where a link or a docstring is wrong
 # make lint / make format   checks / rewrites the layout of Python and C
 # make wheel                a wheel in dist/
 #
@@ -18,6 +19,7 @@ SHELL := /bin/bash
 VENV := .venv
 VENV_TF221 := .venv-tf221
 VENV_DEVICE := .venv-device
+VENV_DOCS := .venv-docs
 EXTRAS ?= train,runtime,tflm,synthetic,test,dev
 EXTRAS_TF221 := train,runtime,tflm,test
 # Files in the order of tests/conftest.py, which begins with the longest.
@@ -34,7 +36,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.10; do \
 # The pinned TensorFlow has no wheels for Python 3.13.
 CONSTRAINTS := $(shell $(PYTHON) -c 'import sys; print("constraints-tf221.txt" if sys.version_info > (3, 13) else "constraints.txt")' 2>/dev/null)
 
-.PHONY: demo check test test-tf221 test-versions test-device fuzz bench bench-arm mutations debian-tools lint format wheel native clean check-python
+.PHONY: docs demo check test test-tf221 test-versions test-device fuzz bench bench-arm mutations debian-tools lint format wheel native clean check-python
 
 demo: $(VENV)/installed $(NATIVE)
 	$(VENV)/bin/tfmot-kws demo --out $(OUT) $(if $(DATA),--data "$(DATA)")
@@ -58,6 +60,9 @@ test-versions: $(NATIVE)
 
 test-device: $(VENV_DEVICE)/installed $(NATIVE)
 	$(VENV_DEVICE)/bin/python -m pytest -m device tests/commands/test_device.py
+
+docs: $(VENV_DOCS)/installed
+	NO_MKDOCS_2_WARNING=1 $(VENV_DOCS)/bin/python -m mkdocs build --strict
 
 fuzz: $(VENV)/installed
 	$(VENV)/bin/python tests/helpers/fuzz/run.py --seconds $(or $(FUZZ_SECONDS),600)
@@ -105,6 +110,9 @@ $(VENV_DEVICE)/installed: $(PACKAGING) $(CONSTRAINTS)
 	$(call make_environment,$(VENV_DEVICE),$(CONSTRAINTS),runtime)
 	$(VENV_DEVICE)/bin/python -m pip install -q --disable-pip-version-check -c $(CONSTRAINTS) pytest hypothesis
 
+$(VENV_DOCS)/installed: $(PACKAGING)
+	$(call make_environment,$(VENV_DOCS),constraints.txt,docs)
+
 # Installing builds the library too; this is for C sources that changed since.
 $(NATIVE): $(C_SOURCES) setup.py | $(VENV)/installed
 	$(VENV)/bin/python setup.py -q build_ext --inplace
@@ -129,3 +137,5 @@ check-python:
 
 clean:
 	rm -rf $(VENV) $(VENV_TF221) $(VENV_DEVICE) build dist *.egg-info $(NATIVE)
+
+	rm -rf $(VENV) $(VENV_TF221) $(VENV_DEVICE) $(VENV_DOCS) site build dist *.egg-info $(NATIVE)

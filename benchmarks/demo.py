@@ -19,7 +19,7 @@ from tfmot_kws import atomic
 from tfmot_kws.commands import demo, inspect
 from tfmot_kws.commands.parts import console as consoles
 
-COLUMNS = 100
+COLUMNS = 96
 FILE = "kws_4bit.tflite"
 
 
@@ -38,6 +38,14 @@ def printed(command: Callable[[], None]) -> str:
     return "\n".join(line.rstrip() for line in text.getvalue().strip("\n").splitlines()) + "\n"
 
 
+def shortened(text: str, notes: Sequence[str]) -> str:
+    """What the demo prints at its end, without its notes (dots stand for them) and its time."""
+    lines = text.splitlines()
+    first = lines.index(notes[0]) if notes and notes[0] in lines else len(lines)
+    kept = [line for line in lines[first:] if line not in notes and "Report:" not in line]
+    return "\n".join([*lines[:first], "...", *kept]) + "\n"
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=pathlib.Path, help="what tfmot-kws demo --out was given")
@@ -46,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     result = json.loads((options.folder / "metrics.json").read_text(encoding="utf-8"))
     place = pathlib.Path("runs/demo")
     shown = {
-        "tfmot-kws demo": printed(lambda: demo.show(consoles.stdout(), result, place)),
+        "tfmot-kws demo": shortened(printed(lambda: demo.show(consoles.stdout(), result, place)), result["notes"]),
         f"tfmot-kws inspect {place / FILE}": printed(lambda: inspect.run(options.folder / FILE)),
     }
     atomic.write_json(common.RESULTS / f"{options.name}.json", result)

@@ -14,11 +14,11 @@ COLUMNS = (
     ("model", "weights", ""),
     ("bytes", "file, bytes", ",d"),
     ("less", "times smaller", ".1f"),
-    ("x86", "x86-64, us a clip", ".0f"),
-    ("a53", "A53, a MAC", ".2f"),
-    ("m4", "M4, a MAC", ".2f"),
-    ("large", "accuracy %, 250K", ".1f"),
-    ("small", "accuracy %, 15K", ".1f"),
+    ("x86", "x86-64: us a clip", ".0f"),
+    ("a53", "Cortex-A53: instructions a MAC", ".2f"),
+    ("m4", "Cortex-M4: instructions a MAC", ".2f"),
+    ("large", "accuracy %, 250K parameters", ".1f"),
+    ("small", "accuracy %, 15K parameters", ".1f"),
 )
 
 # Row of the table -> row of accuracy_*.json, row of host_time.json, (kernel, column) on Cortex-A53 and Cortex-M4.
@@ -91,7 +91,7 @@ def _notes(large: Mapping[str, Any], small: Mapping[str, Any]) -> list[str]:
     ]
     notes = [
         "File and x86-64: the 250K spotter, one thread, TFLite with XNNPACK.",
-        "Cortex: instructions a multiply-accumulate (MAC) of a dense layer of 256 x 256, counted under QEMU; TFLite's "
+        "MAC: a multiply-accumulate, in a dense layer of 256 x 256; instructions are counted under QEMU; TFLite's "
         "rows are XNNPACK (A53), a plain float loop and CMSIS-NN (M4), counted once, outside this repository.",
         "Accuracy: real speech, eight classes, mean of seeds; float32 is trained as long as the others, int8 by "
         "TFMOT's default scheme.",

@@ -1,7 +1,7 @@
 """Writes constraints.txt and constraints-tf221.txt anew: every package of a full install, to the exact version.
 
     python scripts/update_constraints.py python3.10 python3.11 python3.12 python3.13
-    python scripts/update_constraints.py --keep python3.13      # pins of other Pythons stay as they are
+    python scripts/update_constraints.py --keep python3.10 ...      # pins stay, and what has none gets one
 
 Run it with Python 3.11 or newer. Each named interpreter resolves the project with all extras (nothing is installed).
 A version that is right for some of them only gets an environment marker.
@@ -66,12 +66,13 @@ def pinned(name: str, python: str) -> dict[str, str]:
     return found
 
 
-def resolve(python: str, chosen: list[str]) -> dict[str, str]:
-    """name -> version of every package that ``python`` would install."""
+def resolve(python: str, chosen: list[str], pins: str | None = None) -> dict[str, str]:
+    """name -> version of every package that ``python`` would install, within the ``pins`` of a file."""
     with tempfile.TemporaryDirectory() as folder:
         report = pathlib.Path(folder, "report.json")
         command = [python, "-m", "pip", "install", "-q", "--dry-run", "--ignore-installed", "--report", str(report)]
-        subprocess.run([*command, *requirements(), *chosen], check=True)
+        within = ["-c", str(ROOT / pins)] if pins else []
+        subprocess.run([*command, *within, *requirements(), *chosen], check=True)
         found = [item["metadata"] for item in json.loads(report.read_text())["install"]]
     return {item["name"]: item["version"] for item in found}
 
@@ -104,7 +105,7 @@ def main(arguments: list[str]) -> None:
         sys.exit("name the interpreters: python scripts/update_constraints.py python3.10 python3.11 python3.12 ...")
     for name, (about, served, chosen) in SETS.items():
         found = {v: pinned(name, v) for v in served if v not in pythons and keep}
-        found |= {v: resolve(python, chosen) for v, python in pythons.items() if v in served}
+        found |= {v: resolve(python, chosen, name if keep else None) for v, python in pythons.items() if v in served}
         lines = merge({v: pins for v, pins in sorted(found.items()) if pins})
         unfinished = ROOT / f"{name}.tmp"
         unfinished.write_text(HEADER.format(about=about) + "\n".join(lines) + "\n")

@@ -21,16 +21,25 @@ def convert(
 ) -> bytes:
     """A trained Keras model as the bytes of a .tflite file.
 
-    ops: "packed" for our custom ops, smallest in flash and RAM; "builtin" for stock ops only, weights in int8.
-    target: "any" packs weights as every kernel reads them, so that one file runs everywhere; "aarch64-i8mm" packs them
-    for processors with that extension, "cortex-m4" for Cortex-M4, M7 and M33, and "cortex-a53" one-bit weights for
-    64-bit processors without dot products, where it is faster. Files run on other chips too, but slowly.
-    streaming: None for a model of whole clips; "internal" for one that takes the new frames of a stream and keeps what
-    it needs of those before; "external" for one whose state goes in and out as further tensors. The integers are those
-    of the clip model. StreamInterpreter runs such files; docs/streaming.md has the rules.
-    rows: leaves out the mean over time that a model ends in, so that a stream gives each row at once.
-    Raises ValueError for other ops, what ``from_keras.to_graph`` says about layers that it does not know, and
-    ``streaming.graph.StreamError`` where a model cannot stream.
+    Args:
+        model: from ``tfmot_kws.quantize_apply``: in stage 2 (``kws_scheme``), or of a ``dynamic_scheme``.
+        ops: "packed" for our custom ops, smallest in flash and RAM; "builtin" for stock ops only, weights in int8.
+        target: "any" packs weights as every kernel reads them, so that one file runs everywhere; "aarch64-i8mm" packs
+            them for processors with that extension, "cortex-m4" for Cortex-M4, M7 and M33, and "cortex-a53" one-bit
+            weights for 64-bit processors without dot products, where it is faster. Files run on other chips too, but
+            slowly.
+        streaming: None for a model of whole clips; "internal" for one that takes the new frames of a stream and keeps
+            what it needs of those before; "external" for one whose state goes in and out as further tensors. The
+            integers are those of the clip model. StreamInterpreter runs such files; docs/streaming.md has the rules.
+        rows: leaves out the mean over time that a model ends in, so that a stream gives each row at once.
+
+    Returns:
+        The file.
+
+    Raises:
+        ValueError: other ops, targets or kinds of streaming.
+        tflite_export.from_keras.ExportError: a layer that is not quantized or not known; the message names it.
+        tflite_export.streaming.graph.StreamError: a model that cannot stream.
     """
     if streaming not in (None, "internal", "external"):
         raise ValueError(f"streaming must be None, 'internal' or 'external', found {streaming!r}")
@@ -55,10 +64,19 @@ def convert(
 def write(graph: Graph, ops: str = "packed", target: str = "any", metadata: Mapping[str, bytes] | None = None) -> bytes:
     """A graph as the bytes of a .tflite file; the same graph makes the same bytes.
 
-    ops, target: as for ``convert``; stock ops have one form for all targets.
-    metadata: entries that the file carries, by name.
-    Raises ValueError for other ops or targets, ``packed.writer.WriteError`` and ``ir.GraphError`` where a graph cannot
-    be written so; the message names the op.
+    Args:
+        graph: from ``tflite_export.from_keras.to_graph``, or one of your own.
+        ops: as for ``convert``.
+        target: as for ``convert``; stock ops have one form for all targets.
+        metadata: entries that the file carries, by name.
+
+    Returns:
+        The file.
+
+    Raises:
+        ValueError: other ops or targets.
+        tflite_export.packed.writer.WriteError: a graph cannot be written so; the message names the op.
+        tflite_export.ir.GraphError: a graph that contradicts itself.
     """
     _check(ops, target)
     if ops == "builtin":

@@ -101,6 +101,9 @@ def test_first_cell_installs_on_colab_only(notebook) -> None:
     first, *others = code_cells(notebook)
     assert 'if "google.colab" in sys.modules' in first.source and re.search(r"^    %pip install", first.source, re.M)
     assert not re.search(r"^[!%]", first.source, re.M), "elsewhere it must install nothing"
+    assert '"tensorflow=={tensorflow}"' in first.source, "Colab's TensorFlow stays as it is"
+    assert first.source.index("TF_USE_LEGACY_KERAS") < first.source.index("google.colab")
+    assert "://" not in first.source, "no address of a repository that may not be there"
     assert not any(re.search(r"pip install|apt-get (?!install gcc)", cell.source) for cell in others)
 
 
@@ -138,6 +141,7 @@ def test_board(tmp_path, require_speech, require_tool) -> None:
     assert "40 clips on the Cortex-M4; all bytes equal the reference's: True" in text
     assert 3000 < number(r"(\d+) bytes of arena", text) < 4000
     assert 12_000 < number(r"4 bits: (\d+) bytes of model", text) < 15_000
+    assert number(r"bytes of model and (\d+) of kernels", text) > 10_000
     assert 'resolver.AddCustom("TfmotKwsPackedDense", tfmot_kws::Register_TfmotKwsPackedDense());' in text
     assert pictures(done) == 2
 

@@ -102,9 +102,9 @@ def test_commands_and_make_targets_exist() -> None:
     makefile = (ROOT / "Makefile").read_text()
     for page in PAGES:
         text = (ROOT / page).read_text(encoding="utf-8")
-        commands = re.findall(r"(?:^ {4}|^\$ |`|\| )tfmot-kws ([a-z-]+)", text, re.MULTILINE)
+        commands = re.findall(r"(?:^ {4}|^\$ |`|\| )tfmot-kws ([a-z][a-z-]*)", text, re.MULTILINE)
         assert set(commands) <= known, page
-        targets = re.findall(r"(?:^ {4}|`)make ([a-z-]+)", text, re.MULTILINE)
+        targets = re.findall(r"(?:^ {4}|`)make ([a-z][a-z0-9-]*)", text, re.MULTILINE)
         assert all(f"\n{target}:" in makefile for target in targets), page
 
 

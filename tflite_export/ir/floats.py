@@ -19,8 +19,8 @@ FUNCTIONS = ("linear", "relu", "relu6", "sigmoid", "tanh")
 class ColumnWeights:
     """Weight codes of a dense layer of dynamic quantization.
 
-    codes: uint16 [outputs, inputs], inputs as in :class:`Weights`. The integer weight is ``a * code - b[output]``: on
-    the grids of :class:`Weights`, of 1..8 bits, or on the grid "linear", of 1..8 or 16 bits, where every output has a
+    codes: uint16 [outputs, inputs], inputs as in ``Weights``. The integer weight is ``a * code - b[output]``: on
+    the grids of ``Weights``, of 1..8 bits, or on the grid "linear", of 1..8 or 16 bits, where every output has a
     code of its own that stands for zero: a = 1, b = zeros.
 
     zeros: int32 [outputs], 0 .. 2^bits - 1, for the grid "linear"; else None.
@@ -68,7 +68,7 @@ class DynamicDense:
     ``y = function((scale * T + low * W) * (gain[c] * gain_unit) + bias[c] * bias_unit)``
 
     gain: int16 [outputs]; bias: int16 [outputs], or None; units: positive float32. input_bits: 2..8, or 16 with weights
-    of 16 bits. Input and window as in :class:`PackedDense`; padding is the real value zero and part of its row.
+    of 16 bits. Input and window as in ``PackedDense``; padding is the real value zero and part of its row.
     """
 
     name: str
@@ -131,7 +131,7 @@ class FloatSoftmax:
 class FloatDepthwise:
     """Per-channel convolution, or a per-channel affine map where window is None, in float32.
 
-    kernel: float32 [taps, outputs], bias: float32 [outputs]; channels as in :class:`Depthwise`. A sum starts at 0 and
+    kernel: float32 [taps, outputs], bias: float32 [outputs]; channels as in ``Depthwise``. A sum starts at 0 and
     adds tap after tap, the bias last.
     """
 

@@ -96,10 +96,25 @@ class _Runner(Protocol):
 class Interpreter:
     """Runs a .tflite file that ``convert`` made.
 
-    flatbuffer: its bytes. runtime: see the module. graph: for "reference" only, the graph to run instead of the one in
-    the file (files with stock ops hold none). threads: those of TFLite and LiteRT.
-    Raises FormatError for a damaged file, ImportError that names the pip package for a missing runtime, ValueError for
-    an unknown one, RuntimeError where the runtime refuses the file.
+    Args:
+        flatbuffer: its bytes.
+        runtime: "reference" (the numpy specification), "tflite" (needs tensorflow), "litert" (needs ai-edge-litert) or
+            "tflm" (needs tflite-micro, x86-64 only).
+        graph: for "reference" only, the graph to run instead of the one in the file (files with stock ops hold none).
+        threads: those of TFLite and LiteRT.
+
+    Attributes:
+        runtime: its name.
+        inputs: a TensorDetails for each input: name, shape without the batch axis, scale, zero point.
+        outputs: the same of the outputs.
+        metadata: entries that the file carries, by name.
+        stateful: whether the model keeps its state from call to call.
+
+    Raises:
+        FormatError: a damaged file.
+        ImportError: the runtime is missing; the message names the pip package.
+        ValueError: an unknown runtime, or a graph where none is taken.
+        RuntimeError: the runtime refuses the file.
     """
 
     def __init__(
@@ -130,11 +145,17 @@ class Interpreter:
     def run(self, x: np.ndarray | Sequence[np.ndarray] | Mapping[str, np.ndarray]) -> Any:
         """Outputs for a batch.
 
-        x: one array [batch, ...] where the model has one input; else a sequence in the order of ``inputs`` or a dict by
-        name. int8 arrays are taken as they are and give int8; any other type is quantized with the input's own scale,
-        and the outputs come back as float32 real values.
-        Returns one array where x is an array and the model has one output; else a dict by name for a dict, and a list
-        otherwise. Raises ValueError where names, types, shapes or batch sizes do not suit the model.
+        Args:
+            x: one array [batch, ...] where the model has one input; else a sequence in the order of ``inputs`` or a
+                dict by name. int8 arrays are taken as they are and give int8; any other type is quantized with the
+                input's own scale, and the outputs come back as float32 real values.
+
+        Returns:
+            One array where x is an array and the model has one output; else a dict by name for a dict, and a list
+            otherwise.
+
+        Raises:
+            ValueError: names, types, shapes or batch sizes do not suit the model.
         """
         arrays = self._arrays(x)
         exact = all(a.dtype == np.int8 for a in arrays)

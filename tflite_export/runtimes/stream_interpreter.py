@@ -14,11 +14,17 @@ from tflite_export.streaming import schedule as stream_schedule
 class StreamInterpreter:
     """A streaming model, its state and the frames that wait for a whole hop.
 
-    flatbuffer: what ``convert(model, streaming=...)`` gave. runtime, graph, threads: as for Interpreter.
-    Raises what Interpreter raises, and ScheduleError (a ValueError) for a file that does not stream.
-
     Row i of the output is the clip model's output on frames ``i * hop .. i * hop + receptive - 1`` where no layer pads
     time; layers padded in front (causal) see zeros ahead of the first frame since the reset.
+
+    Args:
+        flatbuffer: what ``convert(model, streaming=...)`` gave.
+        runtime: as for Interpreter.
+        graph: as for Interpreter.
+        threads: as for Interpreter.
+
+    Raises:
+        ScheduleError: a ValueError, the file does not stream; and what Interpreter raises.
     """
 
     def __init__(
@@ -68,10 +74,15 @@ class StreamInterpreter:
     def step(self, frames: np.ndarray) -> Any:
         """Takes frames, however many, and returns the rows that they complete.
 
-        frames: [n, features...]; int8 gives int8, any other type is quantized with the input's scale and gives float32
-        real values. A model of dynamic quantization takes float32 and gives it.
-        Returns [rows, ...], rows 0 or more; a list of such arrays where the model has several outputs.
-        Raises ValueError for another shape.
+        Args:
+            frames: [n, features...]; int8 gives int8, any other type is quantized with the input's scale and gives
+                float32 real values. A model of dynamic quantization takes float32 and gives it.
+
+        Returns:
+            [rows, ...], rows 0 or more; a list of such arrays where the model has several outputs.
+
+        Raises:
+            ValueError: another shape.
         """
         frames = np.asarray(frames)
         details = self.inputs[0]

@@ -97,7 +97,13 @@ class Corpus:
         words: Iterable[str] | None = None,
         kinds: Iterable[str] | None = None,
     ) -> Corpus:
-        """The clips for which ``keep`` holds and whose word and kind are among those given."""
+        """The clips for which ``keep`` holds and whose word and kind are among those given.
+
+        Args:
+            keep: says of a clip whether it stays; None keeps all.
+            words: these only; None for all.
+            kinds: these only; None for all.
+        """
         chosen_words = None if words is None else frozenset(words)
         chosen_kinds = None if kinds is None else frozenset(kinds)
         clips = tuple(
@@ -203,7 +209,7 @@ def from_folder(path: str | os.PathLike, dev_percent: float = 10.0, test_percent
     """A folder of words: ``path/word/*.wav|flac|ogg``.
 
     A ``validation_list.txt`` and ``testing_list.txt`` (lines of ``word/file``) are honoured.
-    Without them the split is by speaker, by :func:`hash_split`. The speaker is the name before
+    Without them the split is by speaker, by ``hash_split``. The speaker is the name before
     ``_nohash_``, or before the first underscore where several files share it, else the file.
     Files in ``_background_noise_`` are noise: train, and dev and test where there are lists or
     not, by their hash.
@@ -254,7 +260,7 @@ def from_manifest(path: str | os.PathLike) -> Corpus:
     """A table of clips: a CSV file with a header line.
 
     Columns: ``path`` (relative to the manifest) and ``word`` (the kind where empty); optional ``speaker``, ``kind``,
-    ``split`` (by :func:`hash_split` of the speaker where empty), ``word_start`` and
+    ``split`` (by ``hash_split`` of the speaker where empty), ``word_start`` and
     ``word_end`` in seconds. Others are ignored. Rows that make no sense or whose file is
     missing are counted as skipped.
 

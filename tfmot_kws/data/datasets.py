@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """From recordings to features and labels: the one module to import for data.
 
-A :class:`Corpus` lists clips (from a folder of words, a manifest, Speech Commands or synthetic
-speech), a :class:`TaskConfig` says what is to be told apart, and :func:`load_features` turns
-both into arrays, cached on disk. :func:`prepare`, :func:`training_features` and
-:func:`held_out_features` do so with the choices of the command line.
+A ``Corpus`` lists clips (from a folder of words, a manifest, Speech Commands or synthetic
+speech), a ``TaskConfig`` says what is to be told apart, and ``load_features`` turns
+both into arrays, cached on disk. ``prepare``, ``training_features`` and
+``held_out_features`` do so with the choices of the command line.
 """
 
 from __future__ import annotations

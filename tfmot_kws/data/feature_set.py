@@ -88,7 +88,12 @@ class FeatureSet:
         return len(self.y)
 
     def with_examples(self, x: np.ndarray, label: str, where: str) -> FeatureSet:
-        """The same and more: features [n, frames, mel] of one class; ``where`` they come from, for ``paths``.
+        """The same and more examples of one class.
+
+        Args:
+            x: features [n, frames, mel].
+            label: name of the class.
+            where: they come from, for ``paths``.
 
         Raises:
             ValueError: another shape, or a class that there is not.
@@ -115,7 +120,7 @@ class FeatureSet:
         batch: int = 64,
         shuffle_seed: int | None = None,
         spec_augment: augmentation.AugmentConfig | None = None,
-    ):
+    ) -> Any:
         """A ``tf.data.Dataset`` of (features, labels), the same in every run.
 
         Args:
@@ -124,7 +129,7 @@ class FeatureSet:
             spec_augment: draws SpecAugment masks anew every epoch, seeded by ``shuffle_seed``.
 
         Returns:
-            Batches of float32 [batch, frames, mel] and int32 [batch].
+            Batches of (float32 [batch, frames, mel], int32 [batch]).
         """
         import tensorflow as tf
 

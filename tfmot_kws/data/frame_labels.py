@@ -70,7 +70,7 @@ def from_alignment(
     Args:
         features: the examples; they must know their places.
         frontend: how they were made.
-        alignment: from :func:`tfmot_kws.alignment.read`.
+        alignment: from ``tfmot_kws.alignment.read``.
         names: the labels to know, silence first, as those of a training set; others count as unknown. Silence and all
             labels of the alignment's recordings that take part, sorted, where None.
 
@@ -105,7 +105,7 @@ def from_words(
         frontend: how they were made.
         corpus: the clips they are made of.
         parts: equal parts in which a word is cut, ``word/1``, ``word/2`` and so on; 1 leaves it whole.
-        names: as for :func:`from_alignment`.
+        names: as for ``from_alignment``.
 
     Raises:
         ValueError: the features have no places, their clips are not in the corpus, or ``parts`` is below 1.

@@ -45,7 +45,11 @@ def eval_splits(clips: corpus.Corpus) -> tuple[str, ...]:
 
 
 def pick_keywords(clips: corpus.Corpus, splits: Sequence[str]) -> tuple[str, ...]:
-    """The words of kind "wake", else those with the most clips, at most 10; only words of all the splits.
+    """The words of kind "wake", else those with the most clips, at most 10.
+
+    Args:
+        clips: from ``datasets.open_corpus``.
+        splits: in each of which a word must have clips.
 
     Raises:
         ValueError: no word is in all of them.
@@ -76,6 +80,12 @@ def make_task(
     clips: corpus.Corpus, keywords: Sequence[str], clip_seconds: float = 1.0, context_seconds: float = 0.0
 ) -> TaskConfig:
     """The task of telling these keywords apart, with a class for other words and one for noise where there are any.
+
+    Args:
+        clips: those that take part.
+        keywords: in the order of their classes.
+        clip_seconds: length of an example in seconds.
+        context_seconds: sound that the front end hears ahead of an example, in seconds.
 
     Raises:
         ValueError: a keyword has no clips.

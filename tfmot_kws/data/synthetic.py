@@ -121,7 +121,7 @@ def synthesize(
         clips: how many files, at least 20.
         seed: of everything random.
         progress: called with (clips done, clips in all).
-        phones: writes ``alignment.csv`` too: when espeak-ng speaks each phone (see :mod:`tfmot_kws.alignment`), under
+        phones: writes ``alignment.csv`` too: when espeak-ng speaks each phone (see ``tfmot_kws.alignment``), under
             its own names for them. The sound is the same.
 
     Returns:

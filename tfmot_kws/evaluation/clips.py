@@ -141,7 +141,17 @@ def evaluate(
 def from_outputs(
     outputs: np.ndarray, features: FeatureSet, posteriors: bool = False, keywords: Sequence[str] | None = None
 ) -> Evaluation:
-    """The evaluation of outputs [clips, classes] that are there already; see :func:`evaluate`."""
+    """The evaluation of outputs that are there already.
+
+    Args:
+        outputs: [clips, classes]; logits, or posteriors 0..1.
+        features: what they are outputs of: classes and labels.
+        posteriors: what ``outputs`` are.
+        keywords: classes that count as keywords; None for all but ``_silence_`` and ``_unknown_``.
+
+    Raises:
+        ValueError: another shape, unknown keywords, or a split without clips of them.
+    """
     classes, labels = features.classes, np.asarray(features.y)
     if outputs.shape != (len(features), len(classes)):
         raise ValueError(
@@ -178,6 +188,11 @@ def compare(float_eval: Evaluation, other_eval: Evaluation, frr: float = 0.05) -
 
     The float model runs at the highest threshold at which it misses no more than ``frr`` (0..1) of the keywords; the
     share that it misses there is what the other model may miss too.
+
+    Args:
+        float_eval: of the float model.
+        other_eval: of the other model, on the same clips.
+        frr: share of the keywords, 0..1, that may be missed.
 
     Raises:
         ValueError: the evaluations are of different clips, or ``frr`` is outside 0..1.

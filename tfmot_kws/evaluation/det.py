@@ -66,11 +66,11 @@ class DetCurve:
         return float(self.frr[int(np.argmax(self.far <= far))])
 
     def threshold_at_frr(self, frr: float) -> float:
-        """The threshold behind :meth:`fdr_at_frr`; +inf only for ``frr=1``."""
+        """The threshold behind ``fdr_at_frr``; +inf only for ``frr=1``."""
         return float(self.thresholds[self._last_within(self.frr, frr, "frr")])
 
     def threshold_at_far(self, far: float) -> float:
-        """The threshold behind :meth:`frr_at_far`; +inf where only accepting nothing will do."""
+        """The threshold behind ``frr_at_far``; +inf where only accepting nothing will do."""
         _check_rate("far", far)
         return float(self.thresholds[int(np.argmax(self.far <= far))])
 

@@ -4,7 +4,7 @@
 Everything is done on the integers of the model's output, so that ``tflite_export/kernels/ops/detector.c`` finds the
 same events on a device, step by step. Imports numpy only.
 
-For each step and keyword k with output q_k::
+For each step and keyword k with output q_k:
 
     score = q_k - zero_point                         mode "value": models that end in a softmax
     score = q_k - max of q_j over all other classes  mode "margin": models that end in logits
@@ -261,7 +261,7 @@ class Detector:
         return events[0] if events else None
 
     def run(self, outputs: np.ndarray) -> list[Event]:
-        """Several steps at once; the same as :meth:`step` for each of them.
+        """Several steps at once; the same as ``step`` for each of them.
 
         Args:
             outputs: int8 or int16 [steps, classes]; no steps are allowed.

@@ -18,7 +18,7 @@ LIMIT, TARGETS = 8, 50
 
 @dataclasses.dataclass(frozen=True)
 class MlperfTiny:
-    """What :func:`count` finds.
+    """What ``count`` finds.
 
     Attributes:
         false_positives: debounced false detections.

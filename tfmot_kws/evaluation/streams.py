@@ -89,7 +89,7 @@ class StreamCurve:
         return int(np.flatnonzero(np.concatenate([[True], self.fa_per_hour > fa_per_hour]))[-1])
 
     def frr_at(self, fa_per_hour: float) -> float:
-        """Miss rate (0..1) at the threshold of :meth:`index_at`."""
+        """Miss rate (0..1) at the threshold of ``index_at``."""
         return float(self.frr[self.index_at(fa_per_hour)])
 
 
@@ -140,7 +140,7 @@ class Result:
 
 @dataclasses.dataclass(frozen=True)
 class StreamEvaluation:
-    """What :func:`evaluate` finds.
+    """What ``evaluate`` finds.
 
     Attributes:
         config: the detector, with its thresholds.

@@ -1,12 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Log-mel features of speech: one configuration, two back ends.
 
-``micro``
-    The fixed-point front end of TensorFlow Lite Micro (:mod:`tfmot_kws.microfrontend`), equal
-    to what a device computes. Output: the raw integers / 25.6, about 0..26.
-``lfbe``
-    Textbook log filter-bank energies by ``tf.signal``: Hann window, power spectrum, triangular
-    mel filters, natural logarithm with a floor, shifted so that the floor is 0, about 0..26.
+- ``micro``: the fixed-point front end of TensorFlow Lite Micro (``frontend/microfrontend.py``), equal
+  to what a device computes. Output: the raw integers / 25.6, about 0..26.
+- ``lfbe``: textbook log filter-bank energies by ``tf.signal``: Hann window, power spectrum, triangular
+  mel filters, natural logarithm with a floor, shifted so that the floor is 0, about 0..26.
 
 Both ranges start at 0 and are nearly the same, so one 8-bit input scale suits either. TensorFlow
 is imported only where ``tf.signal`` or a tensor is asked for.
@@ -113,7 +111,7 @@ class FrontendConfig:
 
     @classmethod
     def from_dict(cls, options: dict[str, Any]) -> FrontendConfig:
-        """The inverse of :meth:`to_dict`.
+        """The inverse of ``to_dict``.
 
         Raises:
             ValueError: an unknown option, or a value that is not allowed.
@@ -199,7 +197,7 @@ def extract(config: FrontendConfig, audio: np.ndarray) -> np.ndarray:
 class FrontendStream:
     """The front end of a stream: audio in pieces of any length, frames as they are complete.
 
-    The frames of all pieces are those of :func:`extract` on the whole recording; ``micro`` to the last bit.
+    The frames of all pieces are those of ``extract`` on the whole recording; ``micro`` to the last bit.
     """
 
     def __init__(self, config: FrontendConfig) -> None:

@@ -53,7 +53,7 @@ _CHUNK = 512  # frames per FFT call: keeps the working set in cache
 
 @dataclasses.dataclass(frozen=True)
 class Tables:
-    """Everything that depends on the configuration alone; build with :func:`make_tables`.
+    """Everything that depends on the configuration alone; build with ``make_tables``.
 
     Attributes:
         window: int32 [window], Hann window in 1/4096.
@@ -115,7 +115,7 @@ def features(tables: Tables, audio: np.ndarray, hop: int, estimate: np.ndarray |
     """Computes the features of a batch of clips, each from a fresh noise estimate unless one is given.
 
     Args:
-        tables: from :func:`make_tables`.
+        tables: from ``make_tables``.
         audio: int16 [batch, samples].
         hop: samples between frames.
         estimate: int64 [batch, mel], the noise estimate before the first frame, zeros at the start of a recording;

@@ -28,7 +28,9 @@ class Split:
 
     Attributes:
         name: of the layer.
-        inputs, outputs, rank: sizes of the pair's kernels, [inputs, rank] and [rank, outputs].
+        inputs: of the pair's first kernel, [inputs, rank].
+        outputs: of its second kernel, [rank, outputs].
+        rank: what lies between them.
         error: relative Frobenius norm of what is lost, 0..1.
         places: how often the layer runs on one clip.
     """

@@ -26,7 +26,8 @@ class ModelConfig:
 
     Attributes:
       num_classes: logits.
-      frames, mel_bins: shape of the features of a clip.
+      frames: of a clip.
+      mel_bins: features of a frame.
       width: outputs of every hidden layer.
       windows: the windowed layers, first to last.
       dense: how many dense layers follow them.
@@ -75,6 +76,12 @@ def wakeword_250k(num_classes: int = 2, frames: int = 49, mel_bins: int = 40, wi
     without state (after Zeng et al. 2022). ``width=18`` makes its 15,000-parameter sister.
 
     The three windows together span 49 frames: about one second at hops of 20 ms.
+
+    Args:
+      num_classes: logits.
+      frames: of a clip, at least 49.
+      mel_bins: features of a frame.
+      width: outputs of every hidden layer.
     """
     return build(ModelConfig(num_classes, frames, mel_bins, width))
 
@@ -93,7 +100,8 @@ def ds_cnn_stream(
 
     Args:
       num_classes: logits.
-      frames, mel_bins: shape of the features of a clip.
+      frames: of a clip.
+      mel_bins: features of a frame.
       filters: outputs of each block's dense layer.
       kernels: frames of each block's window.
 
@@ -134,9 +142,12 @@ def svd_50k(
 
     Args:
       num_classes: logits.
-      frames, mel_bins: shape of the features of a clip; of more frames than ``context`` the mean over rows is taken.
+      frames: of a clip; of more than ``context`` the mean over rows is taken.
+      mel_bins: features of a frame.
       context: frames that are stacked.
-      width, rank, pairs: outputs of the sigmoid and of the linear layers, and how many pairs there are.
+      width: outputs of the sigmoid layers.
+      rank: outputs of the linear layers.
+      pairs: how many pairs there are.
 
     Raises:
       ValueError: a clip is shorter than the context, or a size is below 1.

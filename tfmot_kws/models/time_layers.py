@@ -7,6 +7,7 @@ complete; joined over all steps since ``reset()`` they are the rows of ``call`` 
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import tensorflow as tf
 
@@ -19,8 +20,9 @@ L = keras.layers
 class TimeState:
     """What a layer keeps between two steps.
 
-    frames: [batch, n, features], those that rows to come will need. skip: frames to come that no row needs, where a
-    stride is longer than a window.
+    Attributes:
+        frames: [batch, n, features], those that rows to come will need.
+        skip: frames to come that no row needs, where a stride is longer than a window.
     """
 
     frames: tf.Tensor
@@ -82,10 +84,17 @@ class _TimeConvolution(_TimeLayer):
 class CausalConv1D(_TimeConvolution, L.Conv1D):
     """Convolution over time; as ``tf_keras.layers.Conv1D``, of which it takes all arguments, with causal padding.
 
-    padding: "causal", zeros ahead of the first frame so that row i ends at frame ``i * strides``, or "valid".
+    Args:
+        filters: outputs.
+        kernel_size: frames of a window.
+        padding: "causal", zeros ahead of the first frame so that row i ends at frame ``i * strides``, or "valid".
+        **kwargs: as for ``Conv1D``.
+
+    Raises:
+        ValueError: another padding.
     """
 
-    def __init__(self, filters: int, kernel_size: int, padding: str = "causal", **kwargs):
+    def __init__(self, filters: int, kernel_size: int, padding: str = "causal", **kwargs: Any):
         super().__init__(filters, kernel_size, padding=padding, **kwargs)
         _check_padding(self, padding)
 
@@ -99,10 +108,16 @@ class CausalConv1D(_TimeConvolution, L.Conv1D):
 class CausalDepthwiseConv1D(_TimeConvolution, L.DepthwiseConv1D):
     """Convolution over time for each channel; as ``tf_keras.layers.DepthwiseConv1D``, with causal padding.
 
-    padding: "causal", zeros ahead of the first frame so that row i ends at frame ``i * strides``, or "valid".
+    Args:
+        kernel_size: frames of a window.
+        padding: "causal", zeros ahead of the first frame so that row i ends at frame ``i * strides``, or "valid".
+        **kwargs: as for ``DepthwiseConv1D``.
+
+    Raises:
+        ValueError: another padding.
     """
 
-    def __init__(self, kernel_size: int, padding: str = "causal", **kwargs):
+    def __init__(self, kernel_size: int, padding: str = "causal", **kwargs: Any):
         super().__init__(kernel_size, padding="valid", **kwargs)
         _check_padding(self, padding)
         self.padding = padding

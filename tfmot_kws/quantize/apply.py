@@ -23,7 +23,7 @@ def quantize_apply(model: keras.Model, scheme: KwsQuantizeScheme | DynamicQuanti
       model: a functional or built sequential tf_keras model, plain (every layer is quantized that the scheme knows) or
         annotated by TFMOT's ``quantize_annotate_layer`` / ``quantize_annotate_model`` (only annotated layers are; their
         configs count).
-      scheme: from :func:`kws_scheme` (integers throughout, trained in two stages; its default where None) or from
+      scheme: from ``kws_scheme`` (integers throughout, trained in two stages; its default where None) or from
         ``dynamic_scheme`` (integers inside dense layers and convolutions, floats between them, no stages).
 
     Raises:

@@ -18,10 +18,16 @@ class KwsQuantizeConfig(tfmot.quantization.keras.QuantizeConfig):
     contract: the kernel through tanh with a learned gain, the bias linear, the output by a moving average.
 
     Args:
-      bits, activation_bits, bias_bits, gain_bits, grid: see ``LayerBits``.
+      bits: of the weights, 1..8.
+      activation_bits: of the output, 2..8.
+      bias_bits: 2..16.
+      gain_bits: 2..16.
+      grid: levels of the weights, as for ``kws_scheme``.
     """
 
-    def __init__(self, bits=4, activation_bits=8, bias_bits=8, gain_bits=8, grid="auto"):
+    def __init__(
+        self, bits: int = 4, activation_bits: int = 8, bias_bits: int = 8, gain_bits: int = 8, grid: str = "auto"
+    ):
         self.widths = LayerBits(bits, activation_bits, bias_bits, gain_bits, grid)
 
     def get_config(self):

@@ -116,7 +116,7 @@ def theta_of(kernel: tf.Tensor, amplitude: tf.Tensor, bits: int) -> tf.Tensor:
 
 
 def kernel_of(theta: np.ndarray, bits: int) -> np.ndarray:
-    """What a layer stores of theta: the inverse of :func:`theta_of`."""
+    """What a layer stores of theta: the inverse of ``theta_of``."""
     return theta / speed(bits)
 
 
@@ -157,7 +157,7 @@ def _numpy_levels(squashed: np.ndarray, bits: int, grid: str) -> np.ndarray:
 
 
 class TanhWeightQuantizer(tfmot.quantization.keras.quantizers.Quantizer):
-    """:func:`levels` with a learned gain per output channel (the last axis), for use in a TFMOT wrapper.
+    """``levels`` with a learned gain per output channel (the last axis), for use in a TFMOT wrapper.
 
     The wrapped kernel becomes ``kernel`` as this module means it when the wrapper is built.
     """

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from typing import Any
+
 from tfmot_kws.keras import keras, tfmot
 from tfmot_kws.models import time_layers
 from tfmot_kws.quantize import layers, ops, quantizers
@@ -28,7 +31,18 @@ def quantize_scope():
     return tfmot.quantization.keras.quantize_scope(custom_objects())
 
 
-def load_model(path, **kwargs) -> keras.Model:
-    """``keras.models.load_model`` inside :func:`quantize_scope`: .keras, .h5 and SavedModel."""
+def load_model(path: str | os.PathLike, **kwargs: Any) -> keras.Model:
+    """``keras.models.load_model`` inside ``quantize_scope``: .keras, .h5 and SavedModel.
+
+    Args:
+        path: of the saved model.
+        **kwargs: for ``keras.models.load_model``, ``compile=False`` say.
+
+    Returns:
+        The model, in the stage in which it was saved.
+
+    Raises:
+        OSError: there is no such file, or it holds no model.
+    """
     with quantize_scope():
         return keras.models.load_model(path, **kwargs)

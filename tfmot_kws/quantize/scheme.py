@@ -42,7 +42,7 @@ class _Layout(_tfmot.QuantizeLayoutTransform):
 
 @dataclasses.dataclass(frozen=True)
 class KwsQuantizeScheme(_tfmot.QuantizeScheme):
-    """Widths for a whole model; made by :func:`kws_scheme`; one instance serves any number of models."""
+    """Widths for a whole model; made by ``kws_scheme``; one instance serves any number of models."""
 
     default: LayerBits
     layer_bits: tuple[tuple[str, int], ...] = ()
@@ -95,7 +95,8 @@ def kws_scheme(
       bits: width of dense and convolution weights, 1..8.
       layer_bits: other widths by layer name or pattern (``"dense_*"``); the first match counts.
       activation_bits: inputs and activations, 2..8.
-      bias_bits, gain_bits: 2..16.
+      bias_bits: 2..16.
+      gain_bits: 2..16.
       grid: weight levels: "mid-rise" (2^bits odd levels, no zero), "mid-tread" (2^bits - 1 levels with a zero) or
         "auto" (mid-rise up to 7 bits, mid-tread at 8, which fits int8).
       depthwise_bits: width of depthwise kernels not named in ``layer_bits``.

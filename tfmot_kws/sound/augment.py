@@ -189,7 +189,7 @@ class Motion:
     def source(self, samples: int) -> tuple[float, float]:
         """Where an augmented clip's sound was before: sample n is (first + n * speed) of the clip of that length.
 
-        The inverse of :func:`change_speed`, which keeps the middle in its place, and :func:`shift`.
+        The inverse of ``change_speed``, which keeps the middle in its place, and ``shift``.
 
         Returns:
             (first, speed), the former in samples; it may be below 0.
@@ -199,7 +199,7 @@ class Motion:
 
 
 def draw_motion(rng: np.random.Generator, config: AugmentConfig, sample_rate: int = 16000) -> Motion:
-    """The first draws of :func:`augment`."""
+    """The first draws of ``augment``."""
     speed = float(rng.uniform(*config.speed))
     return Motion(speed, int(round(rng.uniform(-1.0, 1.0) * config.shift_ms * sample_rate / 1000.0)))
 
@@ -222,7 +222,7 @@ def augment(
         noises: recordings, float32 [any length] each; without any, white noise is used.
         sample_rate: samples per second.
         before: float32, what is heard ahead of the clip: it gets the same noise and gain.
-        motion: from :func:`draw_motion` with the same ``rng``, for callers that need to know it; drawn here where None.
+        motion: from ``draw_motion`` with the same ``rng``, for callers that need to know it; drawn here where None.
 
     Returns:
         float32 [samples] in [-1, 1], behind what was before where that is given.

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The few calls of espeak-ng that synthetic speech needs, by ctypes: sound, and when each phone is spoken.
 
-espeak-ng is GPL-3: only the process of :mod:`tfmot_kws.data.synthetic` makes an :class:`Espeak`. The numbers are those
+espeak-ng is GPL-3: only the process of ``tfmot_kws.data.synthetic`` makes an ``Espeak``. The numbers are those
 of espeak-ng's speak_lib.h.
 """
 

@@ -179,7 +179,7 @@ def resample(audio: np.ndarray, from_rate: int, to_rate: int, decoder: str = "au
         audio: float32 [samples].
         from_rate: its samples per second.
         to_rate: samples per second wanted.
-        decoder: as in :func:`read`.
+        decoder: as in ``read``.
 
     Returns:
         float32 [samples * to_rate / from_rate, rounded up]; the same array if the rates are equal.

@@ -40,16 +40,22 @@ class LowRankConfig:
     """The recipe; the defaults are the paper's where it states them.
 
     Attributes:
-        phone_epochs, multitask_epochs, low_rank_epochs, quantized_epochs: of each stage.
+        phone_epochs: of stage 1, phones.
+        multitask_epochs: of stage 2, phones and keywords.
+        low_rank_epochs: of stage 3, pairs of thin layers.
+        quantized_epochs: of stage 4, few bits.
         learning_rate: Adam's, in the first epoch of each stage.
-        low_rank_rate_factor, quantized_rate_factor: those stages begin at this share of it.
+        low_rank_rate_factor: stage 3 begins at this share of it.
+        quantized_rate_factor: stage 4 begins at this share of it.
         fast_epochs: after so many epochs of a stage the rate is divided by ``fast_factor``, after later ones by
             ``slow_factor``.
-        fast_factor, slow_factor: at least 1.
+        fast_factor: at least 1.
+        slow_factor: at least 1.
         phone_weight: of the phones' cross entropy where the keywords' counts 1; 0 trains keywords alone.
         context: frames that are stacked.
         ahead: how many of them lie after the frame that is judged; the delay of the spotter.
-        width, layers: outputs of the sigmoid layers, and how many there are.
+        width: outputs of the sigmoid layers.
+        layers: how many sigmoid layers there are.
         rank: outputs of the thin layers.
         batch_size: clips; what is left over at the end of an epoch is dropped.
         seed: of initial weights, order and augmentation.
@@ -112,7 +118,8 @@ def train_phones(
         labels: of their frames.
         config: the recipe; its defaults where None.
         checkpoints: a folder to go on from; None keeps nothing.
-        callbacks, verbose: for ``model.fit``.
+        callbacks: for ``model.fit``.
+        verbose: for ``model.fit``.
 
     Returns:
         Features [frames, mel] -> logits of labels [rows, names]; not compiled.
@@ -148,7 +155,12 @@ def train_multitask(
 
     Args:
         model: of stage 1, or its .keras file; left as it is.
-        features, labels, config, checkpoints, callbacks, verbose: as for stage 1.
+        features: training examples.
+        labels: of their frames.
+        config: the recipe; its defaults where None.
+        checkpoints: a folder to go on from; None keeps nothing.
+        callbacks: for ``model.fit``.
+        verbose: for ``model.fit``.
 
     Returns:
         Features -> [logits of keywords [classes], logits of labels [rows, names]]; not compiled.
@@ -178,10 +190,15 @@ def train_low_rank(
 
     Args:
         model: of stage 2, or its .keras file; left as it is.
-        features, labels, config, checkpoints, callbacks, verbose: as for stage 1.
+        features: training examples.
+        labels: of their frames.
+        config: the recipe; its defaults where None.
+        checkpoints: a folder to go on from; None keeps nothing.
+        callbacks: for ``model.fit``.
+        verbose: for ``model.fit``.
 
     Returns:
-        As stage 2, for :func:`keyword_model`.
+        As stage 2, for ``keyword_model``.
 
     Raises:
         ValueError: as stage 2.
@@ -204,7 +221,15 @@ def train_spotter(
     callbacks: Sequence[keras.callbacks.Callback] = (),
     verbose: int = 0,
 ) -> keras.Model:
-    """The three stages one after another, each with a folder of its own in ``checkpoints``; arguments as stage 1.
+    """The three stages one after another, each with a folder of its own in ``checkpoints``.
+
+    Args:
+        features: training examples.
+        labels: of their frames.
+        config: the recipe; its defaults where None.
+        checkpoints: a folder to go on from; None keeps nothing.
+        callbacks: for ``model.fit``.
+        verbose: for ``model.fit``.
 
     Returns:
         The float spotter: ``models.svd_50k`` behind a layer of fixed numbers that normalizes the features.
@@ -234,7 +259,11 @@ def train_quantized(
 
     Args:
         model: as ``quantize_apply`` gave it, or its .keras file; its weights change.
-        features, config, checkpoints, callbacks, verbose: as for stage 1.
+        features: training examples.
+        config: the recipe; its defaults where None.
+        checkpoints: a folder to go on from; None keeps nothing.
+        callbacks: for ``model.fit``.
+        verbose: for ``model.fit``.
 
     Returns:
         The trained model, not compiled.

@@ -163,7 +163,8 @@ def augment_labels(labels: tf.Tensor, seed: tf.Tensor, config: FeatureAugment, s
 
     Args:
         labels: int32 [batch, frames].
-        seed, config: as ``augment_batch`` got them.
+        seed: as ``augment_batch`` got it.
+        config: as ``augment_batch`` got it.
         silence: the label of the frames that come in.
 
     Returns:
@@ -186,7 +187,12 @@ def _shift(x: tf.Tensor, seed: tf.Tensor, most: int, fill: float) -> tf.Tensor:
 
 
 def batches(features: FeatureSet, config: TrainConfig) -> tf.data.Dataset:
-    """Shuffled, augmented batches of (float32 [batch, frames, mel], int32 [batch]); the same for the same seed."""
+    """Shuffled, augmented batches of (float32 [batch, frames, mel], int32 [batch]); the same for the same seed.
+
+    Args:
+        features: training examples.
+        config: seed, size of a batch and augmentation; clips that do not fill the last batch are dropped.
+    """
     x, y = tf.constant(features.x), tf.constant(features.y)
     count = len(features)
     size = min(config.batch_size, count)

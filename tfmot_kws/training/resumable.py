@@ -154,7 +154,7 @@ def fit(
         model: compiled; its weights change.
         epochs: in all, those of earlier calls too.
         steps: batches in an epoch.
-        data: (first epoch, epochs) -> batches, as :func:`batches` gives them.
+        data: (first epoch, epochs) -> batches, as ``batches`` gives them.
         checkpoints: where epochs are kept; None keeps none.
         callbacks: for ``model.fit``; they are called after the epoch is saved.
         verbose: for ``model.fit``.

@@ -31,6 +31,13 @@ def set_stage(model: keras.Model, stage: int) -> None:
 
     Only assigns variables: compiled training and evaluation functions go on without a retrace, and the stage is saved
     with the model.
+
+    Args:
+      model: from ``quantize_apply`` with a ``kws_scheme``.
+      stage: 1 or 2.
+
+    Raises:
+      ValueError: another stage, or a model without stages.
     """
     if stage not in (1, 2):
         raise ValueError(f"stage must be 1 or 2, found {stage!r}")
@@ -49,7 +56,11 @@ def calibrate(model: keras.Model, data: np.ndarray | Iterable[np.ndarray]) -> No
     For a model that is to be exported without training ("naive rounding"). Batch norm statistics are put back.
 
     Args:
+      model: from ``quantize_apply`` with a ``kws_scheme``.
       data: features [clips, ...], or an iterable of batches (of features, or of (features, labels)).
+
+    Raises:
+      ValueError: a model without stages.
     """
     set_stage(model, 1)
     kept = {

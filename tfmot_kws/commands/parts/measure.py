@@ -111,7 +111,7 @@ def run_everywhere(
 
 
 def agreement(runs: dict[str, RuntimeRun], keras_outputs: np.ndarray) -> Agreement:
-    """Compares the runs of :func:`run_everywhere` with the reference, and Keras (float32 real values) with it."""
+    """Compares the runs of ``run_everywhere`` with the reference, and Keras (float32 real values) with it."""
     wanted = runs["reference"].outputs
     identical = {
         name: None if run.outputs is None else bool(np.array_equal(run.outputs, wanted))

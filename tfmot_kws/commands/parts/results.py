@@ -28,7 +28,7 @@ def check_suffix(path: pathlib.Path, suffix: str, option: str) -> None:
 
 
 def keras_function(model) -> Callable[[np.ndarray], np.ndarray]:
-    """A Keras model as :func:`tfmot_kws.evaluation.clips.evaluate` wants it."""
+    """A Keras model as ``tfmot_kws.evaluation.clips.evaluate`` wants it."""
     return lambda x: model(x, training=False).numpy()
 
 

@@ -44,7 +44,7 @@ class _Layout(_tfmot.QuantizeLayoutTransform):
 
 @dataclasses.dataclass(frozen=True)
 class DynamicQuantizeScheme(_tfmot.QuantizeScheme):
-    """Widths for a whole model; made by :func:`dynamic_scheme`; one instance serves any number of models.
+    """Widths for a whole model; made by ``dynamic_scheme``; one instance serves any number of models.
 
     Attributes:
       bits: one width, "4-8", or (pattern, width) pairs, of which the first that matches counts.
@@ -113,7 +113,7 @@ class DynamicQuantizeScheme(_tfmot.QuantizeScheme):
         """The quantized model; layers not in ``names`` stay in float.
 
         Raises:
-          ValueError: there is no layer to quantize, and as :meth:`bits_of`.
+          ValueError: there is no layer to quantize, and as ``bits_of``.
         """
         names = set(names)
         if not any(v.name in names and dynamic_rewrite.is_replaced(v) for v in model.layers):
@@ -152,7 +152,8 @@ def dynamic_scheme(
       weights: "linear", or "tanh": trained through tanh with a learned gain, as in ``kws_scheme`` (1..8 bits).
       input_bits: 2..8, or 16 with weights of 16 bits; None: as many as the weights (at least 2), 8 with "tanh".
       grid: levels of "tanh" weights, see ``kws_scheme``.
-      gain_bits, bias_bits: 2..16.
+      gain_bits: 2..16.
+      bias_bits: 2..16.
 
     Raises:
       ValueError: an option is out of its range or does not go with another; the message names it.
