@@ -160,6 +160,7 @@ def test_low_rank(tmp_path, require_speech) -> None:
     assert pictures(done) == 4
 
 
+@pytest.mark.slow
 def test_board_without_a_compiler_says_what_to_install(tmp_path) -> None:
     with pytest.raises(nbclient.exceptions.CellExecutionError) as caught:
         execute("3_board", tmp_path, PATH=str(tmp_path))
