@@ -124,9 +124,10 @@ def check(
     count: int,
     flags: tuple[str, ...],
     kernel_objects: list[pathlib.Path] | None = None,
+    compiler: tuple[str, ...] | None = None,
 ) -> dict[str, int]:
     """Builds, runs, and returns the cases that each kernel ran; fails with what the runner printed."""
-    program = emulation.build(core, [RUNNER], folder, flags, kernel_objects=kernel_objects)
+    program = emulation.build(core, [RUNNER], folder, flags, compiler=compiler, kernel_objects=kernel_objects)
     try:
         said = emulation.run(core, program)
     except emulation.EmulationError as error:

@@ -33,8 +33,7 @@ def test_kernels_by_clang(name: str, require_tool, tmp_path: pathlib.Path, rng: 
     for tool in (*core.tools, compiler[0]):
         require_tool(tool)
     count = write_cases(tmp_path / "cases.bin", rng, cases(rng, 2))
-    objects = emulation.compile_kernels(core, tmp_path, compiler=compiler)
-    ran = check(core, tmp_path, count, ("-O2",), objects)
+    ran = check(core, tmp_path, count, ("-O2",), compiler=compiler)
     assert {f"kws_packed_dense_{kernel}" for kernel in EXPECTED[name] | {"ref"}} <= set(ran)
 
 
