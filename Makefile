@@ -1,4 +1,5 @@
 # make demo [DATA=folder]   trains, exports and checks a small keyword spotter; the report goes to runs/demo
+# make check                lint and the quick tests: a minute or so
 # make test                 makes the environment and runs the tests; PYTEST_ARGS="-k ir" narrows them
 # make test-tf221           the tests marked tf221, in a second environment with TensorFlow 2.21
 # make test-versions        installs beside TensorFlow 2.18 to 2.21 and with Python 3.13, and a short set of tests each
@@ -21,7 +22,8 @@ VENV_DEVICE := .venv-device
 VENV_DOCS := .venv-docs
 EXTRAS ?= train,runtime,tflm,synthetic,test,dev
 EXTRAS_TF221 := train,runtime,tflm,test
-PYTEST_ARGS ?= -n 2 --dist loadfile
+# Files in the order of tests/conftest.py, which begins with the longest.
+PYTEST_ARGS ?= -n 2 --dist loadfile --no-loadscope-reorder
 OUT ?= runs/demo
 NATIVE := tflite_export/_native.so
 C_SOURCES := $(shell find tflite_export/kernels tflite_export/shims -type f 2>/dev/null)
@@ -34,10 +36,13 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.10; do \
 # The pinned TensorFlow has no wheels for Python 3.13.
 CONSTRAINTS := $(shell $(PYTHON) -c 'import sys; print("constraints-tf221.txt" if sys.version_info > (3, 13) else "constraints.txt")' 2>/dev/null)
 
-.PHONY: docs demo test test-tf221 test-versions test-device fuzz bench bench-arm mutations debian-tools lint format wheel native clean check-python
+.PHONY: docs demo check test test-tf221 test-versions test-device fuzz bench bench-arm mutations debian-tools lint format wheel native clean check-python
 
 demo: $(VENV)/installed $(NATIVE)
 	$(VENV)/bin/tfmot-kws demo --out $(OUT) $(if $(DATA),--data "$(DATA)")
+
+check: lint $(NATIVE)
+	$(VENV)/bin/python -m pytest -m "not slow" $(PYTEST_ARGS)
 
 test: $(VENV)/installed $(NATIVE) debian-tools
 	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)

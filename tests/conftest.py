@@ -35,6 +35,32 @@ hypothesis.settings.register_profile("dev", deadline=None)
 hypothesis.settings.load_profile("ci" if CI else "dev")
 
 
+SLOW_FIXTURES = {
+    *("require_tool", "kernel_objects", "example"),  # start compilers and emulators
+    *("made", "stages", "float_model", "float_run", "trained_model", "saved", "require_speech"),  # train, or speak
+}
+"""Fixtures whose tests `make check` leaves out, with those that are marked slow themselves."""
+LONGEST = (
+    *("project/test_colab", "commands/test_demo", "quantize/test_layers", "training/test_stages"),
+    *("commands/test_cli", "commands/test_cli_low_rank", "training/test_low_rank_recipes", "quantize/test_scheme"),
+    *("shims/test_firmware_stream", "quantize/dynamic/test_scheme", "quantize/test_saving", "training/test_recipes"),
+    *("kernels/test_arm_kernels", "kernels/test_dynamic_arm", "c/test_inference", "training/test_distribution"),
+    *("runtimes/test_bad_flatbuffers", "project/test_keras_choice", "project/test_readme", "commands/test_device"),
+    *("streaming/test_models", "quantize/dynamic/test_export", "quantize/test_tfmot", "runtimes/test_long_runs"),
+)
+"""Files that take longest, the longest first: they start first, so that no worker idles at the end."""
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m looks at the marks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks the slow ones, and puts the files that take longest in front."""
+    for item in items:
+        if SLOW_FIXTURES & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.slow)
+    place = {ROOT / "tests" / f"{name}.py": number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path, len(place)))
+
+
 def _missing(message: str) -> None:
     """Skips the test, or fails it where CI=true: there a missing tool is a broken set-up."""
     if CI:

@@ -128,6 +128,7 @@ def test_stock_tflm_runs_it_without_our_library(rng: np.random.Generator, requir
     assert np.abs(stock.get_output(0).astype(int) - reference.run(graph, feeds)["h2"]).max() <= 2
 
 
+@pytest.mark.slow
 def test_a_trained_keras_model_runs_with_stock_ops() -> None:
     layers = quantization_helpers.keras.layers
     x = source = layers.Input((24, 8))

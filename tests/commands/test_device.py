@@ -18,7 +18,7 @@ import pytest
 from tfmot_kws import extras
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-pytestmark = pytest.mark.device
+pytestmark = [pytest.mark.device, pytest.mark.slow]
 
 WITHOUT = """
 import importlib.abc, sys

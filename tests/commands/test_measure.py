@@ -11,6 +11,8 @@ from tfmot_kws.models import spotters as models
 from tfmot_kws.quantize import apply, scheme
 from tfmot_kws.training import stages as train
 
+pytestmark = pytest.mark.slow
+
 WINDOWS = (models.WindowSpec(12, 2), models.WindowSpec(2, 1, 2))
 
 

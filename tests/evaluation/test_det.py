@@ -165,3 +165,13 @@ def test_plot_refuses(tmp_path, curves, name, options, message):
     with pytest.raises(ValueError, match=message):
         det_plot.plot_det(given_curves, tmp_path / name, **options)
     assert not list(tmp_path.iterdir())
+
+
+def test_binomial_interval() -> None:
+    """Wilson's own numbers: at 0 of 10 the upper end is z^2 / (n + z^2)."""
+    assert det.binomial_interval(0.0, 10) == pytest.approx((0.0, 1.96**2 / (10 + 1.96**2)))
+    low, high = det.binomial_interval(0.5, 100)
+    assert low + high == pytest.approx(1.0) and (low, high) == pytest.approx((0.4038, 0.5962), abs=1e-4)
+    for share, count in ((1.5, 10), (0.5, 0)):
+        with pytest.raises(ValueError, match="share|count"):
+            det.binomial_interval(share, count)

@@ -96,6 +96,7 @@ def float_beside() -> keras.Model:
 
 
 @pytest.mark.parametrize("make", [float_first, float_last, float_between, float_beside])
+@pytest.mark.slow
 def test_float_layers_are_refused_by_name(make) -> None:
     model = apply.quantize_apply(make())
     train.calibrate(model, features((6,)))
@@ -120,6 +121,7 @@ def graph_of(model: keras.Model) -> ir.Graph:
 
 
 @pytest.mark.tf221
+@pytest.mark.slow
 def test_names_are_unique() -> None:
     """A layer that is called several times, and layers whose parts take names that others have."""
     x = keras.Input((9, 4), name="x")
@@ -135,6 +137,7 @@ def test_names_are_unique() -> None:
     assert worst_lsb(model, features((9, 4))) < 1e-3
 
 
+@pytest.mark.slow
 def test_shared_layers_share_their_weights() -> None:
     """A shared layer has one output grid and two inputs: its codes are the same, its requantization is not."""
     x = keras.Input((6,), name="x")
@@ -150,6 +153,7 @@ def test_shared_layers_share_their_weights() -> None:
 
 @pytest.mark.tf221
 @pytest.mark.parametrize("padding", ["valid", "causal"])
+@pytest.mark.slow
 def test_window_before_dense_becomes_its_window(padding: str) -> None:
     layers = [TimeWindow(3, 2, 2, padding, name="window"), L.Dense(4, name="dense")]
     model = ready(keras.Sequential([keras.Input((12, 5), name="x"), *layers]), (12, 5))
@@ -161,6 +165,7 @@ def test_window_before_dense_becomes_its_window(padding: str) -> None:
 
 
 @pytest.mark.parametrize("padding", ["valid", "causal"])
+@pytest.mark.slow
 def test_window_before_anything_else_is_written_out(padding: str) -> None:
     x = keras.Input((12, 5), name="x")
     window = TimeWindow(3, 2, 2, padding, name="window")(x)

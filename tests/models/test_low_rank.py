@@ -79,6 +79,7 @@ def test_energy() -> None:
         low_rank.factorize(model(), energy=1.0)
 
 
+@pytest.mark.slow
 def test_trains_quantizes_and_exports() -> None:
     after, _ = low_rank.factorize(model(), rank=5)
     x = features((12, 6))
@@ -114,6 +115,7 @@ def test_svd_50k() -> None:
             models.svd_50k(**options)
 
 
+@pytest.mark.slow
 def test_svd_50k_streams() -> None:
     small = models.svd_50k(2, 9, 4, 6, 8, 3, 2)
     x = features((9, 4), 16)

@@ -29,6 +29,7 @@ def test_shape_comes_back() -> None:
 
 @pytest.mark.parametrize("rank", [None, 3])
 @pytest.mark.parametrize("context", [6, 9])
+@pytest.mark.slow
 def test_dropping_phones_and_normalization_keeps_the_logits(rank, context) -> None:
     model = shake(multitask.build(dataclasses.replace(SHAPE, rank=rank, context=context)))
     x = 10 * features((9, 4))
@@ -69,6 +70,7 @@ def test_survives_a_file(tmp_path) -> None:
     assert multitask.shape_of(again) == multitask.shape_of(model)
 
 
+@pytest.mark.slow
 def test_errors() -> None:
     model = multitask.build(SHAPE)
     with pytest.raises(ValueError, match="has a keyword head already, of 3 classes"):

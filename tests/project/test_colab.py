@@ -141,6 +141,7 @@ def test_board(tmp_path, require_speech, require_tool) -> None:
     assert "40 clips on the Cortex-M4; all bytes equal the reference's: True" in text
     assert 3000 < number(r"(\d+) bytes of arena", text) < 4000
     assert 12_000 < number(r"4 bits: (\d+) bytes of model", text) < 15_000
+    assert number(r"bytes of model and (\d+) of kernels", text) > 10_000
     assert 'resolver.AddCustom("TfmotKwsPackedDense", tfmot_kws::Register_TfmotKwsPackedDense());' in text
     assert pictures(done) == 2
 
@@ -159,6 +160,7 @@ def test_low_rank(tmp_path, require_speech) -> None:
     assert pictures(done) == 4
 
 
+@pytest.mark.slow
 def test_board_without_a_compiler_says_what_to_install(tmp_path) -> None:
     with pytest.raises(nbclient.exceptions.CellExecutionError) as caught:
         execute("3_board", tmp_path, PATH=str(tmp_path))

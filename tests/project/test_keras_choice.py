@@ -12,7 +12,7 @@ import pytest
 from tfmot_kws import extras
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-pytestmark = [pytest.mark.versions, pytest.mark.tf221]
+pytestmark = [pytest.mark.versions, pytest.mark.tf221, pytest.mark.slow]
 
 KERAS_3_FIRST = """
 import warnings

@@ -163,6 +163,7 @@ def test_command_exists() -> None:
     assert function in defined | assigned
 
 
+@pytest.mark.slow
 def test_wheel_serves_every_python_and_carries_library_and_sources(tmp_path: pathlib.Path) -> None:
     skip = shutil.ignore_patterns(".*", "build", "dist", "runs", "*.egg-info", "*.so", "__pycache__")
     copy = shutil.copytree(ROOT, tmp_path / "source", ignore=skip)  # a build leaves files in its tree

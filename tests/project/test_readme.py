@@ -43,6 +43,7 @@ def quickstart(code: str, *changes: tuple[str, str]) -> str:
     return code
 
 
+@pytest.mark.slow
 def test_quickstart_in_python_and_shell_make_the_same_file(tmp_path, rng, capsys, monkeypatch) -> None:
     write_words(tmp_path / "my_recordings", rng)
     python = re.search(r"```python\n(.*?)```", README, re.DOTALL)[1]

@@ -7,6 +7,8 @@ from quantization_helpers import features, shake, trained, worst_lsb
 from tfmot_kws.keras import keras
 from tfmot_kws.models.time_layers import TimeWindow
 
+pytestmark = pytest.mark.slow
+
 L = keras.layers
 
 

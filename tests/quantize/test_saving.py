@@ -18,6 +18,8 @@ from tfmot_kws.keras import keras, tfmot
 from tfmot_kws.quantize import apply, scheme
 from tfmot_kws.training import stages as train
 
+pytestmark = pytest.mark.slow
+
 L = keras.layers
 HERE = pathlib.Path(__file__).resolve().parents[1] / "helpers"
 OPTIONS = {"batch_size": 16, "verbose": 0, "shuffle": False}

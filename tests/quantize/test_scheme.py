@@ -18,6 +18,8 @@ from tfmot_kws.quantize.layer_bits import LayerBits
 from tfmot_kws.quantize.rewrite import UnsupportedLayerError
 from tfmot_kws.training import stages as train
 
+pytestmark = pytest.mark.slow
+
 L = keras.layers
 annotate = tfmot.quantization.keras.quantize_annotate_layer
 

@@ -11,6 +11,8 @@ import tfmot_kws
 from tfmot_kws.keras import keras, tfmot
 from tfmot_kws.quantize import quantizers
 
+pytestmark = pytest.mark.slow
+
 L = keras.layers
 tfq = tfmot.quantization.keras
 

@@ -88,6 +88,7 @@ def changed(data: bytes, places: list[int], values: list[int]) -> bytes:
     return bytes(out)
 
 
+@pytest.mark.slow
 def test_changed_bytes(rng: np.random.Generator, runtime: str, tmp_path: pathlib.Path) -> None:
     """Anything that our reader lets through runs, and gives the bits of its own reading, or is refused."""
     graph = model(rng)
@@ -126,6 +127,7 @@ def test_changed_bytes(rng: np.random.Generator, runtime: str, tmp_path: pathlib
     assert ran > len(jobs) // 2
 
 
+@pytest.mark.slow
 def test_changed_options(rng: np.random.Generator, runtime: str, tmp_path: pathlib.Path) -> None:
     """Each byte of each op's options, seen by nothing but the runtime and our kernels."""
     data = tflite_writer.write(model(rng))
@@ -174,6 +176,7 @@ def lies(graph: ir.Graph) -> dict[str, bytes]:
     }
 
 
+@pytest.mark.slow
 def test_lies_are_refused_by_the_reader_and_by_the_kernels(
     rng: np.random.Generator, runtime: str, tmp_path: pathlib.Path
 ) -> None:

@@ -17,6 +17,8 @@ from tfmot_kws.evaluation import detector
 from tfmot_kws.frontend import features
 from tfmot_kws.models import spotters as models
 
+pytestmark = pytest.mark.slow
+
 HOURS = 10
 FRAMES = HOURS * 3600 * 50
 """Frames of ten hours at hops of 20 ms."""

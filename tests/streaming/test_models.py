@@ -20,6 +20,8 @@ from tfmot_kws.models.time_layers import (
     TimeWindow,
 )
 
+pytestmark = pytest.mark.slow
+
 L = keras.layers
 
 

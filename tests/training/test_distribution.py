@@ -17,6 +17,8 @@ import tfmot_kws
 from tfmot_kws.keras import keras, tfmot
 from tfmot_kws.training import stages as train
 
+pytestmark = pytest.mark.slow
+
 L = keras.layers
 HERE = pathlib.Path(__file__).resolve().parents[1] / "helpers"
 

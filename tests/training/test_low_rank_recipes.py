@@ -110,6 +110,7 @@ class Stop(keras.callbacks.Callback):
             raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 def test_stopped_and_resumed_is_the_same_to_the_bit(tmp_path) -> None:
     features, labels = toy(64)
     config = dataclasses.replace(CONFIG, phone_epochs=3, multitask_epochs=2, low_rank_epochs=2)
@@ -131,6 +132,7 @@ def test_stopped_and_resumed_is_the_same_to_the_bit(tmp_path) -> None:
         low_rank_recipes.train_phones(*toy(64, seed=1), config, tmp_path / "phones")
 
 
+@pytest.mark.slow
 def test_last_stage_trains_any_model_and_resumes(tmp_path) -> None:
     features, _ = toy(64)
 

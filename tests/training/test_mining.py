@@ -121,6 +121,7 @@ def test_more_examples() -> None:
         base.with_examples(np.ones((4, 5, 3)), "low", "mined")
 
 
+@pytest.mark.slow
 def test_command(tmp_path, require_module) -> None:
     """Train with all of it: context, confusable words, long sound; the sidecar says so."""
     require_module("espeakng_loader")

@@ -56,6 +56,7 @@ def test_no_epochs_only_calibrates(float_model) -> None:
     assert np.abs(expected - found).mean() < 0.3 * np.abs(expected).mean()
 
 
+@pytest.mark.slow
 def test_same_seed_same_model() -> None:
     config = recipes.TrainConfig(epochs=1, batch_size=32, seed=3)
     first, second = (recipes.train_float(toy(), SHAPE, config).get_weights() for _ in range(2))
@@ -68,6 +69,7 @@ def test_saved_models_load_without_the_recipes(float_model, tmp_path, recwarn) -
     assert np.array_equal(function(loaded)(toy().x), function(float_model)(toy().x))
 
 
+@pytest.mark.slow
 def test_label_smoothing_and_class_weights_train() -> None:
     config = recipes.TrainConfig(epochs=1, batch_size=48, label_smoothing=0.1, class_weights=True)
     assert recipes.train_float(toy(), SHAPE, config).count_params() > 0

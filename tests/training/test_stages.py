@@ -12,6 +12,8 @@ from tfmot_kws.keras import keras
 from tfmot_kws.quantize import apply, scheme
 from tfmot_kws.training import stages as train
 
+pytestmark = pytest.mark.slow
+
 L = keras.layers
 CLASSES = 4
 

@@ -15,6 +15,8 @@ from tfmot_kws.keras import keras
 from tfmot_kws.models import spotters as models
 from tfmot_kws.models import time_layers as streaming
 
+pytestmark = pytest.mark.slow
+
 L = keras.layers
 SCHEMES = (
     {"bits": 16}, {"bits": 8}, {"bits": "4-8"}, {"bits": 4}, {"bits": 5, "input_bits": 6}, {"bits": {"linear_*": 3}},

@@ -14,6 +14,8 @@ from tfmot_kws.quantize.dynamic import quantizers as dq
 from tfmot_kws.quantize.dynamic.layers import DynamicDense
 from tfmot_kws.quantize.layer_bits import DynamicBits
 
+pytestmark = pytest.mark.slow
+
 L = keras.layers
 INF, NAN = F("inf"), F("nan")
 annotate = tfmot.quantization.keras.quantize_annotate_layer

@@ -20,6 +20,8 @@ from tfmot_kws.quantize.dynamic.scheme import low_rank_pairs
 from tfmot_kws.quantize.layer_bits import DynamicBits
 from tfmot_kws.training import stages as train
 
+pytestmark = pytest.mark.slow
+
 L = keras.layers
 annotate = tfmot.quantization.keras.quantize_annotate_layer
 INPUTS = (2, 3, 4, 5, 6, 7, 8, 16)
