@@ -281,7 +281,10 @@ def test_operators_and_batch_axis_are_refused() -> None:
 def test_keras_3_models_are_refused(require_module) -> None:
     keras3 = require_module("keras")
     model = keras3.Sequential([keras3.Input((3,)), keras3.layers.Dense(2)])
-    with pytest.raises(TypeError, match=r"this is a Keras 3 model; build it with tf_keras .* TF_USE_LEGACY_KERAS=1"):
+    with pytest.raises(
+        TypeError,
+        match=r"this is a Keras 3 model; build it with tf_keras .* import tfmot_kws before .*TF_USE_LEGACY_KERAS=1",
+    ):
         apply.quantize_apply(model)
 
 

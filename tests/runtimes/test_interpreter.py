@@ -202,7 +202,7 @@ def test_missing_library_names_the_command(monkeypatch: pytest.MonkeyPatch, tmp_
 
 
 def test_package_surface() -> None:
-    assert tflite_export.__all__ == ["Interpreter", "StreamInterpreter", "__version__", "convert"]
+    assert tflite_export.__all__ == ["Interpreter", "StreamInterpreter", "__version__", "convert", "write"]
     assert tflite_export.Interpreter is Interpreter
     assert tflite_export.StreamInterpreter.__name__ == "StreamInterpreter"
     with pytest.raises(ValueError, match="'packed' or 'builtin', found 'x'"):
