@@ -101,3 +101,9 @@ def test_held_back_messages_are_shown_on_errors(capfd) -> None:
         os.write(2, b"why")
         raise RuntimeError
     assert capfd.readouterr().err == "why"
+
+
+def test_a_reference_that_cannot_run_says_why() -> None:
+    runs = {"reference": measure.RuntimeRun("reference", None, problem="the schema is missing")}
+    with pytest.raises(RuntimeError, match="reference cannot run the file: the schema is missing"):
+        measure.agreement(runs, np.zeros((1, 3), np.float32))

@@ -113,6 +113,8 @@ def run_everywhere(
 def agreement(runs: dict[str, RuntimeRun], keras_outputs: np.ndarray) -> Agreement:
     """Compares the runs of ``run_everywhere`` with the reference, and Keras (float32 real values) with it."""
     wanted = runs["reference"].outputs
+    if wanted is None:
+        raise RuntimeError(f"the integer reference cannot run the file: {runs['reference'].problem}")
     identical = {
         name: None if run.outputs is None else bool(np.array_equal(run.outputs, wanted))
         for name, run in runs.items()
