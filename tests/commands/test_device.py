@@ -5,7 +5,6 @@ In an environment with TensorFlow, imports of it and of all else that the extra 
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import pathlib
@@ -80,9 +79,8 @@ def run(folder: pathlib.Path, code: str, *arguments: str, status: int = 0) -> st
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> pathlib.Path:
-    if importlib.util.find_spec("ai_edge_litert") is None:
-        pytest.skip("ai_edge_litert is not installed: pip install 'tfmot-kws[runtime]'")
+def folder(tmp_path_factory, require_module) -> pathlib.Path:
+    require_module("ai_edge_litert")
     folder = tmp_path_factory.mktemp("device")
     run(folder, FILES)
     return folder
