@@ -100,7 +100,7 @@ MISTAKES = (
     Mistake("dense_mve.c", "cortex-m55", "clipping", r"vmin\.s32 q2, q2, %q\[high\]", "vmin.s32 q2, q2, q2"),
     Mistake("dense_dsp.c", "cortex-m4", "accumulator width", r"1 << 17 : 480", "1 << 17 : 1 << 17"),
     Mistake("dense_dsp.c", "cortex-m4", "constant of a chunk", r"16384u - ", "4096u - "),
-    Mistake("dense_dsp.c", "cortex-m4", "shift", r"uxtb16 lr, \" first", "sxtb16 lr, \" first"),
+    Mistake("dense_dsp.h", "cortex-m4", "shift", r"uxtb16 lr, \" first", "sxtb16 lr, \" first"),
     Mistake("dense_dsp.c", "cortex-m4", "flipped codes", r"0x888888, 0x924924", "0x888880, 0x924920"),
     Mistake("dense_dsp.c", "cortex-m4", "mask", r"slot\.width\) - 1\) \* 0x00010001", "slot.width) - 1) * 0x00000001"),
 )  # fmt: skip
