@@ -3,8 +3,9 @@
     python scripts/update_constraints.py python3.10 python3.11 python3.12 python3.13
     python scripts/update_constraints.py --keep python3.10 ...      # pins stay, and what has none gets one
 
-Run it with Python 3.11 or newer. Each named interpreter resolves the project with all extras (nothing is installed).
-A version that is right for some of them only gets an environment marker.
+Run it with .venv/bin/python (3.11 or newer). Each named interpreter resolves the project with all extras (nothing is
+installed). A version that is right for some of them only gets an environment marker. One that needs a later patch of
+Python than X.Y.0 is passed over: Debian and Ubuntu stay at the patch that they began with.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import sys
 import tempfile
 
 import tomllib
+from packaging.specifiers import SpecifierSet
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 HEADER = "# Written by scripts/update_constraints.py; {about}\n"
@@ -66,15 +68,30 @@ def pinned(name: str, python: str) -> dict[str, str]:
     return found
 
 
-def resolve(python: str, chosen: list[str], pins: str | None = None) -> dict[str, str]:
-    """name -> version of every package that ``python`` would install, within the ``pins`` of a file."""
-    with tempfile.TemporaryDirectory() as folder:
-        report = pathlib.Path(folder, "report.json")
-        command = [python, "-m", "pip", "install", "-q", "--dry-run", "--ignore-installed", "--report", str(report)]
-        within = ["-c", str(ROOT / pins)] if pins else []
-        subprocess.run([*command, *within, *requirements(), *chosen], check=True)
-        found = [item["metadata"] for item in json.loads(report.read_text())["install"]]
-    return {item["name"]: item["version"] for item in found}
+def resolve(python: str, chosen: list[str], pins: dict[str, str]) -> dict[str, str]:
+    """name -> version of every package that ``python`` would install, within ``pins``.
+
+    Versions that the first patch of this Python could not install are left out and the rest is resolved again.
+    """
+    first_patch = minor(python) + ".0"
+    limits = {name: f"=={version}" for name, version in pins.items()}
+    while True:
+        with tempfile.TemporaryDirectory() as folder:
+            within = pathlib.Path(folder, "constraints.txt")
+            within.write_text("".join(f"{name}{limit}\n" for name, limit in limits.items()))
+            report = pathlib.Path(folder, "report.json")
+            command = [python, "-m", "pip", "install", "-q", "--dry-run", "--ignore-installed", "--report", str(report)]
+            subprocess.run([*command, "-c", str(within), *requirements(), *chosen], check=True)
+            found = [item["metadata"] for item in json.loads(report.read_text())["install"]]
+        too_new = {
+            item["name"]: f"<{item['version']}"
+            for item in found
+            if not SpecifierSet(item.get("requires_python", "")).contains(first_patch)
+        }
+        if not too_new:
+            return {item["name"]: item["version"] for item in found}
+        print(f"Python {first_patch} cannot install what {python} could: {too_new}", file=sys.stderr)
+        limits |= too_new
 
 
 def minor(python: str) -> str:
@@ -105,7 +122,9 @@ def main(arguments: list[str]) -> None:
         sys.exit("name the interpreters: python scripts/update_constraints.py python3.10 python3.11 python3.12 ...")
     for name, (about, served, chosen) in SETS.items():
         found = {v: pinned(name, v) for v in served if v not in pythons and keep}
-        found |= {v: resolve(python, chosen, name if keep else None) for v, python in pythons.items() if v in served}
+        found |= {
+            v: resolve(python, chosen, pinned(name, v) if keep else {}) for v, python in pythons.items() if v in served
+        }
         lines = merge({v: pins for v, pins in sorted(found.items()) if pins})
         unfinished = ROOT / f"{name}.tmp"
         unfinished.write_text(HEADER.format(about=about) + "\n".join(lines) + "\n")
