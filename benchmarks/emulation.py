@@ -141,9 +141,10 @@ def compile_kernels(
     flags: Sequence[str] = ("-O2",),
     kernels: pathlib.Path = KERNELS,
     compiler: Sequence[str] | None = None,
+    names: Sequence[str] = build_list.KERNEL_SOURCES,
 ) -> list[pathlib.Path]:
-    """Objects of all kernels, made in ``folder``; arguments and errors are those of `build`."""
-    sources = [kernels.parent / name for name in build_list.KERNEL_SOURCES]
+    """Objects of all kernels, or of those of some names, made in ``folder``; the rest is as in `build`."""
+    sources = [kernels.parent / name for name in names]
     return _compile(compiler or core.compiler, sources, folder, flags, kernels)
 
 

@@ -120,6 +120,11 @@ int main(int argc, char** argv) {
   fclose(file);
   for (size_t k = 0; k < kws_kernel_count; ++k)
     if (ran[k]) printf("%s %d %d\n", kws_kernels[k].name, ran[k], wrong[k]);
+  kws_error broken = {0, 0, 0};
+  if (!kws_self_test(&broken)) {
+    printf("# self-test: %s (%ld, %ld)\n", broken.message, broken.found, broken.wanted);
+    ++failures;
+  }
   printf("done %ld\n", (long)count);
   return failures ? 1 : 0;
 }

@@ -2,12 +2,19 @@
  * instruction. */
 #if defined(__aarch64__)
 
+/* GCC inlines a function only where its target is part of the caller's, and "arch" replaces what -mcpu says: so all
+ * that is included here, arm_neon.h too, is compiled for the same target. GCC 12 cannot go from Armv9 back to Armv8. */
+#if defined(__clang__)
+#elif __ARM_ARCH >= 9
+#pragma GCC target("+dotprod")
+#else
+#pragma GCC target("arch=armv8.2-a+dotprod")
+#endif
+
 #include "dense_arm.h"
 
 #if defined(__clang__)
 #pragma clang attribute push(__attribute__((target("arch=armv8.2-a+dotprod"))), apply_to = function)
-#else
-#pragma GCC target("arch=armv8.2-a+dotprod")
 #endif
 
 #define KWS_DENSE_NAME kws_packed_dense_dotprod

@@ -101,7 +101,7 @@ typedef struct {
 
 /* Requantizes so many rows of a batch, four by four while there are four, where kws_only_high_half(). Compilers keep too
  * few of the constants in registers. */
-__attribute__((naked, noinline)) static void finish(batch* b __attribute__((unused)), int32_t rows __attribute__((unused))) {
+ASSEMBLY_ONLY static void finish(batch* b __attribute__((unused)), int32_t rows __attribute__((unused))) {
   __asm__ volatile(
       "push {r0, r4-r11, lr}\n sub sp, sp, #8\n"  /* [sp]: end of the dots taken four by four; [sp, #4]: of all */
       "mov r12, r0\n adds r0, #32\n"              /* r0: dots, and 96 bytes on the constants; r12: the batch */

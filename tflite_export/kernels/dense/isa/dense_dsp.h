@@ -48,11 +48,39 @@ static inline uint32_t load_word(const int8_t* p) {
  * Returns the weights that follow. */
 typedef const uint32_t* dots_function(const uint32_t* w, const uint32_t* x, size_t n, int32_t* dots);
 
+/* A function that is its assembly and nothing else. `naked` alone keeps out the compiler's own prologue, but not what
+ * flags put into every function: stack canaries, -finstrument-functions and -pg, -fprofile-arcs, coverage. */
+#if defined(__has_attribute)
+#define HAS_ATTRIBUTE(name) __has_attribute(name)
+#else
+#define HAS_ATTRIBUTE(name) 0
+#endif
+#if HAS_ATTRIBUTE(no_stack_protector)
+#define NO_CANARY __attribute__((no_stack_protector))
+#elif !defined(__clang__) /* before GCC 11 */
+#define NO_CANARY __attribute__((optimize("no-stack-protector")))
+#else
+#define NO_CANARY
+#endif
+#if HAS_ATTRIBUTE(no_profile_instrument_function)
+#define NO_PROFILE __attribute__((no_profile_instrument_function))
+#else
+#define NO_PROFILE
+#endif
+#if HAS_ATTRIBUTE(no_sanitize_coverage)
+#define NO_COVERAGE __attribute__((no_sanitize_coverage))
+#elif defined(__clang__)
+#define NO_COVERAGE __attribute__((no_sanitize("coverage")))
+#else
+#define NO_COVERAGE
+#endif
+#define ASSEMBLY_ONLY NO_CANARY NO_PROFILE NO_COVERAGE __attribute__((naked, noinline, no_instrument_function))
+
 /* The arguments are in r0 (w), r1 (x), r2 (n) and r3 (dots), the result in r0. */
-#define DOTS_FUNCTION(name)                                                                 \
-  __attribute__((naked, noinline)) static const uint32_t* name(                             \
-      const uint32_t* w __attribute__((unused)), const uint32_t* x __attribute__((unused)), \
-      size_t n __attribute__((unused)), int32_t* dots __attribute__((unused)))
+#define DOTS_FUNCTION(name)                                                            \
+  ASSEMBLY_ONLY static const uint32_t* name(const uint32_t* w __attribute__((unused)), \
+                                            const uint32_t* x __attribute__((unused)), \
+                                            size_t n __attribute__((unused)), int32_t* dots __attribute__((unused)))
 
 #define AND(to, from) "and " to ", r2, " from "\n"
 #define SMLAD(sum, weights, inputs) "smlad " sum ", " weights ", " inputs ", " sum "\n"

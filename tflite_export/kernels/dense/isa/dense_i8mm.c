@@ -2,12 +2,19 @@
  * times two places an instruction; where there are fewer than four places, dot products on the same layout. */
 #if defined(__aarch64__)
 
+/* GCC inlines a function only where its target is part of the caller's, and "arch" replaces what -mcpu says: so all
+ * that is included here, arm_neon.h too, is compiled for the same target. GCC 12 cannot go from Armv9 back to Armv8. */
+#if defined(__clang__)
+#elif __ARM_ARCH >= 9
+#pragma GCC target("+dotprod+i8mm")
+#else
+#pragma GCC target("arch=armv8.2-a+dotprod+i8mm")
+#endif
+
 #include "dense_arm.h"
 
 #if defined(__clang__)
 #pragma clang attribute push(__attribute__((target("arch=armv8.2-a+dotprod+i8mm"))), apply_to = function)
-#else
-#pragma GCC target("arch=armv8.2-a+dotprod+i8mm")
 #endif
 
 enum { COLUMNS = 8 };

@@ -7,6 +7,11 @@
 
 #if defined(__ARM_FEATURE_MVE)
 
+/* The assembly takes all registers, and code that is not optimized keeps one for itself. */
+#if !defined(__OPTIMIZE__) && !defined(__clang__)
+#pragma GCC optimize("O1", "omit-frame-pointer")
+#endif
+
 #include <arm_mve.h>
 
 #include "../../core/requantize.h"
