@@ -3,10 +3,18 @@
 #include <stdio.h>
 
 #include "kws_inference.h"
+#include "packed_kernels.h"
 
 static uint8_t arena[KWS_INFERENCE_ARENA_BYTES] __attribute__((aligned(16)));
 
 int main(void) {
+#ifdef KWS_SELF_TEST
+  kws_error error = {0, 0, 0};
+  if (!kws_self_test(&error)) {
+    printf("self-test: %s (%ld, %ld)\n", error.message, error.found, error.wanted);
+    return 1;
+  }
+#endif
   int8_t* input = (int8_t*)arena + KWS_INFERENCE_INPUT_0_OFFSET;
   const int8_t* output = (const int8_t*)arena + KWS_INFERENCE_OUTPUT_0_OFFSET;
   FILE* file = fopen("features.bin", "rb");

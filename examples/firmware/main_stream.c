@@ -8,6 +8,7 @@
 #include "detections.h"
 #include "frames.h"
 #include "kws_inference.h"
+#include "packed_kernels.h"
 
 enum {
   HOP = KWS_INFERENCE_STREAM_HOP,
@@ -26,6 +27,13 @@ static bool read_hop(int8_t* frames, int ahead) {
 }
 
 int main(void) {
+#ifdef KWS_SELF_TEST
+  kws_error error = {0, 0, 0};
+  if (!kws_self_test(&error)) {
+    printf("self-test: %s (%ld, %ld)\n", error.message, error.found, error.wanted);
+    return 1;
+  }
+#endif
   int8_t* input = (int8_t*)arena + KWS_INFERENCE_INPUT_0_OFFSET;
   const int8_t* output = (const int8_t*)arena + KWS_INFERENCE_OUTPUT_0_OFFSET;
   if (!frames_open()) return 1;

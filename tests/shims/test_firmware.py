@@ -77,3 +77,27 @@ def test_example_prints_the_posteriors_of_the_reference(
     printed = [line for line in done.stdout.splitlines() if line[:1].isdigit()]
     assert printed == (folder / "build" / board / "expected.txt").read_text().splitlines()
     assert "arena " in done.stdout
+
+
+def test_example_builds_again_what_changed(example, tmp_path: pathlib.Path, rng: np.random.Generator) -> None:
+    """Another model whose file is older than the build, another width, another flag: never an earlier one's results."""
+    folder = example("host")
+    model, environment = tmp_path / "kws.tflite", {**os.environ, "PYTHONPATH": str(ROOT)}
+
+    def run(*settings: str) -> tuple[list[str], str]:
+        command = ["make", "run", f"MODEL={model}", f"PYTHON={sys.executable}", *settings]
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0 or settings, done.stdout + done.stderr
+        printed = [line for line in done.stdout.splitlines() if line[:2].rstrip(":").isdigit()]
+        return printed, done.stdout + done.stderr
+
+    printed = []
+    for bits in (4, 8):
+        model.write_bytes(tflite_writer.write(eg.spotter(rng, bits)))
+        os.utime(model, (1.6e9, 1.6e9))
+        printed.append(run()[0])
+        assert printed[-1] == (folder / "build" / "host" / "expected.txt").read_text().splitlines()
+    assert printed[0] != printed[1]
+    assert "gcc" not in run()[1]  # nothing changed
+    assert "this build has no kernel for a layer" in run("WIDTHS=(1 << 4)")[1]
+    assert "-DMINE" in run("EXTRA_FLAGS=-DMINE")[1]
