@@ -36,7 +36,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.10; do \
 # The pinned TensorFlow has no wheels for Python 3.13.
 CONSTRAINTS := $(shell $(PYTHON) -c 'import sys; print("constraints-tf221.txt" if sys.version_info > (3, 13) else "constraints.txt")' 2>/dev/null)
 
-.PHONY: docs demo check test test-tf221 test-versions test-device fuzz bench bench-arm mutations debian-tools lint format wheel native clean check-python
+.PHONY: docs demo check test test-tf221 test-versions test-device fuzz fuzz-files bench bench-arm mutations debian-tools lint format wheel native clean check-python
 
 demo: $(VENV)/installed $(NATIVE)
 	$(VENV)/bin/tfmot-kws demo --out $(OUT) $(if $(DATA),--data "$(DATA)")
@@ -66,6 +66,10 @@ docs: $(VENV_DOCS)/installed
 
 fuzz: $(VENV)/installed
 	$(VENV)/bin/python tests/helpers/fuzz/run.py --seconds $(or $(FUZZ_SECONDS),600)
+
+# Whole files, changed at random; what the reader takes may end no runtime by a signal.
+fuzz-files: $(VENV)/installed $(NATIVE)
+	$(VENV)/bin/python tests/helpers/fuzz/files.py --files $(or $(FILES),20000)
 
 bench: $(VENV)/installed $(NATIVE)
 	$(VENV)/bin/python -m benchmarks.sizes

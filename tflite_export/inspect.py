@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 
 from tflite_export.flatbuffer import reader as flatbuffer_reader
-from tflite_export.flatbuffer.reader import Model, Operator
+from tflite_export.flatbuffer.reader import FormatError, Model, Operator
 from tflite_export.packed import op_options
 from tflite_export.packed import reader as tflite_reader
 from tflite_export.streaming import cost
@@ -59,6 +59,8 @@ class Summary:
 def inspect(flatbuffer: bytes) -> Summary:
     """Reads a .tflite file of either kind; raises FormatError (a ValueError) where it is damaged."""
     model = flatbuffer_reader.parse(flatbuffer)
+    if any(op.custom for op in model.operators):
+        tflite_reader.graph_of(model)  # reads and so checks every op
     rows = [_layer(op, model) for op in model.operators]
     return Summary(
         model.name,
@@ -74,6 +76,10 @@ def _stream(model: Model) -> Stream | None:
     if stream_schedule.METADATA not in model.metadata:
         return None
     schedule = stream_schedule.from_metadata(model.metadata)
+    for names, ends in zip(zip(*schedule.states), (model.inputs, model.outputs)):
+        missing = sorted(set(names) - {model.tensors[i].name for i in ends})
+        if missing:
+            raise FormatError(f"the stream's states {missing} are no inputs or outputs of the file; it is damaged")
     if not any(op.custom for op in model.operators):
         return Stream(schedule, None)
     graph = tflite_reader.graph_of(model)
@@ -85,7 +91,7 @@ def _layer(op: Operator, model: Model) -> tuple[Layer, int]:
     if not op.outputs:  # it only fills a variable
         return Layer(op.name, "", (), None, 0, None, None, 0), 0
     output = model.tensors[op.outputs[0]]
-    constants = [model.tensors[i] for i in op.inputs if model.tensors[i].data is not None]
+    constants = [model.tensors[i] for i in op.inputs if i >= 0 and model.tensors[i].data is not None]
     places = int(np.prod(output.shape, dtype=np.int64)) // max(1, output.shape[-1] if output.shape else 1)
     bits, weights, macs = None, 0, 0
     if op.custom and op.name in op_options.KINDS:

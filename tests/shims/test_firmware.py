@@ -49,6 +49,8 @@ def test_ops_by_registration(
     bad = subprocess.run([str(program), str(tmp_path / "cases.bin"), "broken"], capture_output=True, text=True)
     assert bad.returncode == 1
     assert "TfmotKwsPackedDense: options: bits out of 1..8 (found 9, wanted 8)" in bad.stdout
+    bad = subprocess.run([str(program), str(tmp_path / "cases.bin"), "constant"], capture_output=True, text=True)
+    assert bad.returncode == 1 and "the output is a constant" in bad.stdout
 
 
 TFLM_DIR = os.environ.get("TFLM_DIR")

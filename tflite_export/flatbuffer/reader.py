@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import dataclasses
 import struct
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import numpy as np
+
+from tflite_export.flatbuffer.stock_options import OPTIONS
 
 TYPE_BITS = {0: 32, 1: 16, 2: 32, 3: 8, 4: 64, 6: 8, 7: 16, 9: 8, 10: 64, 13: 32, 15: 32, 16: 16, 17: 4}
 TYPE_NAMES = {
@@ -29,13 +31,17 @@ TYPE_NAMES = {
 CUSTOM = 32
 BUILTIN_NAMES = {
     0: "ADD", 1: "AVERAGE_POOL_2D", 2: "CONCATENATION", 3: "CONV_2D", 4: "DEPTHWISE_CONV_2D", 6: "DEQUANTIZE",
-    9: "FULLY_CONNECTED", 14: "LOGISTIC", 17: "MAX_POOL_2D", 18: "MUL", 19: "RELU", 21: "RELU6", 22: "RESHAPE",
-    25: "SOFTMAX", 28: "TANH", 34: "PAD", 39: "TRANSPOSE", 40: "MEAN", 45: "STRIDED_SLICE", 60: "PADV2", 65: "SLICE",
-    98: "LEAKY_RELU", 114: "QUANTIZE", 117: "HARD_SWISH", 129: "CALL_ONCE", 142: "VAR_HANDLE", 143: "READ_VARIABLE",
-    144: "ASSIGN_VARIABLE",
+    9: "FULLY_CONNECTED", 14: "LOGISTIC", 17: "MAX_POOL_2D", 18: "MUL", 19: "RELU", 20: "RELU_N1_TO_1", 21: "RELU6",
+    22: "RESHAPE", 25: "SOFTMAX", 28: "TANH", 34: "PAD", 36: "GATHER", 39: "TRANSPOSE", 40: "MEAN", 41: "SUB",
+    43: "SQUEEZE", 45: "STRIDED_SLICE", 53: "CAST", 55: "MAXIMUM", 57: "MINIMUM", 60: "PADV2", 65: "SLICE",
+    70: "EXPAND_DIMS", 74: "SUM", 98: "LEAKY_RELU", 114: "QUANTIZE", 117: "HARD_SWISH", 129: "CALL_ONCE",
+    142: "VAR_HANDLE", 143: "READ_VARIABLE", 144: "ASSIGN_VARIABLE",
 }  # fmt: skip
 """Stock ops that our exports use or may meet; others show as a number."""
 MAX_VALUES = 1 << 31
+MAX_MEMORY = 1 << 28
+"""Bytes that the tensors of a file may take beside its constants, in all: far more than a keyword spotter needs, and
+less than what would make a machine swap."""
 _T = TypeVar("_T")
 
 
@@ -56,22 +62,36 @@ class Tensor:
     zero_points: tuple[int, ...]
     variable: bool = False
 
+    @property
+    def bytes(self) -> int:
+        """What its values take."""
+        return (int(np.prod(self.shape, dtype=np.int64)) * TYPE_BITS[self.type] + 7) // 8
+
 
 @dataclasses.dataclass(frozen=True)
 class Operator:
-    """An operator; ``name`` is the stock op's name or the custom code."""
+    """An operator; ``name`` is the stock op's name or the custom code.
+
+    inputs: indices of tensors; -1 for one that is left out, as stock files write it for a missing bias.
+    fields: the options of a stock op by name (`stock_options`); empty for custom ops and for ops without options.
+    known: whether the options were read in full.
+    """
 
     name: str
     custom: bool
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     custom_options: bytes
-    options: Table | None
+    fields: Mapping[str, Any]
+    known: bool
 
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-    """The main subgraph of a file. ``resources``: how many resource variables it has; ``metadata`` by name."""
+    """The main subgraph of a file.
+
+    metadata: by name. resources: how many resource variables it has. once: the subgraph that fills them, or None.
+    """
 
     name: str
     description: str
@@ -81,6 +101,7 @@ class Model:
     outputs: tuple[int, ...]
     metadata: dict[str, bytes] = dataclasses.field(default_factory=dict)
     resources: int = 0
+    once: Model | None = None
 
 
 class Table:
@@ -187,14 +208,18 @@ def parse(data: bytes) -> Model:
     parts = [_subgraph(graph, buffers, codes, main=i == 0) for i, graph in enumerate(subgraphs)]
     tensors, operators, ends = parts[0]
     once = [op for op in operators if op.name == "CALL_ONCE" and not op.custom]
-    if len(once) != len(subgraphs) - 1 or any(op.options is None or op.options.scalar(0) != 1 for op in once):
+    if len(once) != len(subgraphs) - 1 or any(op.fields.get("subgraph") != 1 for op in once):
         raise FormatError("model: a second subgraph and the operator that calls it do not agree; the file is damaged")
     if len(parts) > 1 and any(op.name == "CALL_ONCE" for op in parts[1][1]):
         raise FormatError("subgraph 1: calls a subgraph itself")
     metadata = _check_signatures(model, len(tensors), buffers)
     resources = sum(op.name == "VAR_HANDLE" and not op.custom for op in operators)
     name = subgraphs[0].text(4)
-    return Model(name, model.text(3), tuple(tensors), tuple(operators), *ends, metadata, resources)
+    needed = sum(t.bytes for graph in parts for t in graph[0] if t.data is None)
+    if needed > MAX_MEMORY:
+        raise FormatError(f"model: its activations take {needed:,} bytes, this package opens files of {MAX_MEMORY:,}")
+    filled = Model("", "", tuple(parts[1][0]), tuple(parts[1][1]), (), ()) if len(parts) > 1 else None
+    return Model(name, model.text(3), tuple(tensors), tuple(operators), *ends, metadata, resources, filled)
 
 
 def _subgraph(
@@ -212,9 +237,9 @@ def _operator_code(table: Table) -> tuple[int, str]:
     return max(table.scalar(0, "<b"), table.scalar(3)), table.text(1)
 
 
-def _indices(table: Table, slot: int, count: int) -> tuple[int, ...]:
+def _indices(table: Table, slot: int, count: int, least: int = 0) -> tuple[int, ...]:
     found = table.numbers(slot)
-    if any(not 0 <= i < count for i in found):
+    if any(not least <= i < count for i in found):
         raise FormatError(f"{table.where}: tensor indices {found[:8]} of {count} tensors; the file is damaged")
     return found
 
@@ -268,21 +293,39 @@ def _operator(table: Table, codes: list[tuple[int, str]], tensors: int) -> Opera
         raise FormatError(f"{table.where}: operator code {index} of {len(codes)}; the file is damaged")
     number, custom_code = codes[index]
     custom = number == CUSTOM
-    inputs, outputs = _indices(table, 1, tensors), _indices(table, 2, tensors)
+    inputs, outputs = _indices(table, 1, tensors, -1), _indices(table, 2, tensors)
     for slot, width in ((7, 1), (8, 4)):
         if table.vector(slot, width)[1]:
             raise FormatError(f"{table.where}: variables and intermediates are not supported")
-    options = table.table(4, f"{table.where} options")
-    if bool(table.scalar(3, "<B")) != (options is not None):
-        raise FormatError(f"{table.where}: type and presence of the options do not agree; the file is damaged")
-    if options is not None and number == 22:
-        options.expect(1).numbers(0)  # the new shape, which a reshape holds here too
-    if options is not None and number == 142:
-        options.expect(2).text(0), options.text(1)  # container and name of a variable
     name = custom_code if custom else BUILTIN_NAMES.get(number, f"BUILTIN_{number}")
     if custom and not custom_code:
         raise FormatError(f"{table.where}: a custom op without a name")
-    return Operator(name, custom, inputs, outputs, table.raw(5)[0], options)
+    fields, known = _stock_fields(table, "" if custom else name)
+    return Operator(name, custom, inputs, outputs, table.raw(5)[0], fields, known)
+
+
+def _stock_fields(table: Table, name: str) -> tuple[dict[str, Any], bool]:
+    """The options of a stock op (name "" for a custom one), and whether all of them were read."""
+    where = f"{table.where} ({name}) options" if name else f"{table.where} options"
+    options, number = table.table(4, where), table.scalar(3, "<B")
+    if bool(number) != (options is not None):
+        raise FormatError(f"{where}: their type and presence do not agree; the file is damaged")
+    if name not in OPTIONS:
+        return {}, options is None
+    wanted, fields = OPTIONS[name]
+    if options is None:
+        # A reshape has its new shape as an input, too; what else reads options reads them unasked.
+        return {field: default for field, _, default in fields}, not fields or name == "RESHAPE"
+    if number != wanted:
+        raise FormatError(f"{where}: are of type {number}, should be {wanted}; the file is damaged")
+    options.expect(len(fields))
+    return {field: _option(options, slot, *rest) for slot, (field, *rest) in enumerate(fields)}, True
+
+
+def _option(options: Table, slot: int, layout: str, default: Any) -> Any:
+    if layout == "text":
+        return options.text(slot)
+    return options.numbers(slot) if layout == "i*" else options.scalar(slot, layout, default)
 
 
 def _check_signatures(model: Table, tensors: int, buffers: list[tuple[bytes, int]]) -> dict[str, bytes]:
@@ -321,7 +364,7 @@ def _check_order(tensors: list[Tensor], operators: list[Operator], ends: list[tu
     known.update(ends[0])
     for i, op in enumerate(operators):
         silent = not op.custom and op.name in ("CALL_ONCE", "ASSIGN_VARIABLE")
-        if bool(op.outputs) == silent or not known.issuperset(op.inputs):
+        if bool(op.outputs) == silent or not known.issuperset(i for i in op.inputs if i >= 0):
             raise FormatError(f"operator {i} ({op.name}): reads what nothing has written, or writes nothing")
         if known.intersection(op.outputs) or len(set(op.outputs)) != len(op.outputs):
             raise FormatError(f"operator {i} ({op.name}): writes a tensor a second time")

@@ -68,7 +68,10 @@ def _dense(o: Options, x: str, constants: list[Tensor], y: str) -> ir.DynamicDen
             f"{y}: gains, biases and sums of {o.gain_bytes}, {o.bias_bytes} and {o.sum_bytes} bytes, should be 1 or 2, "
             "0 to 2, and 2 or 4"
         )
-    codes = packing.unpack_tight(_data(constants[0], UINT8, y), o.outputs, o.inputs, o.bits)
+    packed = _data(constants[0], UINT8, y)
+    codes = packing.unpack_tight(packed, o.outputs, o.inputs, o.bits)
+    if packing.pack_tight(codes, o.bits) != packed:
+        raise FormatError(f"{y}: the weights have a spare bit set; the file is damaged")
     linear = GRIDS[o.grid] == "linear"
     zero_bytes = 0 if not linear else 2 if o.bits > 8 else 1
     data = _data(constants[1], UINT8, y)

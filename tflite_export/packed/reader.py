@@ -39,6 +39,9 @@ def read(data: bytes) -> ir.Graph:
 def graph_of(model: Model) -> ir.Graph:
     """The graph of a file that is parsed already."""
     activations = {i for i, tensor in enumerate(model.tensors) if tensor.data is None and not tensor.variable}
+    states = [i for op in model.operators for i in op.inputs if i >= 0 and model.tensors[i].variable]
+    if len(set(states)) != len(states):
+        raise FormatError("two ops keep their frames in the same variable; the file is damaged")
     tensors: dict[str, ir.Tensor] = {}
     for i in sorted(activations):
         tensor = _activation(model.tensors[i])
@@ -66,6 +69,8 @@ def _activation(tensor: Tensor) -> ir.Tensor:
 def _op(op: Operator, model: Model, tensors: dict[str, ir.Tensor]) -> ir.Op:
     if len(op.outputs) != 1:
         raise FormatError(f"{op.name}: {len(op.outputs)} outputs, should have one")
+    if min(op.inputs, default=0) < 0:
+        raise FormatError(f"{op.name}: an input is left out; this is no packed model of ours")
     operands = [model.tensors[i] for i in op.inputs]
     state = operands.pop() if operands and operands[-1].variable else None
     if any(t.variable for t in operands) or (state is not None) != (op.custom and op.name == CUSTOM_CODES[Kind.RING]):
@@ -114,8 +119,9 @@ def _custom(op: Operator, x: list[str], constants: list[Tensor], y: str, tensors
         if found != (*used[: len(x)], tensors[y].zero):
             raise FormatError(f"{y}: zero points in the options {found} are not those of the tensors")
     if o.kind is Kind.PACKED_DENSE:
-        codes = packing.unpack(_bytes(constants[0], 3, y), o.outputs, o.inputs, o.bits, packing.Layout(o.layout))
-        weights = ir.Weights(codes, o.bits, GRIDS[o.grid])
+        packed, layout = _bytes(constants[0], 3, y), packing.Layout(o.layout)
+        weights = ir.Weights(packing.unpack(packed, o.outputs, o.inputs, o.bits, layout), o.bits, GRIDS[o.grid])
+        _check_spare(packed, packing.pack(weights, layout), y)
         _check_sums(o, weights, constants[1], y)
         return ir.PackedDense(y, x[0], y, weights, _requantization(o, constants[1], y), o.window)
     if o.kind is Kind.DEPTHWISE:
@@ -170,6 +176,13 @@ def _bytes(tensor: Tensor, type_number: int, where: str) -> bytes:
     return tensor.data
 
 
+def _check_spare(found: bytes, packed: bytes, where: str) -> None:
+    """Bits that hold no code must be as they are packed: kernels multiply whole bytes and lanes."""
+    if found != packed:
+        at = next(i for i, (a, b) in enumerate(zip(found, packed)) if a != b)
+        raise FormatError(f"{where}: byte {at} of the weights has a spare bit set; the file is damaged")
+
+
 def _check_sums(o: Options, weights: ir.Weights, constant: Tensor, where: str) -> None:
     """The stored sums of weights must be those of the weights."""
     if o.sum_bytes not in ((2, 4) if o.input_zero_points[0] else (0,)):
@@ -202,19 +215,21 @@ def _integers(constants: list[Tensor], count: int, y: str) -> list[np.ndarray]:
 
 def _stock(op: Operator, x: list[str], constants: list[Tensor], y: str, tensors: dict[str, ir.Tensor]) -> ir.Op:
     shape = tensors[x[0]].shape
-    if op.name == "CONCATENATION" and op.options and not constants:
-        axis = op.options.scalar(0)
+    if not op.known or op.fields.get("fused"):
+        raise FormatError(f"{y}: {op.name} has options that packed models do not have: {dict(op.fields)}")
+    if op.name == "CONCATENATION" and not constants:
+        axis = op.fields["axis"]
         axis += len(shape) + 1 if axis < 0 else 0
         if not 1 <= axis <= len(shape) or any(len(tensors[name].shape) != len(shape) for name in x):
             raise FormatError(f"{y}: cannot concatenate along axis {axis}")
         return ir.Concatenate(y, tuple(x), y, axis - 1)
     if len(x) != 1:
         raise FormatError(f"{y}: {op.name} with {len(x)} activations is not an op of packed models")
-    if op.name == "MAX_POOL_2D" and op.options and not constants:
+    if op.name == "MAX_POOL_2D" and not constants:
         return _max_pool(op, x[0], y, shape)
     if op.name == "RESHAPE":
         (new,) = _integers(constants, 1, y)
-        if new.tolist() != [-1, *tensors[y].shape]:
+        if new.tolist() != [-1, *tensors[y].shape] or op.fields["shape"] not in ((), tuple(new.tolist())):
             raise FormatError(f"{y}: reshapes to {new.tolist()}, its output has {tensors[y].shape}")
         return ir.Reshape(y, x[0], y)
     if op.name == "TRANSPOSE":
@@ -227,17 +242,17 @@ def _stock(op: Operator, x: list[str], constants: list[Tensor], y: str, tensors:
         if padding.shape != (len(shape) + 1, 2) or padding[0].any() or padding.min() < 0:
             raise FormatError(f"{y}: padding {padding.tolist()} does not suit shape {shape}")
         return ir.Pad(y, x[0], y, tuple((int(a), int(b)) for a, b in padding[1:]))
-    if op.name == "STRIDED_SLICE" and op.options:
+    if op.name == "STRIDED_SLICE":
         return _slice(op, x[0], constants, y, shape)
     raise FormatError(f"{y}: {op.name} is not an op of packed models")
 
 
 def _max_pool(op: Operator, x: str, y: str, shape: tuple[int, ...]) -> ir.MaxPool:
-    padding, stride_w, stride_h, width, height, fused = (
-        op.options.scalar(slot, "<b" if slot in (0, 5) else "<i") for slot in range(6)
+    padding, stride_w, stride_h, width, height = (
+        op.fields[name] for name in ("padding", "stride_w", "stride_h", "width", "height")
     )
-    if len(shape) != 3 or fused or padding not in (0, 1):
-        raise FormatError(f"{y}: MAX_POOL_2D over {shape} with activation {fused} and padding {padding}")
+    if len(shape) != 3 or padding not in (0, 1):
+        raise FormatError(f"{y}: MAX_POOL_2D over {shape} with padding {padding}")
     window = ir.Window((height, width), (stride_h, stride_w))
     if padding == 0:  # SAME
         places = []
@@ -250,10 +265,17 @@ def _max_pool(op: Operator, x: str, y: str, shape: tuple[int, ...]) -> ir.MaxPoo
 
 def _slice(op: Operator, x: str, constants: list[Tensor], y: str, shape: tuple[int, ...]) -> ir.Slice:
     begin, end, stride = _integers(constants, 3, y)
-    masks = [op.options.scalar(slot) for slot in range(5)]
+    masks = [op.fields[f"{name}_mask"] for name in ("begin", "end", "ellipsis", "new_axis", "shrink_axis")]
     free = ((1 << (len(shape) + 1)) - 1) & ~0b10
     good = all(v.shape == (len(shape) + 1,) for v in (begin, end, stride)) and len(shape) >= 1
-    if not good or stride[1] == 0 or masks[0] != free or masks[1] & ~0b10 != free or any(masks[2:]):
+    if (
+        not good
+        or stride[1] == 0
+        or masks[0] != free
+        or masks[1] & ~0b10 != free
+        or any(masks[2:])
+        or op.fields["offset"]
+    ):
         raise FormatError(f"{y}: a strided slice of another axis than time")
     if any(stride[i] != 1 for i in range(len(stride)) if i != 1):
         raise FormatError(f"{y}: a strided slice of another axis than time")

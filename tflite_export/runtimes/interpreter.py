@@ -23,12 +23,14 @@ import os
 import re
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
 from tflite_export import ir
+from tflite_export.builtin import checks as stock_checks
 from tflite_export.flatbuffer import reader as flatbuffer_reader
 from tflite_export.flatbuffer.reader import FormatError
 from tflite_export.packed import reader as tflite_reader
@@ -102,6 +104,8 @@ class Interpreter:
             "tflm" (needs tflite-micro, x86-64 only).
         graph: for "reference" only, the graph to run instead of the one in the file (files with stock ops hold none).
         threads: those of TFLite and LiteRT.
+        trust: takes stock ops that are not checked. The stock interpreters believe a file, and a damaged one may end
+            the process or read what is not its own: only for a file whose maker you know.
 
     Attributes:
         runtime: its name.
@@ -111,14 +115,19 @@ class Interpreter:
         stateful: whether the model keeps its state from call to call.
 
     Raises:
-        FormatError: a damaged file.
+        FormatError: a damaged file, or one with stock ops that are not checked.
         ImportError: the runtime is missing; the message names the pip package.
         ValueError: an unknown runtime, or a graph where none is taken.
         RuntimeError: the runtime refuses the file.
     """
 
     def __init__(
-        self, flatbuffer: bytes, runtime: str = "reference", graph: ir.Graph | None = None, threads: int = 1
+        self,
+        flatbuffer: bytes,
+        runtime: str = "reference",
+        graph: ir.Graph | None = None,
+        threads: int = 1,
+        trust: bool = False,
     ) -> None:
         if runtime not in RUNTIMES:
             raise ValueError(f"runtime must be one of {', '.join(RUNTIMES)}, found {runtime!r}")
@@ -133,6 +142,8 @@ class Interpreter:
         self.outputs = [_details(model.tensors[i]) for i in model.outputs]
         if graph is None and (runtime == "reference" or any(op.custom for op in model.operators)):
             graph = tflite_reader.graph_of(model)  # reads and so checks every op
+        if not trust:
+            stock_checks.check(model)
         self._runner: _Runner
         if runtime == "reference":
             self._runner = _Reference(graph)
@@ -342,7 +353,8 @@ class _Tflm:
 
     def reset(self) -> None:
         if self._resources:  # which reset() leaves as they are
-            self._interpreter = self._make()
+            with _captured_stderr():
+                self._interpreter = self._make()
         else:
             self._interpreter.reset()
 
@@ -355,9 +367,20 @@ class _Tflm:
         return int(found.group(1))
 
 
+_STDERR = threading.Lock()  # there is one file descriptor 2 for all threads
+
+
 @contextlib.contextmanager
 def _captured_stderr() -> Iterator[list[str]]:
-    """Collects what C code writes to file descriptor 2; the text is in the list's one element afterwards."""
+    """Collects what C code writes to file descriptor 2; the text is in the list's one element afterwards.
+
+    One thread at a time: two that put back what they found would leave the process with the other's file.
+    """
+    with _STDERR:
+        yield from _redirected()
+
+
+def _redirected() -> Iterator[list[str]]:
     text = [""]
     sys.stderr.flush()
     saved = os.dup(2)

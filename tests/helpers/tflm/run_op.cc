@@ -58,7 +58,8 @@ int main(int argc, char** argv) {
       parts[k].resize(static_cast<std::size_t>(header[1 + k]));
       if (std::fread(parts[k].data(), 1, parts[k].size(), file) != parts[k].size()) return 3;
     }
-    if (argc > 2) parts[0][9] = 9;  // bits
+    const bool constant = argc > 2 && !std::strcmp(argv[2], "constant");
+    if (argc > 2 && !constant) parts[0][9] = 9;  // bits
     std::vector<std::int8_t> y(parts[4].size());
     const int rank = header[8];
     dims[0].size = dims[3].size = rank;
@@ -67,7 +68,9 @@ int main(int argc, char** argv) {
     for (int i = 0; i + 1 < rank; ++i) dims[3].data[rank - 1] /= dims[3].data[i];
     for (int k = 1; k < 3; ++k) dims[k] = {1, {header[2 + k]}};
     for (int k = 0; k < 4; ++k)
-      tensors[k] = {{k < 3 ? static_cast<void*>(parts[1 + k].data()) : y.data()},
+      tensors[k] = {{k < 3      ? static_cast<void*>(parts[1 + k].data())
+                     : constant ? y.data()
+                                : nullptr},
                     &dims[k],
                     k == 1 || k == 2 ? kTfLiteUInt8 : kTfLiteInt8};
     TfLiteIntArray inputs = {3, {0, 1, 2}}, outputs = {1, {3}};
@@ -75,6 +78,7 @@ int main(int argc, char** argv) {
     node.user_data = op->init(&context, parts[0].data(), parts[0].size());
     if (node.user_data == nullptr) return Fail("init failed", number);
     if (op->prepare(&context, &node) != kTfLiteOk) return Fail("prepare failed", number);
+    tensors[3].data.data = y.data();  // as TFLM does: memory is planned after all ops are prepared
     if (op->invoke(&context, &node) != kTfLiteOk) return Fail("invoke failed", number);
     if (std::memcmp(y.data(), parts[4].data(), y.size())) return Fail("wrong output", number);
   }

@@ -98,6 +98,14 @@ static int kernel_prepare(TfLiteContext* context, TfLiteNode* node) {
     error.message = "the output has another type than the mode says";
     return refuse(context, kernel->kind, &error);
   }
+  /* Both are written to, and a constant lies in the file. */
+  error.message = output->allocation_type == TFLITE_MMAP_RO ? "the output is a constant" : NULL;
+  if (kernel->kind == KWS_RING && !tensor_at(context, kernel->node.inputs, 1)->is_variable)
+    error.message = "the state is no variable";
+  if (error.message) {
+    free(dims);
+    return refuse(context, kernel->kind, &error);
+  }
   dims->size = op.rank;
   for (int i = 0; i < op.rank; ++i) dims->data[i] = op.dims[i];
   return context->ResizeTensor(context, output, dims); /* takes dims */
@@ -114,6 +122,23 @@ static int kernel_invoke(TfLiteContext* context, TfLiteNode* node) {
   return TFLITE_OK;
 }
 
+/* Whether two of the first `count` nodes are rings with the same state, which would mix their frames. */
+static bool share_a_state(TfLiteContext* context, const int* nodes, int count) {
+  for (int i = 0; i < count; ++i) {
+    TfLiteNode *node, *other;
+    TfLiteRegistration *registration, *found;
+    if (context->GetNodeAndRegistration(context, nodes[i], &node, &registration) != TFLITE_OK) continue;
+    if (registration->builtin_code != TFLITE_CUSTOM || kws_op_kind(registration->custom_name) != KWS_RING) continue;
+    for (int j = 0; j < i; ++j) {
+      if (context->GetNodeAndRegistration(context, nodes[j], &other, &found) != TFLITE_OK) continue;
+      if (found->builtin_code != TFLITE_CUSTOM || kws_op_kind(found->custom_name) != KWS_RING) continue;
+      if (node->inputs->size > 1 && other->inputs->size > 1 && node->inputs->data[1] == other->inputs->data[1])
+        return true;
+    }
+  }
+  return false;
+}
+
 static int replace_ours(TfLiteContext* context, TfLiteDelegate* delegate) {
   TfLiteIntArray* plan;
   if (context->GetExecutionPlan(context, &plan) != TFLITE_OK) return TFLITE_ERROR;
@@ -122,6 +147,10 @@ static int replace_ours(TfLiteContext* context, TfLiteDelegate* delegate) {
   if (!nodes) return TFLITE_ERROR;
   memcpy(nodes, plan->data, sizeof(int) * (size_t)count);
   int status = TFLITE_OK;
+  if (share_a_state(context, nodes, count)) {
+    const kws_error error = {"two rings keep their frames in the same variable", 2, 1};
+    status = refuse(context, KWS_RING, &error);
+  }
   for (int i = 0; i < count && status == TFLITE_OK; ++i) {
     TfLiteNode* node;
     TfLiteRegistration* registration;

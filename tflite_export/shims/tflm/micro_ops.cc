@@ -70,6 +70,11 @@ TfLiteStatus Prepare(TfLiteContext* context, TfLiteNode* node) {
   error = {"the output has the wrong type or the wrong size", 0, 1};
   if (!View(context, node->outputs, 0, &output) || output.type != op.output_type || output.bytes != op.output_bytes)
     return Refuse(call.kind, error);
+  // Both are written to. Before memory is planned only constants have an address: they lie in the model.
+  error = {"the output is a constant", 0, 1};
+  if (output.data != nullptr) return Refuse(call.kind, error);
+  error = {"the state is no variable", 0, 1};
+  if (call.kind == KWS_RING && call.inputs[1].data != nullptr) return Refuse(call.kind, error);
   auto* data = static_cast<OpData*>(node->user_data);
   const std::size_t scratch = kws_scratch_bytes(kws_choose(&op), &op);
   error = {"no memory for a row of inputs", static_cast<long>(scratch), 0};

@@ -116,6 +116,10 @@ static int prepare(Context* context, Node* node) {
   error.message = "the output has the wrong type or the wrong size";
   if (!view(&output, context, node->outputs, 0) || output.type != op.output_type || output.bytes != op.output_bytes)
     return refuse(call.kind, &error);
+  /* Both are written to. Before memory is planned only constants have an address: they lie in the model. */
+  error.message = output.data ? "the output is a constant" : NULL;
+  if (call.kind == KWS_RING && call.inputs[1].data) error.message = "the state is no variable";
+  if (error.message) return refuse(call.kind, &error);
   OpData* data = node->user_data;
   const size_t scratch = kws_scratch_bytes(kws_choose(&op), &op);
   error.message = "no memory for a row of inputs";
