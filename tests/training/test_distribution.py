@@ -23,11 +23,13 @@ L = keras.layers
 HERE = pathlib.Path(__file__).resolve().parents[1] / "helpers"
 
 
-def run_mirrored(jit: bool) -> dict:
-    command = [sys.executable, str(HERE / "distribution.py"), str(int(jit))]
-    done = subprocess.run(command, cwd=HERE, capture_output=True, text=True)
+@pytest.fixture(scope="module")
+def mirrored() -> tuple[dict, dict]:
+    """What training on two devices found, without XLA and with it."""
+    done = subprocess.run([sys.executable, str(HERE / "distribution.py")], cwd=HERE, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1])
+    without, compiled = map(json.loads, done.stdout.splitlines()[-2:])
+    return without, compiled
 
 
 def check_two_stages(found: dict) -> None:
@@ -39,18 +41,18 @@ def check_two_stages(found: dict) -> None:
 
 
 @pytest.mark.tf221
-def test_mirrored_strategy() -> None:
+def test_mirrored_strategy(mirrored) -> None:
     """Two replicas train both stages by fit, hold the same variables throughout, and the result exports."""
-    check_two_stages(run_mirrored(jit=False))
+    check_two_stages(mirrored[0])
 
 
-def test_mirrored_strategy_under_xla() -> None:
+def test_mirrored_strategy_under_xla(mirrored) -> None:
     """Where TensorFlow can do both at once for a plain float model.
 
     TensorFlow 2.16 cannot on two logical CPUs: XLA finds the second replica's variables on another device. Then the
     quantized model must fail in the same way.
     """
-    found = run_mirrored(jit=True)
+    found = mirrored[1]
     if found["float"] == "runs":
         check_two_stages(found)
     else:
