@@ -45,7 +45,10 @@ def sound(rng: np.random.Generator, frames: int) -> np.ndarray:
 
 @pytest.mark.parametrize("mode, hours", [("internal", HOURS), ("external", 2)])
 def test_hours(files, mode: str, hours: int) -> None:
-    """All steps of ten hours (fewer where the caller keeps the state); the clip model agrees on the last second of every half hour, and memory does not grow."""
+    """All steps of ten hours, or of fewer where the caller keeps the state.
+
+    The clip model agrees on the last second of every half hour, and memory does not grow.
+    """
     stream = StreamInterpreter(files[mode], "tflite")
     clip = Interpreter(files["clip"], "tflite")
     rng = np.random.default_rng(0)
