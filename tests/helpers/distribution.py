@@ -52,7 +52,7 @@ def main() -> None:
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
     strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
     for jit in (False, True):
-        print(json.dumps(run(strategy, jit)))
+        print(json.dumps(run(strategy, jit)), flush=True)
 
 
 def run(strategy: tf.distribute.Strategy, jit: bool) -> dict:
