@@ -41,12 +41,13 @@ SLOW_FIXTURES = {
 }
 """Fixtures whose tests `make check` leaves out, with those that are marked slow themselves."""
 LONGEST = (
-    *("project/test_colab", "commands/test_demo", "quantize/test_layers", "training/test_stages"),
-    *("commands/test_cli", "commands/test_cli_low_rank", "training/test_low_rank_recipes", "quantize/test_scheme"),
-    *("shims/test_firmware_stream", "quantize/dynamic/test_scheme", "quantize/test_saving", "training/test_recipes"),
-    *("kernels/test_arm_kernels", "kernels/test_dynamic_arm", "c/test_inference", "training/test_distribution"),
-    *("runtimes/test_bad_flatbuffers", "project/test_keras_choice", "project/test_readme", "commands/test_device"),
-    *("streaming/test_models", "quantize/dynamic/test_export", "quantize/test_tfmot", "runtimes/test_long_runs"),
+    *("project/test_colab", "runtimes/test_bad_flatbuffers", "kernels/test_arm_kernels", "quantize/test_layers"),
+    *("quantize/test_saving", "shims/test_firmware_stream", "c/test_inference", "kernels/test_dynamic_arm"),
+    *("training/test_distribution", "quantize/dynamic/test_scheme", "quantize/dynamic/test_export"),
+    *("training/test_low_rank_recipes", "commands/test_demo", "commands/test_cli", "project/test_readme"),
+    *("quantize/test_scheme", "training/test_recipes", "training/test_mining", "commands/test_cli_low_rank"),
+    *("training/test_stages", "streaming/test_models", "runtimes/test_long_runs", "project/test_keras_choice"),
+    *("commands/test_device", "quantize/test_tfmot"),
 )
 """Files that take longest, the longest first: they start first, so that no worker idles at the end."""
 

@@ -80,6 +80,7 @@ def test_features_are_those_of_the_clips(folder):
         np.testing.assert_array_equal(loaded.x[index], features.extract(FRONTEND, sound))
 
 
+@pytest.mark.slow
 def test_the_same_whatever_the_workers_and_the_order(folder):
     config = augment.AugmentConfig(reverb_probability=0.5)
     noise = [tone(5, 2.0)]
@@ -98,6 +99,7 @@ def test_the_same_whatever_the_workers_and_the_order(folder):
     assert not np.array_equal(first, second)
 
 
+@pytest.mark.slow
 def test_noise_comes_from_the_same_split_of_a_corpus(folder):
     corpus = _all(folder)
     config = augment.AugmentConfig(noise_probability=1.0)
@@ -206,6 +208,7 @@ def test_cache(folder, tmp_path):
     assert file.name.startswith("features-") and file.suffix == ".npz"
 
 
+@pytest.mark.slow
 def test_cache_key_holds_everything_that_matters(folder, tmp_path):
     def load(**changes):
         options = {"task": TASK, "frontend": FRONTEND, "augment": augment.AugmentConfig(), "seed": 0, "copies": 1}

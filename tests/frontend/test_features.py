@@ -274,6 +274,7 @@ def test_micro_needs_no_tensorflow():
 @pytest.mark.parametrize("backend", ["micro", "lfbe"])
 @settings(max_examples=15)
 @given(cuts=st.lists(st.integers(0, 16000), max_size=12), hop=st.sampled_from([10, 20]))
+@pytest.mark.slow
 def test_audio_in_pieces(backend: str, cuts: list[int], hop: int) -> None:
     """However a recording is cut: the frames of the whole, and after a reset the same again."""
     config = features.FrontendConfig(backend=backend, hop_ms=hop, window_ms=30 if hop == 10 else 25)

@@ -29,6 +29,7 @@ def test_every_kernel_is_there() -> None:
 @pytest.mark.parametrize(("bits", "grid"), dg.WIDTHS)
 @hypothesis.settings(max_examples=15)
 @hypothesis.given(SEEDS, st.integers(1, 40), st.integers(1, 100), st.integers(1, 3))
+@pytest.mark.slow
 def test_dense_shapes(bits: int, grid: str, seed: int, outputs: int, inputs: int, batch: int) -> None:
     rng = np.random.default_rng(seed)
     for codes in dg.input_bits(bits):
@@ -39,6 +40,7 @@ def test_dense_shapes(bits: int, grid: str, seed: int, outputs: int, inputs: int
 @pytest.mark.parametrize(("bits", "grid"), dg.WIDTHS)
 @hypothesis.settings(max_examples=15)
 @hypothesis.given(SEEDS, pictures(), st.integers(1, 19), st.integers(1, 3))
+@pytest.mark.slow
 def test_dense_windows(
     bits: int, grid: str, seed: int, picture: tuple[tuple[int, ...], ir.Window], outputs: int, batch: int
 ) -> None:
@@ -81,6 +83,7 @@ def test_dense_over_the_last_axis(rng: np.random.Generator) -> None:
 
 
 @pytest.mark.parametrize("kind", dg.HARD)
+@pytest.mark.slow
 def test_dense_hard_rows(kind: str, rng: np.random.Generator) -> None:
     for bits, grid in ((4, "linear"), (7, "mid-rise"), (16, "linear")):
         for inputs in (1, 3, 16, 37, 620):

@@ -88,6 +88,7 @@ def test_trains_quantizes_and_exports() -> None:
     low_rank.factorize(keras.Sequential([keras.Input((9,)), L.Dense(9, name="d")]), rank=2)
 
 
+@pytest.mark.slow
 def test_errors() -> None:
     for options, message in (
         ({}, "give either rank or energy"),

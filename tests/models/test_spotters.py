@@ -14,6 +14,7 @@ L = keras.layers
 
 @pytest.mark.tf221
 @pytest.mark.parametrize("classes", [2, 12, 35])
+@pytest.mark.slow
 def test_wakeword_has_250k_parameters(classes: int) -> None:
     model = models.wakeword_250k(classes)
     assert abs(model.count_params() - 250_000) < 0.02 * 250_000

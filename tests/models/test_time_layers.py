@@ -110,6 +110,7 @@ LAYERS = {
     frames=st.integers(0, 30),
     cuts=st.lists(st.integers(0, 30), max_size=6),
 )
+@pytest.mark.slow
 def test_steps_give_the_rows_of_the_clip(kind, size, stride, dilation, padding, frames, cuts) -> None:
     if kind in ("convolution", "depthwise") and stride > 1:
         dilation = 1  # Keras has not both at once

@@ -23,6 +23,12 @@ def notebook(request) -> nbformat.NotebookNode:
     return nbformat.read(NOTEBOOKS[request.param], as_version=4)
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """Where notebooks run that speak the same clips: only the first of them has to."""
+    return tmp_path_factory.mktemp("colab")
+
+
 @pytest.fixture
 def require_speech(require_module) -> None:
     """espeak-ng is GPL-3 and must not be loaded into this process, so it is only looked for."""
@@ -113,18 +119,18 @@ def test_links_lead_somewhere(notebook) -> None:
     assert links and not [link for link in links if not (ROOT / "colab" / link).is_file()]
 
 
-def test_quantize(tmp_path, require_speech) -> None:
-    done = execute("1_quantize", tmp_path)
+def test_quantize(folder, require_speech) -> None:
+    done = execute("1_quantize", folder)
     text = printed(done)
     assert number(r"differ by at most ([\d.]+) steps", text) <= 1.0
     assert number(r"4 bits ([\d.]+)%", text) > 80.0
     assert pictures(done) == 5
-    size = (tmp_path / "spotter.tflite").stat().st_size
+    size = (folder / "spotter.tflite").stat().st_size
     assert 10_000 < size < 20_000
 
 
-def test_stream(tmp_path, require_speech) -> None:
-    done = execute("2_stream", tmp_path)
+def test_stream(folder, require_speech) -> None:
+    done = execute("2_stream", folder)
     text = printed(done)
     assert "all integers equal the clip model's: True" in text
     assert number(r"(\d+) steps of 80 ms", text) > 1000
@@ -133,10 +139,10 @@ def test_stream(tmp_path, require_speech) -> None:
     assert pictures(done) == 3
 
 
-def test_board(tmp_path, require_speech, require_tool) -> None:
+def test_board(folder, require_speech, require_tool) -> None:
     for tool in TOOLS:
         require_tool(tool)
-    done = execute("3_board", tmp_path)
+    done = execute("3_board", folder)
     text = printed(done)
     assert "40 clips on the Cortex-M4; all bytes equal the reference's: True" in text
     assert 3000 < number(r"(\d+) bytes of arena", text) < 4000

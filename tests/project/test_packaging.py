@@ -76,6 +76,7 @@ def test_every_requirement_has_one_exact_pin(file: str, minor: int) -> None:
         assert requirement.specifier.contains(found[0][2:], prereleases=True), f"{file}: {requirement} excludes {found}"
 
 
+@pytest.mark.slow
 def test_every_import_is_required() -> None:
     known = {canonical(r.name) for r in requirements()} | {"tfmot-kws", "tflite-export"}
     own = {"benchmarks"} | {path.stem for folder in TEST_FOLDERS for path in (ROOT / folder).rglob("*")}

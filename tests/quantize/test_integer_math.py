@@ -133,6 +133,7 @@ def requantizations(draw):
 @modes
 @settings(max_examples=150)
 @given(case=requantizations())
+@pytest.mark.slow
 def test_requantize_is_the_devices(mode: str, compiled, case) -> None:
     acc, rq, zero_point = case
     f64 = lambda v: tf.constant(v, tf.float64)  # noqa: E731

@@ -47,6 +47,7 @@ def test_every_code_is_reached_and_cells_are_equal(bits: int, grid: str) -> None
 
 @widths
 @given(theta=hnp.arrays(np.float32, 20, elements=st.floats(-40, 40, width=32)))
+@pytest.mark.slow
 def test_codes_are_in_range_monotonic_and_near(bits: int, grid: str, theta: np.ndarray) -> None:
     u, level, step, _ = table(bits, grid)
     theta = np.sort(theta)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -168,43 +169,51 @@ def test_annotated_models_are_saved_too(tmp_path: pathlib.Path) -> None:
     assert loaded.get_layer("d").bits == config.widths
 
 
-RESUMED = """
-import json, os, sys
-import numpy as np
-import tfmot_kws
-from tfmot_kws.training import stages as train
-from tfmot_kws.keras import keras
-folder, kill_at = sys.argv[1], int(sys.argv[2])
-x = np.random.default_rng(0).normal(size=(32, 6)).astype(np.float32)
-seen = []
+class Killed(Exception):
+    """Ends a fit as a killed process does: nothing runs after it."""
+
 
 class Watch(keras.callbacks.Callback):
-    def on_epoch_begin(self, epoch, logs=None):
-        seen.append((epoch, train.get_stage(self.model)))
-        if epoch == kill_at:
-            os._exit(9)
+    """Notes (epoch, stage) at the begin of each epoch, and ends the process or the fit at one of them."""
 
-def run(*callbacks):
+    def __init__(self, kill_at: int, process: bool):
+        super().__init__()
+        self.kill_at, self.process, self.seen = kill_at, process, []
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        self.seen.append((epoch, train.get_stage(self.model)))
+        if epoch == self.kill_at:
+            if self.process:
+                os._exit(9)
+            raise Killed
+
+
+def fit_with_backup(folder: str | None, kill_at: int = -1, process: bool = False):
+    """What a fit of six epochs saw, and the weights it ended with; it goes on from the backup in the folder."""
+    x = np.random.default_rng(0).normal(size=(32, 6)).astype(np.float32)
     keras.utils.set_random_seed(0)
-    layers = [keras.layers.Dense(8, activation="relu"), keras.layers.Dense(3)]
-    model = tfmot_kws.quantize_apply(keras.Sequential([keras.Input((6,)), *layers]))
+    model = apply.quantize_apply(keras.Sequential([keras.Input((6,)), L.Dense(8, activation="relu"), L.Dense(3)]))
     model.compile("adam", "mse", run_eagerly=True)
-    callbacks = [*callbacks, tfmot_kws.TwoStageSchedule(3), Watch()]
+    watch = Watch(kill_at, process)
+    backup = [keras.callbacks.BackupAndRestore(folder)] if folder else []
+    callbacks = [*backup, tfmot_kws.TwoStageSchedule(3), watch]
     model.fit(x, x[:, :3], epochs=6, verbose=0, shuffle=False, callbacks=callbacks)
-    return [w.tolist() for w in model.get_weights()]
-
-resumed = run(keras.callbacks.BackupAndRestore(f"{folder}/backup"))
-json.dump({"seen": list(seen), "resumed": resumed, "unbroken": run()}, open(f"{folder}/result.json", "w"))
-"""
+    return watch.seen, model.get_weights()
 
 
 def test_backup_and_restore(tmp_path: pathlib.Path) -> None:
     """A run killed in stage 1 and in stage 2 goes on in the right epoch and stage, and ends as an unbroken one."""
-    for kill_at, code in ((2, 9), (5, 9), (-1, 0)):
-        command = [sys.executable, "-c", RESUMED, str(tmp_path), str(kill_at)]
-        done = subprocess.run(command, cwd=HERE.parents[1], capture_output=True, text=True)
-        assert done.returncode == code, done.stderr[-2000:]
-    result = json.loads((tmp_path / "result.json").read_text())
-    assert result["seen"] == [[5, 2]]
-    for a, b in zip(result["resumed"], result["unbroken"], strict=True):
+    backup = str(tmp_path / "backup")
+    program = f"import test_saving; test_saving.fit_with_backup({backup!r}, kill_at=2, process=True)"
+    path = os.pathsep.join(map(str, (pathlib.Path(__file__).parent, HERE, HERE.parents[1])))
+    environment = {**os.environ, "PYTHONPATH": path}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+    assert done.returncode == 9, done.stderr[-2000:]
+    with pytest.raises(Killed):
+        fit_with_backup(backup, kill_at=5)
+    seen, resumed = fit_with_backup(backup)
+    assert seen == [(5, 2)]
+    everything_seen, unbroken = fit_with_backup(None)
+    assert everything_seen == [(0, 1), (1, 1), (2, 1), (3, 2), (4, 2), (5, 2)]
+    for a, b in zip(resumed, unbroken, strict=True):
         np.testing.assert_array_equal(a, b)

@@ -127,6 +127,7 @@ def test_programs_of_tflm_compile(program: str, folder, tmp_path, require_tool) 
     subprocess.run([require_tool("g++"), *flags, *include, str(EXAMPLE / f"{program}.cc")], check=True)
 
 
+@pytest.mark.slow
 def test_feature_table_is_what_the_host_computes(folder) -> None:
     ear = spotter.open_spotter(folder / "stream.tflite", runtime="reference")
     sound = speech(3.0)

@@ -113,7 +113,7 @@ class Stop(keras.callbacks.Callback):
 @pytest.mark.slow
 def test_stopped_and_resumed_is_the_same_to_the_bit(tmp_path) -> None:
     features, labels = toy(64)
-    config = dataclasses.replace(CONFIG, phone_epochs=3, multitask_epochs=2, low_rank_epochs=2)
+    config = dataclasses.replace(CONFIG, phone_epochs=3, multitask_epochs=2, low_rank_epochs=2, layers=1)
     whole = low_rank_recipes.train_spotter(features, labels, config)
     for stops in (1, 2, 1, 1):
         with pytest.raises(KeyboardInterrupt):

@@ -70,9 +70,18 @@ def test_saved_models_load_without_the_recipes(float_model, tmp_path, recwarn) -
 
 
 @pytest.mark.slow
-def test_label_smoothing_and_class_weights_train() -> None:
+def test_label_smoothing_and_class_weights_train(monkeypatch) -> None:
+    """And the step is traced once: Keras would do it twice."""
+    make, traces = recipes.loss, []
+
+    def counted(config, classes):
+        loss = make(config, classes)
+        return lambda y, logits: traces.append(1) or loss(y, logits)
+
+    monkeypatch.setattr(recipes, "loss", counted)
     config = recipes.TrainConfig(epochs=1, batch_size=48, label_smoothing=0.1, class_weights=True)
     assert recipes.train_float(toy(), SHAPE, config).count_params() > 0
+    assert len(traces) == 1
 
 
 def test_batches_are_shuffled_anew_and_repeatable() -> None:

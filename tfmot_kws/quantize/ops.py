@@ -250,7 +250,9 @@ class QuantizedMerge(QuantizedOp):
 
     def compute_output_shape(self, input_shape):
         """[broadcast shape, ()]."""
-        return [tuple(tf.broadcast_static_shape(*(tf.TensorShape(s) for s in input_shape[0::2]))), ()]
+        a, b = (tuple(s) for s in input_shape[0::2])
+        a, b = ((*s[:1], *(1,) * (max(len(a), len(b)) - len(s)), *s[1:]) for s in (a, b))  # as in _same_rank
+        return [tuple(tf.broadcast_static_shape(tf.TensorShape(a), tf.TensorShape(b))), ()]
 
 
 def _same_rank(a, b):

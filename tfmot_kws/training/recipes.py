@@ -353,6 +353,8 @@ def _fit(model, features, config, stages, epochs, callbacks, verbose) -> keras.M
         loss=loss(config, len(features.classes)),
         metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
     )
+    # Keras would make the optimizer's variables while it traces the first step, and then trace it a second time.
+    model.optimizer.build(model.trainable_variables)
     # AutoGraph would rewrite the source of Keras itself, function by function: many times longer than the tracing.
     model.train_step = tf.autograph.experimental.do_not_convert(model.train_step)
     model.fit(

@@ -167,6 +167,8 @@ def fit(
         raise ValueError(f"{checkpoints.folder}: holds {done} epochs, wanted are {epochs}; name another folder")
     if done == epochs:
         return
+    # Keras would make the optimizer's variables while it traces the first step, and then trace it a second time.
+    model.optimizer.build(model.trainable_variables)
     # AutoGraph would rewrite the source of Keras itself, function by function: many times longer than the tracing.
     model.train_step = tf.autograph.experimental.do_not_convert(model.train_step)
     kept = [checkpoints] if checkpoints is not None else []

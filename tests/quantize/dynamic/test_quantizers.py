@@ -46,6 +46,7 @@ def test_rows_are_those_of_the_definition(x: np.ndarray, bits: int) -> None:
 @pytest.mark.parametrize("bits", INPUTS)
 @settings(max_examples=40)
 @given(x=hnp.arrays(F, st.integers(1, 20), elements=tame))
+@pytest.mark.slow
 def test_an_error_of_half_a_step_and_exact_ends(bits: int, x: np.ndarray) -> None:
     u, lo, scale = (v.numpy() for v in dq.row_codes(tf.constant(x), bits))
     found = dq.quantize_rows(tf.constant(x), bits).numpy()
@@ -98,6 +99,7 @@ def test_odd_rows(name: str, bits: int) -> None:
         elements=st.floats(-8, 8, width=32, allow_subnormal=False),
     )
 )
+@pytest.mark.slow
 def test_columns_are_those_of_the_definition(bits: int, w: np.ndarray) -> None:
     w = np.where(np.abs(w) < 1e-20, 0, w).astype(F)
     grid = dq.column_grid(tf.constant(w), bits)

@@ -132,8 +132,10 @@ def float_tflite(model) -> bytes:
     model = with_convolutions(model)
     call = tf.function(lambda x: model(x, training=False), autograph=False)
     traced = call.get_concrete_function(tf.TensorSpec((1, *model.input_shape[1:]), tf.float32))
+    owner = tf.Module()  # of the variables: for a Keras model the converter would trace every layer anew
+    owner.variables_of_model = model.variables
     with quiet():
-        return tf.lite.TFLiteConverter.from_concrete_functions([traced], model).convert()
+        return tf.lite.TFLiteConverter.from_concrete_functions([traced], owner).convert()
 
 
 def with_convolutions(model):
