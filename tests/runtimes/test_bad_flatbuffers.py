@@ -205,7 +205,7 @@ def vector_of(data: bytes, values: list[int]) -> int:
         ([0, 2, 3], 1, -1, "an input is left out"),
         ([0, 2, 3], 1, -2, r"tensor indices \(0, -2, 3\) of 4"),
         ([0, 2, 3], 0, 1, "reads what nothing has written"),
-        ([1, 6], 1, 2**30, "has 6 weights a row for 1 x 1073741824 inputs"),
+        ([1, 6], 1, 2**27, "has 6 weights a row for 1 x 134217728 inputs"),
         ([1, 6], 0, 2**30, r"tensor 0 \('x0'\): shape \(1073741824, 6\) is too large"),
         ([1, 6], 1, -5, "negative size"),
     ],
