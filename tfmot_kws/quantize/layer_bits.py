@@ -16,21 +16,22 @@ class LayerBits:
     Attributes:
       bits: weights, 1..8.
       activation_bits: the layer's output, 2..8.
-      bias_bits, gain_bits: 2..16; one byte each on the device up to 8.
+      bias_bits, gain_bits: 2..16; one byte each on the device up to 8. None: what the layer needs, see ``kws_scheme``.
       grid: "mid-rise", "mid-tread" or "auto" (see ``quantizers.resolve_grid``); stored resolved.
     """
 
     bits: int = 4
     activation_bits: int = 8
-    bias_bits: int = 8
-    gain_bits: int = 8
+    bias_bits: int | None = None
+    gain_bits: int | None = None
     grid: str = "auto"
 
     def __post_init__(self):
         check_bits(self.bits, "bits")
         check_bits(self.activation_bits, "activation_bits", 2, 8)
-        check_bits(self.bias_bits, "bias_bits", 2, 16)
-        check_bits(self.gain_bits, "gain_bits", 2, 16)
+        for name in ("bias_bits", "gain_bits"):
+            if getattr(self, name) is not None:
+                check_bits(getattr(self, name), name, 2, 16)
         object.__setattr__(self, "grid", resolve_grid(self.grid, self.bits))
 
 

@@ -84,8 +84,8 @@ def kws_scheme(
     bits: int = 4,
     layer_bits: Mapping[str, int] | None = None,
     activation_bits: int = 8,
-    bias_bits: int = 8,
-    gain_bits: int = 8,
+    bias_bits: int | None = None,
+    gain_bits: int | None = None,
     grid: str = "auto",
     depthwise_bits: int = 8,
 ) -> KwsQuantizeScheme:
@@ -95,8 +95,9 @@ def kws_scheme(
       bits: width of dense and convolution weights, 1..8.
       layer_bits: other widths by layer name or pattern (``"dense_*"``); the first match counts.
       activation_bits: inputs and activations, 2..8.
-      bias_bits: 2..16.
-      gain_bits: 2..16.
+      bias_bits: 2..16. None: 8 in layers with a kernel, for which the fast kernels of the device are made, and 16 where
+        8 would be coarser than 16 steps of the output (features far from zero); 16 in a batch normalization of its own.
+      gain_bits: 2..16. None: 8, and 16 in a batch normalization of its own.
       grid: weight levels: "mid-rise" (2^bits odd levels, no zero), "mid-tread" (2^bits - 1 levels with a zero) or
         "auto" (mid-rise up to 7 bits, mid-tread at 8, which fits int8).
       depthwise_bits: width of depthwise kernels not named in ``layer_bits``.
