@@ -60,6 +60,12 @@ def _check_model(model) -> None:
             f"model {model.name!r} is a subclassed model ({kind}): write it with the functional API, "
             "keras.Model(inputs, outputs), so that its layers can be seen"
         )
+    pruned = [layer.name for layer in model.layers if type(layer).__name__ == "PruneLowMagnitude"]
+    if pruned:
+        raise ValueError(
+            f"layer {pruned[0]!r} of model {model.name!r} is in a pruning wrapper: call tfmot.sparsity.keras."
+            "strip_pruning(model) first; kws_scheme(keep_zeros=True) then keeps its zeros"
+        )
     for layer in model.layers:
         inner = getattr(layer, "layer", layer)
         if isinstance(inner, keras.Model):

@@ -23,6 +23,7 @@ class KwsQuantizeConfig(tfmot.quantization.keras.QuantizeConfig):
       bias_bits: 2..16, or None as for ``kws_scheme``; under another scheme None is 8.
       gain_bits: 2..16, or None as for ``kws_scheme``.
       grid: levels of the weights, as for ``kws_scheme``.
+      keep_zeros: as for ``kws_scheme``, under which alone it counts.
     """
 
     def __init__(
@@ -32,8 +33,9 @@ class KwsQuantizeConfig(tfmot.quantization.keras.QuantizeConfig):
         bias_bits: int | None = None,
         gain_bits: int | None = None,
         grid: str = "auto",
+        keep_zeros: bool = False,
     ):
-        self.widths = LayerBits(bits, activation_bits, bias_bits, gain_bits, grid)
+        self.widths = LayerBits(bits, activation_bits, bias_bits, gain_bits, grid, keep_zeros)
 
     def get_config(self):
         """Constructor arguments."""

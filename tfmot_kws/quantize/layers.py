@@ -193,7 +193,8 @@ class QuantizedKernel(TanhKernel, QuantizedAffine):
             return
         gains = np.abs(self.gain.numpy().astype(np.float64) * self.amplitude.numpy() * factor)
         steps = gains / max(gains.max(), 1e-30) * (2.0 ** ((self.bits.gain_bits or self._OWN_BITS) - 1) - 1)
-        growth = np.where(steps > 0.5, np.ceil(steps - 1e-4) / np.maximum(steps, 0.5), 1.0).astype(np.float32)
+        least = 1e-2  # with less, no level but zero would be left of the weights
+        growth = np.where(steps > least, np.ceil(steps - 1e-4) / np.maximum(steps, least), 1.0).astype(np.float32)
         squashed = np.tanh(self.kernel.numpy() * speed(self.bits.bits)) / self._broadcast(growth).numpy()
         self.kernel.assign(kernel_of(np.arctanh(squashed), self.bits.bits))
         self.amplitude.assign(self.amplitude.numpy() * growth)
