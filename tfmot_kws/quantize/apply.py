@@ -8,7 +8,7 @@ from tfmot_kws.keras import keras, tfmot
 from tfmot_kws.quantize import layers, ops
 from tfmot_kws.quantize.dynamic import layers as dynamic_layers
 from tfmot_kws.quantize.dynamic.scheme import DynamicQuantizeScheme
-from tfmot_kws.quantize.saving import quantize_scope
+from tfmot_kws.quantize.saving import make_known, quantize_scope
 from tfmot_kws.quantize.scheme import KwsQuantizeScheme, kws_scheme
 
 _tfmot = tfmot.quantization.keras
@@ -33,6 +33,7 @@ def quantize_apply(model: keras.Model, scheme: KwsQuantizeScheme | DynamicQuanti
     """
     scheme = scheme if scheme is not None else kws_scheme()
     _check_model(model)
+    make_known()
     annotated = any(type(layer).__name__ == "QuantizeAnnotate" for layer in model.layers)
     with quantize_scope():
         if annotated or not hasattr(scheme, "rewrite_plain"):  # a scheme that is none of this package's

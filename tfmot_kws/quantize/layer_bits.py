@@ -38,13 +38,15 @@ class LayerBits:
 
 
 def grid_of(grid: str, bits: int, keep_zeros: bool, what: str = "grid") -> str:
-    """The grid of a width, see ``quantizers.resolve_grid``; ValueError where it has no zero and zeros are to be kept."""
+    """The grid of a width, see ``quantizers.resolve_grid``; ValueError where zeros are to be kept and it has none."""
     if not keep_zeros:
         return resolve_grid(grid, bits, what)
     if bits == 1:
         raise ValueError(f"{what}: keep_zeros=True needs 2 bits or more; 1 bit has two levels, neither of them zero")
     if resolve_grid(grid, bits, what) == "mid-rise" and grid != "auto":
-        raise ValueError(f"{what}: keep_zeros=True needs grid='mid-tread' (or 'auto'), found 'mid-rise', without a zero")
+        raise ValueError(
+            f"{what}: keep_zeros=True needs grid='mid-tread' (or 'auto'), found 'mid-rise', without a zero"
+        )
     return "mid-tread"
 
 

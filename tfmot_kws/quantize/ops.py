@@ -83,10 +83,19 @@ class QuantizeInput(QuantizedOp):
 
 
 class Dequantize(AsWritten, keras.layers.Layer):
-    """(steps, scale) -> real values: a model's output, or what a layer left in float reads."""
+    """(steps, scale) -> real values: a model's output, or what a layer left in float reads.
 
-    def __init__(self, **kwargs):
+    Args:
+      output_name: of the float model's output that this is; the exported tensor gets it.
+    """
+
+    def __init__(self, output_name=None, **kwargs):
         super().__init__(**{**kwargs, "dtype": "float32"})
+        self.output_name = output_name
+
+    def get_config(self):
+        """Constructor arguments."""
+        return {**super().get_config(), "output_name": self.output_name}
 
     def call(self, inputs):
         """Real values."""

@@ -1,4 +1,4 @@
-"""The linear quantizer of an activation: its range is tracked in stage 1 and learned in stage 2, or known beforehand."""
+"""The linear quantizer of an activation: its range is tracked in stage 1 and learned in stage 2, or known."""
 
 from __future__ import annotations
 

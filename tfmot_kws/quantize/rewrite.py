@@ -145,8 +145,9 @@ class Rewriter:
         outputs = []
         for tensor, name in zip(self.model.outputs, self.model.output_names):
             wire = self.wires[id(tensor)]
-            label = name if self.taken else "dequantize"
-            value = wire.value if wire.scale is None else qo.Dequantize(name=label)([wire.value, wire.scale])
+            label, value = name if self.taken else "dequantize", wire.value
+            if wire.scale is not None:
+                value = qo.Dequantize(name, name=label)([wire.value, wire.scale])
             outputs.append(value)
         nested = tf.nest.pack_sequence_as(self.model.output, outputs) if len(outputs) > 1 else outputs[0]
         inputs = [self.wires[id(t)].value for t in self.model.inputs]

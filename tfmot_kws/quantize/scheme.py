@@ -66,6 +66,12 @@ class KwsQuantizeScheme(_tfmot.QuantizeScheme):
 
     def rewrite_plain(self, model: keras.Model) -> keras.Model:
         """The quantized form of a model without annotations; ``UnsupportedLayerError`` names what it cannot take."""
+        for tensor, name in zip(model.inputs, model.input_names):
+            if None in tensor.shape[1:]:
+                raise ValueError(
+                    f"input {name!r} of model {model.name!r} has shape {tuple(tensor.shape[1:])}, which is not "
+                    "fixed and cannot be exported: give keras.Input a fixed shape"
+                )
         for layer in model.layers:
             if type(layer) not in rewrite.SUPPORTED and not isinstance(layer, keras.layers.InputLayer):
                 raise rewrite.UnsupportedLayerError(layer)

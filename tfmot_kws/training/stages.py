@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
@@ -149,8 +150,8 @@ def calibrate(
     model = _functional_model_of(model, layers)
     watched = [
         (node.layer, tf.nest.flatten(node.outputs)[0])
-        for nodes in model._nodes_by_depth.values()
-        for node in nodes
+        for depth in sorted(model._nodes_by_depth, reverse=True)  # the first layer that gives NaN is named
+        for node in model._nodes_by_depth[depth]
         if isinstance(getattr(node.layer, "output_grid", None), OutputGrid)
     ]
     probe = keras.Model(model.inputs, [tensor for _, tensor in watched])
@@ -221,8 +222,10 @@ def _features_of(model, batch, number: int) -> list[np.ndarray]:
     if isinstance(found, Mapping) and set(names) <= set(found):
         found = [found[name] for name in names]
     arrays = [np.asarray(part, np.float32) for part in tf.nest.flatten(found)]
-    wanted = ", ".join(f"{name!r} {['clips', *tensor.shape[1:]]}".replace("'clips'", "clips").replace("None", "any")
-                       for name, tensor in zip(names, inputs))
+    wanted = ", ".join(
+        f"{name!r} {['clips', *tensor.shape[1:]]}".replace("'clips'", "clips").replace("None", "any")
+        for name, tensor in zip(names, inputs)
+    )
     fits = len(arrays) == len(inputs) and all(
         array.ndim == tensor.shape.rank and all(n in (None, m) for n, m in zip(tensor.shape[1:], array.shape[1:]))
         for array, tensor in zip(arrays, inputs)
@@ -236,21 +239,67 @@ def _features_of(model, batch, number: int) -> list[np.ndarray]:
 class TwoStageSchedule(keras.callbacks.Callback):
     """Enters stage 2 at the beginning of an epoch of plain ``model.fit``.
 
+    Each epoch of stage 1 tracks the ranges of activations anew, so that stage 2 begins with those of the last one. A
+    run that ends in stage 1 is warned about, because such a model cannot be exported. It happens where epochs run out
+    or ``EarlyStopping`` stops or goes back too early: give that ``start_from_epoch=stage2_epoch``, and save the best
+    model with ``StageCheckpoint``.
+
     Args:
       stage2_epoch: first epoch (counted from 0) of stage 2. A run that is resumed later starts in the right stage.
+        0 needs a model that has its ranges, from ``calibrate``.
       verbose: prints the change.
+
+    Raises:
+      ValueError: ``stage2_epoch`` is no whole number of at least 0; in ``fit``, stage 2 begins with ranges unknown.
     """
 
     def __init__(self, stage2_epoch: int, verbose: int = 0):
         super().__init__()
-        if not isinstance(stage2_epoch, int) or stage2_epoch < 0:
+        if isinstance(stage2_epoch, bool) or not isinstance(stage2_epoch, int) or stage2_epoch < 0:
             raise ValueError(f"stage2_epoch must be a whole number of at least 0, found {stage2_epoch!r}")
         self.stage2_epoch, self.verbose = stage2_epoch, verbose
+        self._epoch = -1
 
     def on_epoch_begin(self, epoch, logs=None):
         """Sets the stage of this epoch."""
+        self._epoch = epoch
         stage = 2 if epoch >= self.stage2_epoch else 1
         if stage != get_stage(self.model):
             set_stage(self.model, stage)
             if self.verbose:
                 print(f"epoch {epoch + 1}: stage {stage}")
+        if stage == 1:
+            reset_ranges(self.model)
+
+    def on_train_end(self, logs=None):
+        """Warns where the model is left in stage 1."""
+        if get_stage(self.model) == 2:
+            return
+        if self._epoch >= self.stage2_epoch:
+            what = "went back to weights of stage 1 (EarlyStopping(restore_best_weights=True)?)"
+        else:
+            what = f"ended after epoch {self._epoch + 1}, in stage 1; stage 2 begins with epoch {self.stage2_epoch + 1}"
+        warnings.warn(
+            f"training of model {self.model.name!r} {what}: such a model cannot be exported. Use "
+            f"EarlyStopping(start_from_epoch={self.stage2_epoch}) and tfmot_kws.StageCheckpoint, train on, or run "
+            "tfmot_kws.calibrate(model, features)",
+            stacklevel=2,
+        )
+
+
+class StageCheckpoint(keras.callbacks.ModelCheckpoint):
+    """``ModelCheckpoint`` of stage 2 alone: the best model is one that was measured as it will be exported.
+
+    In stage 1 activations are not quantized, so its losses are lower than those of the same weights in stage 2, and
+    ``save_best_only`` would keep a model that cannot be exported. Takes all arguments of ``ModelCheckpoint``.
+    """
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Saves as ``ModelCheckpoint`` does, in stage 2."""
+        if get_stage(self.model) == 2:
+            super().on_epoch_end(epoch, logs)
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Saves as ``ModelCheckpoint`` does, in stage 2."""
+        if get_stage(self.model) == 2:
+            super().on_train_batch_end(batch, logs)
