@@ -14,7 +14,16 @@ import tensorflow as tf
 from tfmot_kws.keras import AsWritten, keras
 from tfmot_kws.quantize.layer_bits import LayerBits
 from tfmot_kws.quantize.output_grid import tracked_variable
-from tfmot_kws.quantize.quantizers import codes, grid_constants, initial_theta, kernel_of, levels, speed, theta_of
+from tfmot_kws.quantize.quantizers import (
+    codes,
+    grid_constants,
+    initial_theta,
+    kernel_of,
+    levels,
+    room_to_grow,
+    speed,
+    theta_of,
+)
 
 
 class FoldedLayer(AsWritten, keras.layers.Layer):
@@ -172,6 +181,7 @@ class TanhKernel:
         if self._output_axes() == -2:  # depthwise: [height, width, channels, multiplier]
             flat = np.asarray(weight).reshape(int(np.prod(weight.shape[:-2])), -1)
         theta, gain, amplitude = initial_theta(flat, self.bits.bits, self.bits.grid)
+        gain, amplitude = room_to_grow(gain, amplitude, len(flat))
         self.kernel.assign(kernel_of(theta, self.bits.bits).reshape(self.kernel.shape))
         if self.mask is not None:
             self.mask.assign((np.asarray(weight) != 0).astype(np.float32).reshape(self.kernel.shape))

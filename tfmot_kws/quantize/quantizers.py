@@ -127,7 +127,7 @@ def initial_theta(weight: np.ndarray, bits: int, grid: str) -> tuple[np.ndarray,
 
     Among amplitudes between 0.2 and 1.2 of the channel's largest weight, takes the one whose quantized weights
     (with the best gain) are nearest in the mean square; at 1 bit, where all tie, 1.5 standard deviations. Channels of
-    zeros or of tiny weights start so that they can grow.
+    zeros start so that they can learn.
 
     Args:
       weight: float [inputs, outputs].
@@ -151,19 +151,34 @@ def initial_theta(weight: np.ndarray, bits: int, grid: str) -> tuple[np.ndarray,
         best = tuple(np.where(better, new, old) for new, old in zip((error, amplitude, gain), best))
     _, amplitude, gain = best
     theta = np.arctanh(np.clip(weight / amplitude, -_STEEPEST, _STEEPEST))
-    # What a channel can reach is its amplitude. One that starts small gets that of a fresh layer, with a small gain:
-    # the same weights, but the gain can grow.
-    fresh = np.sqrt(3.0 / len(weight))
-    growth = np.where(amplitude < _SMALL * fresh, fresh / amplitude, 1.0)
-    amplitude, gain = amplitude * growth, gain / growth
     # Zeros have no shape to keep. A grid without a zero gives the least level with alternating signs, small enough to
     # be nothing beside other channels, and large enough to learn from in a layer of zeros.
     odd = grid == "mid-rise"
     signs = np.where(np.arange(len(weight)) % 2, -1e-3, 1e-3)[:, None] if odd else 0.0
     theta = np.where(zero, signs, theta)
-    amplitude = np.where(zero, fresh, amplitude)
+    amplitude = np.where(zero, _fresh_reach(len(weight)), amplitude)
     gain = np.where(zero, (0.1 if zero.all() else 1e-4) if odd else 1.0, gain)
     return tuple(np.asarray(v, np.float32) for v in (theta, gain, amplitude))
+
+
+def room_to_grow(gain: np.ndarray, amplitude: np.ndarray, inputs: int) -> tuple[np.ndarray, np.ndarray]:
+    """(gain, amplitude) with the same products, for channels that start small.
+
+    What a channel can reach is its amplitude. A small one gets that of a fresh layer and a small gain instead, which
+    training can raise: a new head that starts near zero learns as it would in float.
+
+    Args:
+      gain, amplitude: float32 [outputs], from ``initial_theta``.
+      inputs: of one output.
+    """
+    fresh = _fresh_reach(inputs)
+    growth = np.where(amplitude < _SMALL * fresh, fresh / amplitude, 1.0).astype(np.float32)
+    return gain / growth, amplitude * growth
+
+
+def _fresh_reach(inputs: int) -> float:
+    """The largest weights of a layer that is not trained yet."""
+    return float(np.sqrt(3.0 / inputs))
 
 
 def _numpy_levels(squashed: np.ndarray, bits: int, grid: str) -> np.ndarray:
@@ -195,6 +210,7 @@ class TanhWeightQuantizer(tfmot.quantization.keras.quantizers.Quantizer):
             with tf.init_scope():
                 flat = variable.numpy().reshape(-1, outputs)
                 theta, new_gain, new_amplitude = initial_theta(flat, self.bits, self.grid)
+                new_gain, new_amplitude = room_to_grow(new_gain, new_amplitude, len(flat))
                 variable.assign(kernel_of(theta, self.bits).reshape(variable.shape))
                 gain.assign(new_gain)
                 amplitude.assign(new_amplitude)
