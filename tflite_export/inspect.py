@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 
+from tflite_export import ir
 from tflite_export.flatbuffer import reader as flatbuffer_reader
 from tflite_export.flatbuffer.reader import FormatError, Model, Operator
 from tflite_export.packed import op_options
@@ -16,10 +17,15 @@ from tflite_export.streaming import schedule as stream_schedule
 WEIGHTED = ("FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D")
 """Stock ops with a weight tensor as their second input, output channels first (depthwise: last)."""
 
+_SPARSE = 0.1  # the table shows zeros where a layer has at least that share of them
+
 
 @dataclasses.dataclass(frozen=True)
 class Layer:
-    """One op. weight_bits is None where there are no weights; constant_bytes counts everything that it reads."""
+    """One op. weight_bits is None where there are no weights; constant_bytes counts everything that it reads.
+
+    zeros is the share (0..1) of weights that are zero, None where that is not known.
+    """
 
     op: str
     name: str
@@ -29,6 +35,7 @@ class Layer:
     scale: float | None
     zero_point: int | None
     macs: int
+    zeros: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,14 +69,29 @@ def inspect(flatbuffer: bytes) -> Summary:
     if any(op.custom for op in model.operators):
         tflite_reader.graph_of(model)  # reads and so checks every op
     rows = [_layer(op, model) for op in model.operators]
+    zeros = _zeros(model)
     return Summary(
         model.name,
         model.description,
-        tuple(layer for layer, _ in rows),
+        tuple(dataclasses.replace(layer, zeros=zeros.get(layer.name)) for layer, _ in rows),
         len(flatbuffer),
         sum(n for _, n in rows),
         _stream(model),
     )
+
+
+def _zeros(model: Model) -> dict[str, float]:
+    """Share of zero weights of each of our ops, by its output."""
+    if not any(op.custom for op in model.operators):
+        return {}
+    shares = {}
+    for op in tflite_reader.graph_of(model).ops:
+        weights = getattr(op, "weights", None)
+        if isinstance(weights, ir.Weights):
+            shares[op.output] = float((weights.levels == 0).mean())
+        elif isinstance(op, ir.Depthwise):
+            shares[op.output] = float((op.levels == 0).mean())
+    return shares
 
 
 def _stream(model: Model) -> Stream | None:
@@ -161,6 +183,9 @@ def print_summary(summary: Summary) -> None:
         ("zero point", "", "right"),
         ("MACs a step" if summary.stream else "MACs a clip", f"{summary.macs:,}", "right"),
     ]
+    sparse = any(layer.zeros is not None and layer.zeros >= _SPARSE for layer in summary.layers)
+    if sparse:
+        columns.insert(4, ("zeros", "", "right"))
     for header, footer, justify in columns:
         table.add_column(header, footer=footer, justify=justify, overflow="fold")
     for layer in summary.layers:
@@ -169,6 +194,7 @@ def print_summary(summary: Summary) -> None:
             layer.name,
             " x ".join(map(str, layer.shape)),
             "" if layer.weight_bits is None else str(layer.weight_bits),
+            *(["" if layer.zeros is None else f"{layer.zeros:.0%}"] if sparse else []),
             f"{layer.constant_bytes:,}",
             "" if layer.scale is None else f"{layer.scale:.6g}",
             "" if layer.zero_point is None else str(layer.zero_point),

@@ -51,13 +51,12 @@ def test_stage_1_is_refused() -> None:
 
 
 def test_untracked_ranges_are_refused() -> None:
-    model = apply.quantize_apply(dense())
-    train.set_stage(model, 2)
-    refuses(model, "layer 'quantize_x' has seen no data, so the range of its output is unknown: train the model, or")
     model = ready(dense(), (6,))
     for name in ("_least", "_largest"):
         getattr(model.get_layer("dense").output_grid, name).assign(0.0)
     refuses(model, "layer 'dense' has seen no data")
+    model.get_layer("dense").output_grid._largest.assign(np.nan)
+    refuses(model, "layer 'dense' gave NaN or infinity while ranges were tracked")
 
 
 def test_other_things_are_refused() -> None:
@@ -68,9 +67,15 @@ def test_other_things_are_refused() -> None:
 
 
 def test_unfixed_shape_is_refused() -> None:
+    """Before training; where layers stay in float, which is no model to export anyway, by the converter."""
     x = keras.Input((None, 4), name="x")
     y = L.Conv1D(3, 2, name="conv")(x)
-    model = apply.quantize_apply(keras.Model(x, L.GlobalAveragePooling1D()(y)))
+    with pytest.raises(
+        ValueError, match=r"input 'x' of .* has shape \(None, 4\), which is not fixed .*give keras.Input"
+    ):
+        apply.quantize_apply(keras.Model(x, L.GlobalAveragePooling1D()(y)))
+    y = annotate(L.Conv1D(3, 2, name="conv"))(x)
+    model = apply.quantize_apply(keras.Model(x, y))
     train.calibrate(model, features((9, 4)))
     refuses(model, r"layer 'x': shape \(None, 4\) is not fixed; give keras.Input a fixed shape")
 

@@ -225,7 +225,7 @@ def test_two_schemes_do_not_disturb_each_other() -> None:
     np.testing.assert_array_equal(a(x), again(x))
     kept = again(x).numpy()
     train_step(a, x)
-    train.set_stage(b, 2)
+    train.calibrate(b, x)
     np.testing.assert_array_equal(again(x), kept)
     assert [train.get_stage(m) for m in (a, b, again)] == [1, 2, 1]
     assert two == scheme.kws_scheme(2) and hash(two) == hash(scheme.kws_scheme(2)) and two != seven

@@ -132,9 +132,14 @@ def test_ranges_are_tracked_in_stage_1_and_kept_in_stage_2() -> None:
     train.set_stage(model, 2)
     model(3 * x, training=True)
     assert grid._largest.numpy() == largest
+    with pytest.raises(ValueError, match="is in stage 2, which needs its ranges"):
+        tfmot_kws.reset_ranges(model)
     train.set_stage(model, 1)
     model(3 * x, training=True)
     assert grid._largest.numpy() > largest
+    tfmot_kws.reset_ranges(model)
+    model(x, training=True)
+    np.testing.assert_allclose(grid._largest.numpy(), largest, rtol=1e-5)
 
 
 @pytest.mark.tf221
@@ -177,6 +182,126 @@ def test_calibrate() -> None:
         np.testing.assert_array_equal(other, found[0])
 
 
+def ranges_of(model: keras.Model) -> np.ndarray:
+    grids = [layer.output_grid for layer in model.layers if hasattr(layer, "output_grid")]
+    return np.array([(g._least.numpy(), g._largest.numpy()) for g in grids])
+
+
+@pytest.mark.parametrize("method", ["minmax", "percentile", "mse"])
+def test_ranges_do_not_depend_on_order_and_batches(method: str) -> None:
+    """Clip by clip, sorted by loudness, shuffled, or at once; and they are those of inference, not of a batch."""
+    x = features((8, 4), clips=90) * np.linspace(0.02, 1, 90, dtype=np.float32)[:, None, None]
+    model = apply.quantize_apply(shake(spotter()))
+    shuffled = x[np.random.default_rng(0).permutation(90)]
+    found = []
+    for data in (
+        x,
+        x[::-1],
+        shuffled,
+        [x[i : i + 1] for i in range(90)],
+        lambda: ([shuffled[i : i + 7]] for i in range(0, 90, 7)),
+    ):
+        tfmot_kws.calibrate(model, data, method)
+        found.append(ranges_of(model))
+    for other in found[1:]:
+        np.testing.assert_allclose(other, found[0], rtol=1e-5)
+    if method == "minmax":
+        train.set_stage(model, 1)
+        np.testing.assert_allclose(found[0][-1, 1], model(x, training=False).numpy().max(), rtol=1e-5)
+
+
+def test_one_loud_clip_costs_the_others_nothing() -> None:
+    x = features((8, 4), clips=60)
+    loud = np.concatenate([x, 50 * x[:1]])
+    model = apply.quantize_apply(shake(spotter()))
+    tfmot_kws.calibrate(model, x)
+    quiet = ranges_of(model)
+    for method, low, high in (("minmax", 10, 60), ("percentile", 0.5, 1.01), ("mse", 0.3, 1.01)):
+        tfmot_kws.calibrate(model, loud, method)
+        ratio = np.ptp(ranges_of(model), axis=1) / np.ptp(quiet, axis=1)
+        assert (low < ratio).all() and (ratio < high).all(), (method, ratio)
+
+
+def test_a_layer_called_twice_counts_both_calls() -> None:
+    x = keras.Input((4,), name="x")
+    shared = L.Dense(4, kernel_initializer=lambda shape, dtype: 3 * tf.eye(4), name="shared")
+    model = apply.quantize_apply(keras.Model(x, shared(shared(x))))
+    tfmot_kws.calibrate(model, np.eye(4, dtype=np.float32))
+    np.testing.assert_allclose(model.get_layer("shared").output_grid._largest.numpy(), 9, rtol=0.02)
+
+
+def test_calibrate_says_what_is_wrong() -> None:
+    model, x = quantized_spotter(), features((8, 4))
+    broken = x.copy()
+    broken[3, 0, 0] = np.nan
+    for arguments, message in (
+        ((iter([]),), "data holds no clips"),
+        ((x[0],), r"the model reads 'x' \[clips, 8, 4\], but batch 1 of the data has shape \[8, 4\]"),
+        ((broken,), "layer 'quantize_x' gives NaN or infinity for some clips"),
+        ((x, "max"), "method must be one of minmax, percentile, mse, found 'max'"),
+        ((x, "mse", 0), "percentile must be above 0 and at most 100, found 0"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            tfmot_kws.calibrate(model, *arguments)
+        assert train.get_stage(model) == 1 and not model.get_layer("conv").output_grid.tracked
+
+
+def test_stage_2_needs_ranges() -> None:
+    model = quantized_spotter()
+    schedule = tfmot_kws.TwoStageSchedule(2)
+    schedule.set_model(model)
+    message = "stage 2 needs the ranges of activations, but layers 'quantize_x', 'conv', .* saw no data in stage 1"
+    for enter in (lambda: tfmot_kws.set_stage(model, 2), lambda: schedule.on_epoch_begin(3)):
+        with pytest.raises(ValueError, match=message):
+            enter()
+    model.get_layer("conv").output_grid._largest.assign(np.nan)
+    for layer in model.layers:
+        if hasattr(layer, "output_grid") and layer.name != "conv":
+            layer.output_grid.set_range(0, 1)
+    with pytest.raises(ValueError, match="layer 'conv' gave NaN or infinity in stage 1"):
+        tfmot_kws.set_stage(model, 2)
+
+
+def test_a_run_that_ends_in_stage_1_says_so() -> None:
+    model = quantized_spotter()
+    schedule = tfmot_kws.TwoStageSchedule(2)
+    schedule.set_model(model)
+    schedule.on_epoch_begin(1)
+    with pytest.warns(UserWarning, match="ended after epoch 2, in stage 1; stage 2 begins with epoch 3: .*calibrate"):
+        schedule.on_train_end()
+    tfmot_kws.calibrate(model, features((8, 4)))
+    schedule.on_epoch_begin(2)
+    train.set_stage(model, 1)  # as EarlyStopping does when it goes back
+    with pytest.warns(UserWarning, match=r"went back to weights of stage 1 .*start_from_epoch=2.*StageCheckpoint"):
+        schedule.on_train_end()
+
+
+def test_checkpoints_of_stage_2_alone(tmp_path) -> None:
+    model = quantized_spotter()
+    checkpoint = tfmot_kws.StageCheckpoint(tmp_path / "best.keras", monitor="loss", save_best_only=True)
+    checkpoint.set_model(model)
+    checkpoint.on_epoch_end(0, {"loss": 0.1})
+    assert not (tmp_path / "best.keras").exists()
+    tfmot_kws.calibrate(model, features((8, 4)))
+    checkpoint.on_epoch_end(1, {"loss": 0.5})
+    assert train.get_stage(tfmot_kws.load_model(tmp_path / "best.keras")) == 2
+
+
+def test_the_student_of_a_distiller() -> None:
+    class Distiller(keras.Model):
+        def __init__(self, *models):
+            super().__init__(name="distiller")
+            self.student, self.teacher = models
+
+    student, teacher = quantized_spotter(), quantized_spotter()
+    assert train.staged_layers(Distiller(student, spotter()))[0] is student.layers[1]
+    both = Distiller(student, teacher)
+    with pytest.raises(ValueError, match="model 'distiller' holds several quantized models that are trained"):
+        train.staged_layers(both)
+    teacher.trainable = False
+    assert train.staged_layers(both)[0] is student.layers[1]
+
+
 def test_stage_errors() -> None:
     model = quantized_spotter()
     for bad in (0, 3, "2", None):
@@ -196,6 +321,7 @@ def test_schedule_says_so(capsys) -> None:
     schedule.set_model(model)
     for epoch in range(4):
         schedule.on_epoch_begin(epoch)
+        model(features((8, 4)), training=True)
     assert capsys.readouterr().out == "epoch 3: stage 2\n"
     tfmot_kws.TwoStageSchedule(0).set_model(model)
 

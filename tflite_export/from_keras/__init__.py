@@ -35,6 +35,7 @@ def to_graph(model: keras.Model) -> ir.Graph:
     if stage != 2:
         raise ExportError(
             f"model {model.name!r} is in stage 1: train it with TwoStageSchedule, or enter stage 2 by "
-            "tfmot_kws.calibrate(model, features), so that what is exported is what was evaluated"
+            "tfmot_kws.calibrate(model, features), so that what is exported is what was evaluated; EarlyStopping and "
+            "checkpoints of the best model may go back to stage 1, see TwoStageSchedule"
         )
     return Converter(model).run()

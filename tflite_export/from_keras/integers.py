@@ -5,6 +5,8 @@ No number is made here: each layer gives its integers by the functions that trai
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 
 from tflite_export import ir
@@ -48,6 +50,7 @@ class Converter:
                 self._emit(node)
         inputs = tuple(self._input_name(tensor) for tensor in self.model.inputs)
         outputs = tuple(self._output_name(tensor) for tensor in self.model.outputs)
+        outputs = self._renamed(outputs)
         used = {name for op in self.ops for name in (*ir.op_inputs(op), op.output)} | set(inputs) | set(outputs)
         tensors = {name: tensor for name, tensor in self.tensors.items() if name in used}
         return ir.Graph(tensors, tuple(self.ops), inputs, outputs, self.model.name)
@@ -64,6 +67,26 @@ class Converter:
                 f"output of layer {tensor._keras_history.layer.name!r} is in float: quantize that layer, or cut it off"
             )
         return self.names[id(tensor)]
+
+    def _renamed(self, outputs: tuple[str, ...]) -> tuple[str, ...]:
+        """Gives output tensors the names of the original model's outputs, where no other tensor has them."""
+        names: dict[str, str] = {}
+        for name, tensor in zip(outputs, self.model.outputs):
+            layer = tensor._keras_history.layer
+            wanted = layer.output_name if isinstance(layer, qo.Dequantize) else None
+            if wanted and name not in names and wanted not in self.tensors and name not in self.model.input_names:
+                names[name] = wanted
+        if names:
+            swap = lambda name: names.get(name, name)  # noqa: E731
+            self.tensors = {swap(n): dataclasses.replace(t, name=swap(n)) for n, t in self.tensors.items()}
+            for i, op in enumerate(self.ops):
+                fields = {"name": swap(op.name), "output": swap(op.output)}
+                if hasattr(op, "inputs"):
+                    fields["inputs"] = tuple(map(swap, op.inputs))
+                else:
+                    fields["input"] = swap(op.input)
+                self.ops[i] = dataclasses.replace(op, **fields)
+        return tuple(names.get(name, name) for name in outputs)
 
     # -- tensors -------------------------------------------------------------------------------------------------
 
@@ -87,6 +110,11 @@ class Converter:
             raise ExportError(
                 f"layer {layer.name!r} has seen no data, so the range of its output is unknown: train the model, or "
                 "run tfmot_kws.calibrate(model, features)"
+            )
+        if not layer.output_grid.finite:
+            raise ExportError(
+                f"layer {layer.name!r} gave NaN or infinity while ranges were tracked, so the range of its output is "
+                "unknown: look for a loss that was not finite, and train the model again"
             )
         return ir.Quantization(*layer.output_grid.quantization())
 

@@ -66,12 +66,18 @@ def _keras(path: pathlib.Path, console: rich.console.Console) -> None:
                 "name": layer.name,
                 "kind": type(layer).__name__,
                 "shape": "x".join(str(d) for d in shape[1:] if d is not None),
-                "bits": _bits(bits) if hasattr(bits, "grid") and hasattr(layer, "kernel") else None,
+                "bits": _bits(bits) + _zeros(layer) if hasattr(bits, "grid") and hasattr(layer, "kernel") else None,
                 "parameters": layer.count_params(),
             }
         )
     state = "quantized as it runs" if dynamic else f"stage {train.get_stage(model)}"
     console.print(table(f"{path.name}: {state}", _COLUMNS, rows))
+
+
+def _zeros(layer) -> str:
+    """Share of zero weights, where they are kept."""
+    mask = getattr(layer, "mask", None)
+    return "" if mask is None else f", {(layer._levels().numpy() == 0).mean():.0%} zeros"
 
 
 def _bits(bits) -> str:

@@ -8,7 +8,7 @@ from tfmot_kws.keras import keras, tfmot
 from tfmot_kws.quantize import layers, ops
 from tfmot_kws.quantize.dynamic import layers as dynamic_layers
 from tfmot_kws.quantize.dynamic.scheme import DynamicQuantizeScheme
-from tfmot_kws.quantize.saving import quantize_scope
+from tfmot_kws.quantize.saving import make_known, quantize_scope
 from tfmot_kws.quantize.scheme import KwsQuantizeScheme, kws_scheme
 
 _tfmot = tfmot.quantization.keras
@@ -33,6 +33,7 @@ def quantize_apply(model: keras.Model, scheme: KwsQuantizeScheme | DynamicQuanti
     """
     scheme = scheme if scheme is not None else kws_scheme()
     _check_model(model)
+    make_known()
     annotated = any(type(layer).__name__ == "QuantizeAnnotate" for layer in model.layers)
     with quantize_scope():
         if annotated or not hasattr(scheme, "rewrite_plain"):  # a scheme that is none of this package's
@@ -59,6 +60,12 @@ def _check_model(model) -> None:
         raise TypeError(
             f"model {model.name!r} is a subclassed model ({kind}): write it with the functional API, "
             "keras.Model(inputs, outputs), so that its layers can be seen"
+        )
+    pruned = [layer.name for layer in model.layers if type(layer).__name__ == "PruneLowMagnitude"]
+    if pruned:
+        raise ValueError(
+            f"layer {pruned[0]!r} of model {model.name!r} is in a pruning wrapper: call tfmot.sparsity.keras."
+            "strip_pruning(model) first; kws_scheme(keep_zeros=True) then keeps its zeros"
         )
     for layer in model.layers:
         inner = getattr(layer, "layer", layer)

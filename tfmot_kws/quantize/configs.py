@@ -20,15 +20,22 @@ class KwsQuantizeConfig(tfmot.quantization.keras.QuantizeConfig):
     Args:
       bits: of the weights, 1..8.
       activation_bits: of the output, 2..8.
-      bias_bits: 2..16.
-      gain_bits: 2..16.
+      bias_bits: 2..16, or None as for ``kws_scheme``; under another scheme None is 8.
+      gain_bits: 2..16, or None as for ``kws_scheme``.
       grid: levels of the weights, as for ``kws_scheme``.
+      keep_zeros: as for ``kws_scheme``, under which alone it counts.
     """
 
     def __init__(
-        self, bits: int = 4, activation_bits: int = 8, bias_bits: int = 8, gain_bits: int = 8, grid: str = "auto"
+        self,
+        bits: int = 4,
+        activation_bits: int = 8,
+        bias_bits: int | None = None,
+        gain_bits: int | None = None,
+        grid: str = "auto",
+        keep_zeros: bool = False,
     ):
-        self.widths = LayerBits(bits, activation_bits, bias_bits, gain_bits, grid)
+        self.widths = LayerBits(bits, activation_bits, bias_bits, gain_bits, grid, keep_zeros)
 
     def get_config(self):
         """Constructor arguments."""
@@ -47,7 +54,7 @@ class KwsQuantizeConfig(tfmot.quantization.keras.QuantizeConfig):
         if name:
             pairs.append((getattr(layer, name), TanhWeightQuantizer(self.widths.bits, self.widths.grid)))
         if getattr(layer, "bias", None) is not None:
-            pairs.append((layer.bias, LinearQuantizer(self.widths.bias_bits)))
+            pairs.append((layer.bias, LinearQuantizer(self.widths.bias_bits or 8)))
         return pairs
 
     def set_quantize_weights(self, layer, quantize_weights):

@@ -45,33 +45,49 @@ def divide(x: tf.Tensor, whole: int) -> tf.Tensor:
     return tf.cast(tf.cast(x, tf.float64) / whole, tf.float32)
 
 
-def fixed_point(real: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Multiplier and shift with ``multiplier * 2^-shift ~ real``; multiplier has 16 bits, shift lies in 1..46.
+def fixed_point(real: tf.Tensor, most: tf.Tensor | int = MAX_SHIFT) -> tuple[tf.Tensor, tf.Tensor]:
+    """Multiplier and shift with ``multiplier * 2^-shift ~ real``; multiplier has 16 bits, shift lies in 1..most.
+
+    Where the shift ends at ``most``, the multiplier has fewer bits.
 
     Returns float64 multiplier and int64 shift (scalars, or of real's shape).
     """
     real = tf.cast(real, tf.float64)
-    shift = tf.clip_by_value(_MULTIPLIER_EXPONENT - floor_log2(real), tf.constant(1, tf.int64), MAX_SHIFT)
+    shift = tf.clip_by_value(_MULTIPLIER_EXPONENT - floor_log2(real), tf.constant(1, tf.int64), most)
     multiplier = tf.minimum(round_half_up(real * exp2(shift)), tf.constant(2.0**31 - 1, tf.float64))
     return multiplier, shift
 
 
-def bias_shift(largest: tf.Tensor, out_scale: tf.Tensor, shift: tf.Tensor, bits: int) -> tf.Tensor:
-    """Left shift f of the bias: the smallest unit ``out_scale * 2^(f - shift)`` in which every bias fits ``bits`` bits.
+def bias_exponent(largest: tf.Tensor, out_scale: tf.Tensor, bits: int) -> tf.Tensor:
+    """The least e (int64) at which every bias fits ``bits`` signed bits in units of ``out_scale * 2^e``.
+
+    Args:
+      largest: the largest absolute bias, real units.
+      out_scale: scale of the output tensor.
+      bits: signed width of a stored bias.
+    """
+    limit = tf.constant(2.0 ** (bits - 1) - 1, tf.float64)
+    return floor_log2(tf.cast(largest, tf.float64) / (tf.cast(out_scale, tf.float64) * limit)) + 1
+
+
+def shift_limit(exponent: tf.Tensor) -> tf.Tensor:
+    """The largest right shift of a layer that leaves room for the left shift of a bias of that exponent."""
+    return MAX_SHIFT - tf.clip_by_value(exponent, tf.constant(0, tf.int64), MAX_SHIFT - 1)
+
+
+def bias_shift(exponent: tf.Tensor, shift: tf.Tensor, bits: int) -> tf.Tensor:
+    """Left shift f of the bias, whose unit is ``out_scale * 2^(f - shift)``.
 
     No smaller than 2^(4 - bits) output steps, 1/16 at 8 bits: finer units would hardly ever change an output, and
     kernels are faster where f is near the shift.
 
     Args:
-      largest: the largest absolute bias, real units.
-      out_scale: scale of the output tensor.
-      shift: the layer's right shift.
+      exponent: from ``bias_exponent``.
+      shift: the layer's right shift, at most ``shift_limit(exponent)``.
       bits: signed width of a stored bias.
     """
-    limit = tf.constant(2.0 ** (bits - 1) - 1, tf.float64)
-    ratio = tf.cast(largest, tf.float64) / (tf.cast(out_scale, tf.float64) * limit)
     least = tf.maximum(shift - max(bits - 4, 0), tf.constant(0, tf.int64))
-    return tf.clip_by_value(floor_log2(ratio) + 1 + shift, least, MAX_SHIFT)
+    return tf.clip_by_value(exponent + shift, least, MAX_SHIFT)
 
 
 def requantize(

@@ -16,22 +16,38 @@ class LayerBits:
     Attributes:
       bits: weights, 1..8.
       activation_bits: the layer's output, 2..8.
-      bias_bits, gain_bits: 2..16; one byte each on the device up to 8.
+      bias_bits, gain_bits: 2..16; one byte each on the device up to 8. None: what the layer needs, see ``kws_scheme``.
       grid: "mid-rise", "mid-tread" or "auto" (see ``quantizers.resolve_grid``); stored resolved.
+      keep_zeros: weights that are zero stay zero; needs a mid-tread grid, which "auto" then is.
     """
 
     bits: int = 4
     activation_bits: int = 8
-    bias_bits: int = 8
-    gain_bits: int = 8
+    bias_bits: int | None = None
+    gain_bits: int | None = None
     grid: str = "auto"
+    keep_zeros: bool = False
 
     def __post_init__(self):
         check_bits(self.bits, "bits")
         check_bits(self.activation_bits, "activation_bits", 2, 8)
-        check_bits(self.bias_bits, "bias_bits", 2, 16)
-        check_bits(self.gain_bits, "gain_bits", 2, 16)
-        object.__setattr__(self, "grid", resolve_grid(self.grid, self.bits))
+        for name in ("bias_bits", "gain_bits"):
+            if getattr(self, name) is not None:
+                check_bits(getattr(self, name), name, 2, 16)
+        object.__setattr__(self, "grid", grid_of(self.grid, self.bits, self.keep_zeros))
+
+
+def grid_of(grid: str, bits: int, keep_zeros: bool, what: str = "grid") -> str:
+    """The grid of a width, see ``quantizers.resolve_grid``; ValueError where zeros are to be kept and it has none."""
+    if not keep_zeros:
+        return resolve_grid(grid, bits, what)
+    if bits == 1:
+        raise ValueError(f"{what}: keep_zeros=True needs 2 bits or more; 1 bit has two levels, neither of them zero")
+    if resolve_grid(grid, bits, what) == "mid-rise" and grid != "auto":
+        raise ValueError(
+            f"{what}: keep_zeros=True needs grid='mid-tread' (or 'auto'), found 'mid-rise', without a zero"
+        )
+    return "mid-tread"
 
 
 WEIGHTS = ("linear", "tanh")

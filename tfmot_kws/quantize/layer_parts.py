@@ -14,7 +14,16 @@ import tensorflow as tf
 from tfmot_kws.keras import AsWritten, keras
 from tfmot_kws.quantize.layer_bits import LayerBits
 from tfmot_kws.quantize.output_grid import tracked_variable
-from tfmot_kws.quantize.quantizers import codes, grid_constants, initial_theta, kernel_of, levels, speed, theta_of
+from tfmot_kws.quantize.quantizers import (
+    codes,
+    grid_constants,
+    initial_theta,
+    kernel_of,
+    levels,
+    room_to_grow,
+    speed,
+    theta_of,
+)
 
 
 class FoldedLayer(AsWritten, keras.layers.Layer):
@@ -25,6 +34,9 @@ class FoldedLayer(AsWritten, keras.layers.Layer):
       batch_norm: config of the folded BatchNormalization (epsilon, momentum, center, scale), or None.
       use_bias: whether the original layer had one.
       activation: one of ``ACTIVATIONS``.
+      frozen: parts that were not trainable in the original layers, where others were: "kernel" (kernel, gain and
+        bias), "norm" (the batch normalization, which then runs on its moving statistics). Where all are, the layer's
+        ``trainable`` says so.
 
     Raises:
       ValueError: another activation.
@@ -33,8 +45,9 @@ class FoldedLayer(AsWritten, keras.layers.Layer):
     BITS = LayerBits
     ACTIVATIONS = ("linear", "relu", "relu6")
 
-    def __init__(self, bits=None, batch_norm=None, use_bias=False, activation="linear", **kwargs):
+    def __init__(self, bits=None, batch_norm=None, use_bias=False, activation="linear", frozen=(), **kwargs):
         super().__init__(**{**kwargs, "dtype": "float32"})
+        self.frozen = tuple(frozen)
         self.bits = bits if isinstance(bits, self.BITS) else self.BITS(**(bits or {}))
         self.batch_norm = dict(batch_norm) if batch_norm else None
         self.use_bias = use_bias
@@ -49,14 +62,16 @@ class FoldedLayer(AsWritten, keras.layers.Layer):
             "batch_norm": self.batch_norm,
             "use_bias": self.use_bias,
             "activation": self.activation,
+            "frozen": self.frozen,
         }
         return {**super().get_config(), **own}
 
     def _build_folded(self, channels: int) -> None:
-        self.bias = self._vector("bias", channels, "zeros") if self.use_bias else None
+        self.bias = self._vector("bias", channels, "zeros", "kernel" not in self.frozen) if self.use_bias else None
         if self.batch_norm is not None:
-            self.gamma = self._vector("gamma", channels, "ones", self.batch_norm.get("scale", True))
-            self.beta = self._vector("beta", channels, "zeros", self.batch_norm.get("center", True))
+            free = "norm" not in self.frozen
+            self.gamma = self._vector("gamma", channels, "ones", free and self.batch_norm.get("scale", True))
+            self.beta = self._vector("beta", channels, "zeros", free and self.batch_norm.get("center", True))
             self.moving_mean = tracked_variable(self, "moving_mean", (channels,), 0.0)
             self.moving_variance = tracked_variable(self, "moving_variance", (channels,), 1.0)
 
@@ -74,7 +89,8 @@ class FoldedLayer(AsWritten, keras.layers.Layer):
         if self.batch_norm is None:
             return unit * tf.ones((acc.shape[-1],)), bias * tf.ones((acc.shape[-1],))
         mean, variance = tf.convert_to_tensor(self.moving_mean), tf.convert_to_tensor(self.moving_variance)
-        if training is not False and training is not None:
+        frozen = not self.trainable or "norm" in self.frozen  # as Keras has it
+        if not frozen and training is not False and training is not None:
             # Both stages fold the batch's own statistics while they train, as float training does: with frozen ones a
             # network of 1-bit weights soon drifts away from them and falls apart.
             learning = tf.cast(training, tf.bool)
@@ -117,16 +133,19 @@ class TanhKernel:
             shape=kernel_shape,
             initializer="glorot_uniform",
             regularizer=self.kernel_regularizer,
-            trainable=True,
+            trainable="kernel" not in self.frozen,
         )
         return int(np.prod(kernel_shape[self._output_axes() :]))
 
     def _build_kernel(self, shape) -> int:
         channels = self._add_kernel(shape)
-        self.gain = self._vector("gain", channels, "ones")
+        self.gain = self._vector("gain", channels, "ones", "kernel" not in self.frozen)
         # A fresh kernel then means weights of its own size: amplitude * tanh(speed * kernel) ~ kernel.
         unit = keras.initializers.Constant(1.0 / speed(self.bits.bits))
         self.amplitude = self._vector("amplitude", channels, unit, trainable=False)
+        self.mask = None
+        if getattr(self.bits, "keep_zeros", False):
+            self.mask = self.add_weight(name="mask", shape=self.kernel.shape, initializer="ones", trainable=False)
         return channels
 
     def _output_axes(self) -> int:
@@ -138,7 +157,8 @@ class TanhKernel:
         return tf.reshape(vector, self.kernel.shape[axes:])
 
     def _theta(self):
-        return theta_of(self.kernel, self._broadcast(self.amplitude), self.bits.bits)
+        theta = theta_of(self.kernel, self._broadcast(self.amplitude), self.bits.bits)
+        return theta if self.mask is None else theta * self.mask
 
     def _levels(self):
         return levels(self._theta(), self.bits.bits, self.bits.grid)
@@ -161,7 +181,10 @@ class TanhKernel:
         if self._output_axes() == -2:  # depthwise: [height, width, channels, multiplier]
             flat = np.asarray(weight).reshape(int(np.prod(weight.shape[:-2])), -1)
         theta, gain, amplitude = initial_theta(flat, self.bits.bits, self.bits.grid)
+        gain, amplitude = room_to_grow(gain, amplitude, len(flat))
         self.kernel.assign(kernel_of(theta, self.bits.bits).reshape(self.kernel.shape))
+        if self.mask is not None:
+            self.mask.assign((np.asarray(weight) != 0).astype(np.float32).reshape(self.kernel.shape))
         self.gain.assign(gain)
         self.amplitude.assign(amplitude)
         if bias is not None:

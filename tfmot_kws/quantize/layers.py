@@ -19,9 +19,12 @@ from tfmot_kws.keras import keras
 from tfmot_kws.quantize import integer_math
 from tfmot_kws.quantize.layer_parts import FoldedLayer, TanhKernel, Window
 from tfmot_kws.quantize.output_grid import OutputGrid, quantize_vector, stage_variable
-from tfmot_kws.quantize.quantizers import place_on_grid, round_through
+from tfmot_kws.quantize.quantizers import kernel_of, place_on_grid, round_through, speed
 
 ACTIVATIONS = FoldedLayer.ACTIVATIONS
+_WIDE_BITS = 16
+_COARSE_BIAS = 4  # an exponent: biases of 8 bits would lie 16 steps of the output apart
+_FINE_WEIGHTS = 6  # bits of a weight
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,8 +47,12 @@ class LayerIntegers:
 class QuantizedAffine(FoldedLayer):
     """Per-channel gain and bias of the last axis, batch normalization, ReLU; base of the layers with a kernel.
 
-    As it stands it is the quantized form of a BatchNormalization that has no layer to fold into.
+    As it stands it is the quantized form of a BatchNormalization that has no layer to fold into. Gain and bias have 16
+    bits where ``bits`` leaves them open: nothing else is left to make up for the rounding of eight, which an input far
+    from zero multiplies, and on the device such a layer is small.
     """
+
+    _OWN_BITS = _WIDE_BITS
 
     def build(self, input_shape):
         """Makes the variables; ``input_shape`` is [shape of the values, shape of the scale]."""
@@ -109,13 +116,22 @@ class QuantizedAffine(FoldedLayer):
 
     def _integers(self, gain, bias, out_scale):
         """Whole-number gain and bias (float tensors with gradients), the gain's unit, multiplier, bias shift, shift."""
-        gain_steps, unit = quantize_vector(gain, self.bits.gain_bits)
+        gain_steps, unit = quantize_vector(gain, self.bits.gain_bits or self._OWN_BITS)
         scale = tf.stop_gradient(tf.cast(out_scale, tf.float64))
-        multiplier, shift = integer_math.fixed_point(tf.cast(unit, tf.float64) / scale)
         largest = tf.stop_gradient(tf.reduce_max(tf.abs(bias)))
-        f = integer_math.bias_shift(largest, scale, shift, self.bits.bias_bits)
+        bits = self.bits.bias_bits or self._OWN_BITS
+        exponent = integer_math.bias_exponent(largest, scale, bits)
+        wide = tf.constant(False)
+        if self.bits.bias_bits is None and bits < _WIDE_BITS:
+            wide = exponent >= _COARSE_BIAS
+            exponent = tf.where(wide, integer_math.bias_exponent(largest, scale, _WIDE_BITS), exponent)
+        multiplier, shift = integer_math.fixed_point(
+            tf.cast(unit, tf.float64) / scale, integer_math.shift_limit(exponent)
+        )
+        f, finest = (integer_math.bias_shift(exponent, shift, b) for b in (bits, _WIDE_BITS))
+        f = tf.where(wide, finest, f)
         bias_unit = tf.cast(scale * integer_math.exp2(f - shift), tf.float32)
-        limit = 2.0 ** (self.bits.bias_bits - 1) - 1
+        limit = tf.where(wide, 2.0 ** (_WIDE_BITS - 1) - 1, 2.0 ** (bits - 1) - 1)
         return gain_steps, round_through(bias / bias_unit, -limit, limit), unit, multiplier, f, shift
 
     def _codes(self) -> np.ndarray | None:
@@ -148,7 +164,40 @@ class QuantizedAffine(FoldedLayer):
 
 
 class QuantizedKernel(TanhKernel, QuantizedAffine):
-    """Base of the layers with a kernel trained through tanh."""
+    """Base of the layers with a kernel trained through tanh.
+
+    Gain and bias have 8 bits where ``bits`` leaves them open, as the fast kernels of the device need it; the bias has
+    16 where it is so much larger than the output that eight would be coarser than 16 of the output's steps.
+    """
+
+    _OWN_BITS = 8
+
+    def load_float_kernel(self, weight, bias):
+        """Starts from trained float weights of the original layer."""
+        super().load_float_kernel(weight, bias)
+        self._align_gains(np.ones(self._channels()))
+
+    def load_float_batch_norm(self, source):
+        """Copies the folded BatchNormalization's variables."""
+        super().load_float_batch_norm(source)
+        variance = self.moving_variance.numpy() + self.batch_norm.get("epsilon", 1e-3)
+        self._align_gains(self.gamma.numpy() / np.sqrt(variance))
+
+    def _align_gains(self, factor: np.ndarray) -> None:
+        """Moves what the rounding of gains would cut off into the weights, whose many levels take it up.
+
+        Amplitudes grow until each channel's gain, times ``factor``, is whole; the weights stay what they are. With few
+        levels a weight cannot follow so small a change.
+        """
+        if self.bits.bits < _FINE_WEIGHTS:
+            return
+        gains = np.abs(self.gain.numpy().astype(np.float64) * self.amplitude.numpy() * factor)
+        steps = gains / max(gains.max(), 1e-30) * (2.0 ** ((self.bits.gain_bits or self._OWN_BITS) - 1) - 1)
+        least = 1e-2  # with less, no level but zero would be left of the weights
+        growth = np.where(steps > least, np.ceil(steps - 1e-4) / np.maximum(steps, least), 1.0).astype(np.float32)
+        squashed = np.tanh(self.kernel.numpy() * speed(self.bits.bits)) / self._broadcast(growth).numpy()
+        self.kernel.assign(kernel_of(np.arctanh(squashed), self.bits.bits))
+        self.amplitude.assign(self.amplitude.numpy() * growth)
 
 
 class QuantizedDense(QuantizedKernel):

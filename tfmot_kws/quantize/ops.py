@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tfmot_kws.keras import AsWritten, keras
 from tfmot_kws.quantize import integer_math
-from tfmot_kws.quantize.output_grid import Grid, OutputGrid, quantize_steps, stage_variable
+from tfmot_kws.quantize.output_grid import FixedGrid, Grid, OutputGrid, quantize_steps, stage_variable
 from tfmot_kws.quantize.quantizers import check_bits, place_on_grid
 
 SOFTMAX_SCALE = 1.0 / 256.0
@@ -83,10 +83,19 @@ class QuantizeInput(QuantizedOp):
 
 
 class Dequantize(AsWritten, keras.layers.Layer):
-    """(steps, scale) -> real values: a model's output, or what a layer left in float reads."""
+    """(steps, scale) -> real values: a model's output, or what a layer left in float reads.
 
-    def __init__(self, **kwargs):
+    Args:
+      output_name: of the float model's output that this is; the exported tensor gets it.
+    """
+
+    def __init__(self, output_name=None, **kwargs):
         super().__init__(**{**kwargs, "dtype": "float32"})
+        self.output_name = output_name
+
+    def get_config(self):
+        """Constructor arguments."""
+        return {**super().get_config(), "output_name": self.output_name}
 
     def call(self, inputs):
         """Real values."""
@@ -110,6 +119,9 @@ FUNCTIONS = {
     "hard_sigmoid": lambda x, alpha: tf.clip_by_value(0.2 * x + 0.5, 0.0, 1.0),
 }
 
+BOUNDS = {"sigmoid": (0, 1), "hard_sigmoid": (0, 1), "tanh": (-1, 1)}
+"""Functions whose range is known: their grid is fixed, whatever a calibration sees. Ends are 0..1 or -1..1."""
+
 
 class QuantizedFunction(QuantizedOp):
     """A function of one value; the device looks it up in a table of 256 entries, and so does stage 2.
@@ -128,6 +140,11 @@ class QuantizedFunction(QuantizedOp):
     def get_config(self):
         """Constructor arguments."""
         return {**super().get_config(), "function": self.function, "alpha": self.alpha}
+
+    def _make_grid(self):
+        if self.function in BOUNDS:
+            return FixedGrid(self.activation_bits, signed=BOUNDS[self.function][0] < 0)
+        return super()._make_grid()
 
     def _apply(self, x):
         return FUNCTIONS[self.function](x, self.alpha)

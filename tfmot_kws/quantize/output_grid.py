@@ -1,4 +1,4 @@
-"""The linear quantizer of an activation: tracks a range in stage 1, learns it in stage 2."""
+"""The linear quantizer of an activation: its range is tracked in stage 1 and learned in stage 2, or known."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from tfmot_kws.keras import keras
 from tfmot_kws.quantize.integer_math import divide
 from tfmot_kws.quantize.quantizers import check_bits, place_on_grid, round_through, scale_gradient
 
-_TRACKING_DECAY = 0.99
 _SMALLEST_REACH = 1e-6
+_SEEN = 1e-30  # stands for the largest value of a tensor of zeros, so that "seen" and "never seen" differ
 
 
 def tracked_variable(layer: keras.layers.Layer, name: str, shape: tuple[int, ...], value: float) -> tf.Variable:
@@ -49,8 +49,9 @@ class OutputGrid:
     (-2^(bits-1) .. 2^(bits-1) - 1, zero point 0). No other zero point is made: with these two every core multiplies
     8-bit inputs as they are, and no channel needs a correction.
 
-    Stage 1 tracks the least and largest value (moving average over batches). Stage 2 keeps those and learns a factor on
-    them, ``exp(range_offset)``, by the step-size gradient of arXiv 1902.08153.
+    Stage 1 tracks the least and largest value since ``reset``: over all calls, however the clips are cut into batches
+    and ordered. Stage 2 keeps those and learns a factor on them, ``exp(range_offset)``, by the step-size gradient of
+    arXiv 1902.08153.
 
     Args:
       layer: gets the variables.
@@ -69,23 +70,42 @@ class OutputGrid:
 
     @property
     def tracked(self) -> bool:
-        """Whether any value has been seen."""
-        return bool(self._largest.numpy() > 0 or self._least.numpy() < 0)
+        """Whether any value has been seen, zeros and NaN included."""
+        return bool(self._largest.numpy() != 0 or self._least.numpy() != 0)
+
+    @property
+    def finite(self) -> bool:
+        """Whether no NaN and no infinity has been seen."""
+        return bool(np.isfinite(self._largest.numpy()) and np.isfinite(self._least.numpy()))
+
+    def reset(self) -> None:
+        """Forgets what has been seen."""
+        self._least.assign(0.0)
+        self._largest.assign(0.0)
+
+    def set_range(self, least: float, largest: float) -> None:
+        """Takes a range, real units, as if its ends had been seen; what stage 2 learned on the last one is dropped."""
+        self._least.assign(min(float(least), 0.0))
+        self._largest.assign(max(float(largest), _SEEN))
+        if self._offset is not None:
+            self._offset.assign(0.0)
 
     def track(self, x: tf.Tensor, stage: tf.Tensor) -> None:
-        """Moves the range towards the batch's, in stage 1."""
-        low, high = tf.minimum(tf.reduce_min(x), 0.0), tf.maximum(tf.reduce_max(x), 0.0)
-        fresh = tf.equal(self._largest - self._least, 0.0)
-        rate = tf.where(fresh, 1.0, 1.0 - _TRACKING_DECAY) * tf.cast(stage < 1.5, tf.float32)
-        self._least.assign_add(rate * (low - self._least))
-        self._largest.assign_add(rate * (high - self._largest))
+        """Widens the range to hold the batch, in stage 1."""
+        first = stage < 1.5
+        low, high = tf.minimum(tf.reduce_min(x), 0.0), tf.maximum(tf.reduce_max(x), _SEEN)
+        self._least.assign(tf.where(first, tf.minimum(self._least, low), self._least))
+        self._largest.assign(tf.where(first, tf.maximum(self._largest, high), self._largest))
 
     def grid(self, elements: tf.Tensor | int = 1) -> Grid:
         """The grid as it stands; ``elements`` (of the tensor it serves) scales the gradient of the range."""
-        signed = self._least < 0.0
         half, full = 2.0 ** (self.bits - 1), 2.0**self.bits
+        # Values above minus half a step are zero on either grid; they do not cost half of the steps above it.
+        signed = -self._least * (2.0 * (full - 1.0)) > self._largest
         low, high = tf.where(signed, -half, 0.0), tf.where(signed, half - 1.0, full - 1.0)
-        reach = tf.maximum(tf.maximum(-self._least, self._largest), _SMALLEST_REACH)
+        reach = tf.maximum(-self._least, self._largest)
+        # A tensor of zeros gets some step; a tiny one would make extreme multipliers in the layers that read it.
+        reach = tf.where(reach <= _SEEN, 1.0, tf.maximum(reach, _SMALLEST_REACH))
         if self._offset is not None:
             damping = tf.math.rsqrt(tf.cast(elements, tf.float32) * high)
             reach *= tf.exp(scale_gradient(tf.convert_to_tensor(self._offset), damping))
@@ -93,9 +113,42 @@ class OutputGrid:
 
     def quantization(self) -> tuple[float, int]:
         """(scale, zero_point) for export."""
-        grid = self.grid()
-        zero_point = 0 if float(grid.low.numpy()) < 0 else -128
-        return float(np.float32(grid.scale.numpy())), zero_point
+        return _quantization(self.grid())
+
+
+class FixedGrid:
+    """The grid of values whose range is known: 0..1 or -1..1, on steps that are powers of two, as TFLite's.
+
+    The end itself is one step beyond the grid: 1 becomes 255/256 and, where there are values below 0, 127/128. Such a
+    grid sees no data, so that no answer is capped at what the clips of a calibration happened to give.
+
+    Args:
+      bits: width, 2..8.
+      signed: -1..1, else 0..1.
+    """
+
+    tracked = finite = True
+
+    def __init__(self, bits: int, signed: bool):
+        self.bits, self.signed = bits, signed
+
+    def track(self, x: tf.Tensor, stage: tf.Tensor) -> None:
+        """Nothing to see."""
+
+    def grid(self, elements: tf.Tensor | int = 1) -> Grid:
+        """The grid; constants."""
+        steps = 2.0 ** (self.bits - 1) if self.signed else 2.0**self.bits
+        low = -steps if self.signed else 0.0
+        return Grid(tf.constant(1.0 / steps), tf.constant(low), tf.constant(steps - 1.0))
+
+    def quantization(self) -> tuple[float, int]:
+        """(scale, zero_point) for export."""
+        return _quantization(self.grid())
+
+
+def _quantization(grid: Grid) -> tuple[float, int]:
+    zero_point = 0 if float(grid.low.numpy()) < 0 else -128
+    return float(np.float32(grid.scale.numpy())), zero_point
 
 
 def quantize_steps(real: tf.Tensor, grid: Grid) -> tf.Tensor:

@@ -23,6 +23,8 @@ from tfmot_kws.quantize.integer_math import round_half_up
 
 GRIDS = ("mid-rise", "mid-tread")
 _STEEPEST = 0.97  # tanh(theta) starts no nearer to 1, where its slope is too small to learn
+_NOTHING = 1e-12  # a channel whose weights are all smaller counts as zero
+_SMALL = 0.3  # of a fresh layer's largest weights: channels below are small
 _SPEEDS = {1: 20.0, 2: 20.0, 3: 8.0}
 
 
@@ -124,7 +126,8 @@ def initial_theta(weight: np.ndarray, bits: int, grid: str) -> tuple[np.ndarray,
     """Starting point from float weights, per output channel.
 
     Among amplitudes between 0.2 and 1.2 of the channel's largest weight, takes the one whose quantized weights
-    (with the best gain) are nearest in the mean square; at 1 bit, where all tie, 1.5 standard deviations.
+    (with the best gain) are nearest in the mean square; at 1 bit, where all tie, 1.5 standard deviations. Channels of
+    zeros start so that they can learn.
 
     Args:
       weight: float [inputs, outputs].
@@ -133,21 +136,49 @@ def initial_theta(weight: np.ndarray, bits: int, grid: str) -> tuple[np.ndarray,
       theta float32 [inputs, outputs], gain float32 [outputs], amplitude float32 [outputs].
     """
     weight = np.asarray(weight, np.float64)
-    largest = np.maximum(np.abs(weight).max(axis=0), 1e-6)
+    largest = np.abs(weight).max(axis=0)
+    zero = largest < _NOTHING
+    largest = np.where(zero, 1.0, largest)
     best = (np.full(largest.shape, np.inf), largest.copy(), np.ones_like(largest))
     factors = [1.0] if bits == 1 else np.linspace(0.2, 1.2, 41)
     for factor in factors:
-        amplitude = np.maximum(1.5 * weight.std(axis=0), 1e-6) if bits == 1 else factor * largest
+        amplitude = np.maximum(1.5 * weight.std(axis=0), 1e-6 * largest) if bits == 1 else factor * largest
         quantized = amplitude * _numpy_levels(np.clip(weight / amplitude, -_STEEPEST, _STEEPEST), bits, grid)
-        power = np.maximum((quantized**2).sum(axis=0), 1e-30)
+        power = np.maximum((quantized**2).sum(axis=0), 1e-60)
         gain = (weight * quantized).sum(axis=0) / power
         error = ((weight - gain * quantized) ** 2).sum(axis=0)
         better = error < best[0]
         best = tuple(np.where(better, new, old) for new, old in zip((error, amplitude, gain), best))
     _, amplitude, gain = best
     theta = np.arctanh(np.clip(weight / amplitude, -_STEEPEST, _STEEPEST))
-    gain = np.where(np.abs(gain) < 1e-3, 1.0, gain)
+    # Zeros have no shape to keep. A grid without a zero gives the least level with alternating signs, small enough to
+    # be nothing beside other channels, and large enough to learn from in a layer of zeros.
+    odd = grid == "mid-rise"
+    signs = np.where(np.arange(len(weight)) % 2, -1e-3, 1e-3)[:, None] if odd else 0.0
+    theta = np.where(zero, signs, theta)
+    amplitude = np.where(zero, _fresh_reach(len(weight)), amplitude)
+    gain = np.where(zero, (0.1 if zero.all() else 1e-4) if odd else 1.0, gain)
     return tuple(np.asarray(v, np.float32) for v in (theta, gain, amplitude))
+
+
+def room_to_grow(gain: np.ndarray, amplitude: np.ndarray, inputs: int) -> tuple[np.ndarray, np.ndarray]:
+    """(gain, amplitude) with the same products, for channels that start small.
+
+    What a channel can reach is its amplitude. A small one gets that of a fresh layer and a small gain instead, which
+    training can raise: a new head that starts near zero learns as it would in float.
+
+    Args:
+      gain, amplitude: float32 [outputs], from ``initial_theta``.
+      inputs: of one output.
+    """
+    fresh = _fresh_reach(inputs)
+    growth = np.where(amplitude < _SMALL * fresh, fresh / amplitude, 1.0).astype(np.float32)
+    return gain / growth, amplitude * growth
+
+
+def _fresh_reach(inputs: int) -> float:
+    """The largest weights of a layer that is not trained yet."""
+    return float(np.sqrt(3.0 / inputs))
 
 
 def _numpy_levels(squashed: np.ndarray, bits: int, grid: str) -> np.ndarray:
@@ -179,6 +210,7 @@ class TanhWeightQuantizer(tfmot.quantization.keras.quantizers.Quantizer):
             with tf.init_scope():
                 flat = variable.numpy().reshape(-1, outputs)
                 theta, new_gain, new_amplitude = initial_theta(flat, self.bits, self.grid)
+                new_gain, new_amplitude = room_to_grow(new_gain, new_amplitude, len(flat))
                 variable.assign(kernel_of(theta, self.bits).reshape(variable.shape))
                 gain.assign(new_gain)
                 amplitude.assign(new_amplitude)

@@ -22,6 +22,7 @@ from tfmot_kws.models.time_layers import (
 from tfmot_kws.quantize import layers as ql
 from tfmot_kws.quantize import ops as qo
 from tfmot_kws.quantize.layer_bits import LayerBits
+from tfmot_kws.quantize.layer_parts import FoldedLayer
 
 L = keras.layers
 
@@ -144,8 +145,9 @@ class Rewriter:
         outputs = []
         for tensor, name in zip(self.model.outputs, self.model.output_names):
             wire = self.wires[id(tensor)]
-            label = name if self.taken else "dequantize"
-            value = wire.value if wire.scale is None else qo.Dequantize(name=label)([wire.value, wire.scale])
+            label, value = name if self.taken else "dequantize", wire.value
+            if wire.scale is not None:
+                value = qo.Dequantize(name, name=label)([wire.value, wire.scale])
             outputs.append(value)
         nested = tf.nest.pack_sequence_as(self.model.output, outputs) if len(outputs) > 1 else outputs[0]
         inputs = [self.wires[id(t)].value for t in self.model.inputs]
@@ -194,7 +196,9 @@ class Rewriter:
         key = (id(layer), role)
         fresh = key not in self.layers
         if fresh:
-            self.layers[key] = make()
+            self.layers[key] = new = make()
+            if not isinstance(new, FoldedLayer):  # these know which of their parts are frozen, see _common
+                new.trainable = layer.trainable
         return self.layers[key], fresh
 
     def _name(self, name: str) -> str:
@@ -298,7 +302,13 @@ class Rewriter:
         config = norm.get_config() if norm is not None else None
         if config is not None:
             config = {k: config[k] for k in ("momentum", "epsilon", "center", "scale")}
+        parts = {"kernel": layer} if layer is not norm else {}
+        parts |= {"norm": norm} if norm is not None else {}
+        frozen = tuple(part for part, source in parts.items() if not source.trainable)
+        whole = len(frozen) == len(parts)
         return {
+            "trainable": not whole,
+            "frozen": () if whole else frozen,
             "bits": self._bits(layer),
             "batch_norm": config,
             "use_bias": use_bias,
@@ -334,6 +344,7 @@ class Rewriter:
                 bits=self.bits_of(layer, depthwise=True),
                 kernel_regularizer=layer.depthwise_regularizer,
                 name=f"{layer.name}_depthwise",
+                trainable=layer.trainable,
             )
 
         new, fresh = self._once(layer, "depthwise", make)

@@ -31,6 +31,15 @@ def quantize_scope():
     return tfmot.quantization.keras.quantize_scope(custom_objects())
 
 
+def make_known() -> None:
+    """Tells Keras the package's classes for the rest of the process.
+
+    ``quantize_apply`` and ``load_model`` do so: Keras's own ``load_model``, ``copy.deepcopy`` and ``pickle`` then take
+    the models that these give. A process that has called neither needs ``load_model`` of this module.
+    """
+    keras.utils.get_custom_objects().update(custom_objects())
+
+
 def load_model(path: str | os.PathLike, **kwargs: Any) -> keras.Model:
     """``keras.models.load_model`` inside ``quantize_scope``: .keras, .h5 and SavedModel.
 
@@ -44,5 +53,6 @@ def load_model(path: str | os.PathLike, **kwargs: Any) -> keras.Model:
     Raises:
         OSError: there is no such file, or it holds no model.
     """
+    make_known()
     with quantize_scope():
         return keras.models.load_model(path, **kwargs)

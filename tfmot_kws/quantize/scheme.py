@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from tfmot_kws.keras import keras, tfmot
 from tfmot_kws.quantize import quantizers, rewrite
 from tfmot_kws.quantize.configs import KwsQuantizeConfig, NothingToWrap
-from tfmot_kws.quantize.layer_bits import LayerBits
+from tfmot_kws.quantize.layer_bits import LayerBits, grid_of
 
 _tfmot = tfmot.quantization.keras
 _DEPTHWISE = (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)
@@ -66,6 +66,12 @@ class KwsQuantizeScheme(_tfmot.QuantizeScheme):
 
     def rewrite_plain(self, model: keras.Model) -> keras.Model:
         """The quantized form of a model without annotations; ``UnsupportedLayerError`` names what it cannot take."""
+        for tensor, name in zip(model.inputs, model.input_names):
+            if None in tensor.shape[1:]:
+                raise ValueError(
+                    f"input {name!r} of model {model.name!r} has shape {tuple(tensor.shape[1:])}, which is not "
+                    "fixed and cannot be exported: give keras.Input a fixed shape"
+                )
         for layer in model.layers:
             if type(layer) not in rewrite.SUPPORTED and not isinstance(layer, keras.layers.InputLayer):
                 raise rewrite.UnsupportedLayerError(layer)
@@ -84,10 +90,11 @@ def kws_scheme(
     bits: int = 4,
     layer_bits: Mapping[str, int] | None = None,
     activation_bits: int = 8,
-    bias_bits: int = 8,
-    gain_bits: int = 8,
+    bias_bits: int | None = None,
+    gain_bits: int | None = None,
     grid: str = "auto",
     depthwise_bits: int = 8,
+    keep_zeros: bool = False,
 ) -> KwsQuantizeScheme:
     """The two-stage scheme of Zeng et al. 2022 (arXiv 2207.06920).
 
@@ -95,17 +102,22 @@ def kws_scheme(
       bits: width of dense and convolution weights, 1..8.
       layer_bits: other widths by layer name or pattern (``"dense_*"``); the first match counts.
       activation_bits: inputs and activations, 2..8.
-      bias_bits: 2..16.
-      gain_bits: 2..16.
+      bias_bits: 2..16. None: 8 in layers with a kernel, for which the fast kernels of the device are made, and 16 where
+        8 would be coarser than 16 steps of the output (features far from zero); 16 in a batch normalization of its own.
+      gain_bits: 2..16. None: 8, and 16 in a batch normalization of its own.
       grid: weight levels: "mid-rise" (2^bits odd levels, no zero), "mid-tread" (2^bits - 1 levels with a zero) or
         "auto" (mid-rise up to 7 bits, mid-tread at 8, which fits int8).
       depthwise_bits: width of depthwise kernels not named in ``layer_bits``.
+      keep_zeros: weights that are zero in the float model, of a pruned one say, stay zero in both stages. The grid is
+        then mid-tread, at 2 bits and more. It saves no byte of the packed weights; a compressed file gets smaller.
 
     Raises:
       ValueError: an option is out of its range; the message names it.
     """
-    default = LayerBits(quantizers.check_bits(bits, "kws_scheme"), activation_bits, bias_bits, gain_bits, grid)
+    widths = (quantizers.check_bits(bits, "kws_scheme"), activation_bits, bias_bits, gain_bits)
+    default = LayerBits(*widths, grid_of(grid, bits, keep_zeros, "kws_scheme"), keep_zeros)
     entries = tuple((layer_bits or {}).items())
     for name, width in entries:
-        quantizers.resolve_grid(grid, quantizers.check_bits(width, f"layer_bits[{name!r}]"), f"layer_bits[{name!r}]")
+        what = f"layer_bits[{name!r}]"
+        grid_of(grid, quantizers.check_bits(width, what), keep_zeros, what)
     return KwsQuantizeScheme(default, entries, quantizers.check_bits(depthwise_bits, "depthwise_bits"), grid)

@@ -21,8 +21,6 @@ from tfmot_kws.models import spotters as models
 from tfmot_kws.quantize import apply, scheme
 from tfmot_kws.training import stages as train
 
-_CALIBRATION_CLIPS = 2048
-
 
 @dataclasses.dataclass(frozen=True)
 class FeatureAugment:
@@ -294,7 +292,8 @@ def train_quantized(
         quantize_scheme: from ``tfmot_kws.kws_scheme``; its default where None.
         features: training examples.
         config: the recipe; ``epochs`` does not count.
-        stage1_epochs: epochs with quantized weights; 0 only tracks the ranges of activations before stage 2.
+        stage1_epochs: epochs with quantized weights; 0 only finds the ranges of activations before stage 2, as
+            ``tfmot_kws.calibrate`` does on all features.
         stage2_epochs: epochs with everything quantized; 0 only enters stage 2.
         callbacks: for ``model.fit``.
         verbose: for ``model.fit``.
@@ -318,7 +317,7 @@ def train_quantized(
     second = config.learning_rate * config.stage2_learning_rate_factor
     stages = [(config.learning_rate, stage1_epochs * steps), (second, stage2_epochs * steps)]
     if not stage1_epochs:
-        train.calibrate(model, features.x[:_CALIBRATION_CLIPS])
+        train.calibrate(model, features.x)
     if stage1_epochs + stage2_epochs:
         staged = [train.TwoStageSchedule(stage1_epochs), *callbacks]
         model = _fit(model, features, config, stages, stage1_epochs + stage2_epochs, staged, verbose)

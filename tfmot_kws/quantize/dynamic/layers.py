@@ -86,7 +86,11 @@ class DynamicKernel(TanhKernel, FoldedLayer):
         return column_levels(self._columns(), self.bits.bits)
 
     def _unit(self):
-        return super()._unit() if self._tanh else column_grid(self._columns(), self.bits.bits).unit
+        return super()._unit() if self._tanh else column_grid(self._columns(), self.bits.bits).scale
+
+    def _empty(self):
+        """Whether each column holds zeros alone; False where no column can."""
+        return tf.constant(False) if self._tanh else column_grid(self._columns(), self.bits.bits).unit <= 0.0
 
     def _rows(self, x):
         """The inputs of every output: [..., inputs of one output]."""
@@ -103,8 +107,10 @@ class DynamicKernel(TanhKernel, FoldedLayer):
         levels = self._levels()
         flat = tf.reshape(rows, (-1, levels.shape[0]))
         y = row_product(flat, levels, self.bits.input_bits, 2**self.bits.bits - 1)
-        gain, gain_unit, bias, bias_unit = self._vectors(*self._gain_and_bias(y, 1.0, training))
-        y = y * (gain * gain_unit)
+        real, shift = self._gain_and_bias(y, 1.0, training)
+        gain, gain_unit, bias, bias_unit = self._vectors(real, shift)
+        # All levels of an empty column are 0, whatever its gain; with the real one the kernel has a gradient.
+        y = y * tf.where(self._empty(), real, gain * gain_unit)
         if bias is not None:
             y = y + bias * bias_unit
         y = tf.reshape(ACTIVATIONS[self.activation](y), tf.concat([tf.shape(rows)[:-1], [self._channels()]], 0))
@@ -112,7 +118,8 @@ class DynamicKernel(TanhKernel, FoldedLayer):
 
     def _vectors(self, gain, bias):
         """Whole-number gain and its unit, bias (or None) and its unit."""
-        steps, unit = quantize_vector(gain, self.bits.gain_bits)
+        # The gain of an empty column says nothing and must not widen the unit of the others.
+        steps, unit = quantize_vector(tf.where(self._empty(), 0.0, gain), self.bits.gain_bits)
         if not self.use_bias and self.batch_norm is None:
             return steps, unit, None, tf.constant(0.0)
         return steps, unit, *quantize_vector(bias, self.bits.bias_bits)
