@@ -15,7 +15,7 @@ from tfmot_kws.keras import keras, tfmot
 from tfmot_kws.quantize import apply, scheme
 from tfmot_kws.quantize import layers as ql
 from tfmot_kws.quantize.layer_bits import LayerBits
-from tfmot_kws.quantize.rewrite import UnsupportedLayerError
+from tfmot_kws.quantize.unsupported import UnsupportedLayerError
 from tfmot_kws.training import stages as train
 
 pytestmark = pytest.mark.slow

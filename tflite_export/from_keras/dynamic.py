@@ -13,7 +13,7 @@ from tflite_export import ir
 from tflite_export.from_keras.integers import Converter, ExportError, conv_window, pool_window
 from tfmot_kws.keras import keras
 from tfmot_kws.models import time_layers as streaming
-from tfmot_kws.quantize import rewrite
+from tfmot_kws.quantize import supported
 from tfmot_kws.quantize.dynamic import layers as dynamic_layers
 
 L = keras.layers
@@ -35,20 +35,20 @@ class DynamicConverter(Converter):
             if id(tensor) not in self.names:
                 self._take_input(tensor)
         single = node.keras_inputs[0]
-        if kind in rewrite.IDLE:
+        if kind in supported.IDLE:
             self.names[id(node.outputs)] = self._pass(single, node.outputs)
         elif isinstance(layer, dynamic_layers.DynamicKernel):
             self._emit_dense(node)
         elif isinstance(layer, streaming.TimeWindow):
             self._emit_window(node)
         elif isinstance(layer, _ACTIVATIONS):
-            function, _ = rewrite.activation_of(layer)
+            function, _ = supported.activation_of(layer)
             self.names[id(node.outputs)] = self._activated(self._source(single).name, function, layer, layer.name)
-        elif kind in rewrite.MERGES:
+        elif kind in supported.MERGES:
             self._emit_merge(node)
         elif isinstance(layer, L.Concatenate):
             self._emit_concatenate(node)
-        elif kind in rewrite.AVERAGES:
+        elif kind in supported.AVERAGES:
             self._emit_average(node)
         elif kind in _DEPTHWISE:
             self._emit_depthwise(node)
@@ -105,7 +105,7 @@ class DynamicConverter(Converter):
 
     def _emit_merge(self, node) -> None:
         layer = node.layer
-        make = ir.FloatAdd if rewrite.MERGES[type(layer)] == "add" else ir.FloatMultiply
+        make = ir.FloatAdd if supported.MERGES[type(layer)] == "add" else ir.FloatMultiply
         names = [self._source(t).name for t in node.keras_inputs]
         total = names[0]
         for i, name in enumerate(names[1:], start=2):
@@ -129,7 +129,7 @@ class DynamicConverter(Converter):
 
     def _emit_average(self, node) -> None:
         layer, x = node.layer, self._source(node.keras_inputs[0])
-        window = pool_window(layer, rewrite.AVERAGES[type(layer)], x.shape)
+        window = pool_window(layer, supported.AVERAGES[type(layer)], x.shape)
         pooled = ir.windowed_shape(x.shape, window, x.shape[-1], layer.name)
         final = self._shape(node.outputs, layer)
         out = self._add(layer.name if pooled == final else f"{layer.name}_mean", pooled, None)
@@ -155,7 +155,7 @@ class DynamicConverter(Converter):
 
     def _emit_channels(self, node, x: ir.Tensor, kernel, bias, window) -> None:
         layer = node.layer
-        function = rewrite.activation_of(layer)[0] if hasattr(layer, "activation") else "linear"
+        function = supported.activation_of(layer)[0] if hasattr(layer, "activation") else "linear"
         inside = function if function in ir.FUNCTIONS else "linear"
         label = layer.name if inside == function else f"{layer.name}_linear"
         out = self._add(label, self._shape(node.outputs, layer), None)

@@ -124,6 +124,10 @@ def _time_window(op: ir.Op) -> ir.Window | None:
     return op.window if isinstance(op, _WINDOWED) else None
 
 
+def _slices_time(op: ir.Op) -> bool:
+    return isinstance(op, ir.Slice) and op.axis == 0
+
+
 def _joins_time(op: ir.Op, graph: ir.Graph) -> bool:
     """Whether a reshape ends the time axis."""
     x, y = graph.tensors[op.input].shape, graph.tensors[op.output].shape
@@ -138,8 +142,8 @@ def _strides(graph: ir.Graph) -> dict[str, int]:
         if not found or (isinstance(op, ir.Reshape) and _joins_time(op, graph)):
             continue
         window = _time_window(op)
-        step = window.stride[0] if window else op.stride if isinstance(op, ir.Slice) else 1
-        if isinstance(op, ir.Slice) and step < 1:
+        step = window.stride[0] if window else op.stride if _slices_time(op) else 1
+        if step < 1:
             raise StreamError(f"{op.name}: reverses time, which a stream cannot; take this layer out of the model")
         if len(set(found)) > 1:
             raise StreamError(f"{op.name}: its inputs have one row in {found} frames; give them the same strides")
@@ -184,7 +188,7 @@ class _Plan:
                 raise StreamError(f"{op.name}: a pool over padded time cannot stream; use padding='valid'")
             span = (window.size[0] - 1) * window.dilation[0] + 1
             return self._window(op, number, x[0], span, window.padding[0], window.stride[0])
-        if isinstance(op, ir.Slice):
+        if _slices_time(op):
             return self._window(op, number, x[0], 1, -op.begin, op.stride)
         if isinstance(op, ir.Pad):
             before, after = op.padding[0]
@@ -275,7 +279,7 @@ class _Plan:
         """Slices of one tensor share a ring: the longest history each source needs for them."""
         longest: dict[str, int] = {}
         for number, op in enumerate(self.graph.ops):
-            if isinstance(op, ir.Slice) and self.known[op.input].timed:
+            if _slices_time(op) and self.known[op.input].timed:
                 source = self.sources.get(op.input, op.input)
                 longest[source] = max(longest.get(source, 0), self.history[number][0])
         return longest
@@ -299,7 +303,7 @@ class _Plan:
             self._emit_pad(op)
             return
         self._add_rows(op.output)
-        if isinstance(op, ir.Slice) and self.known[op.input].timed:
+        if _slices_time(op) and self.known[op.input].timed:
             history, rows = longest[names[0]], self.known[op.output].rows
             begin = history - self.history[number][0]
             end = begin + (rows - 1) * op.stride + 1
