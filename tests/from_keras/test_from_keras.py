@@ -70,7 +70,8 @@ def test_other_things_are_refused() -> None:
 def test_unfixed_shape_is_refused() -> None:
     x = keras.Input((None, 4), name="x")
     y = L.Conv1D(3, 2, name="conv")(x)
-    model = apply.quantize_apply(keras.Model(x, L.GlobalAveragePooling1D()(y)))
+    model = keras.Model(x, annotate(L.GlobalAveragePooling1D())(y))
+    model = apply.quantize_apply(tfmot.quantization.keras.quantize_annotate_model(keras.Model(x, model.output)))
     train.calibrate(model, features((9, 4)))
     refuses(model, r"layer 'x': shape \(None, 4\) is not fixed; give keras.Input a fixed shape")
 

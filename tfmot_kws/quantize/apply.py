@@ -46,7 +46,8 @@ def quantize_apply(model: keras.Model, scheme: KwsQuantizeScheme | DynamicQuanti
             model = model if annotated else _tfmot.quantize_annotate_model(model)
             return _tfmot.quantize_apply(model, scheme)
         plain = unfold.plain_model(model, SUPPORTED)
-        _check_shapes(plain.model)
+        if isinstance(scheme, KwsQuantizeScheme):  # dynamic layers have no stage that could be trained in vain
+            _check_shapes(plain.model)
         if not plain.refusals:
             return scheme.rewrite_plain(plain.model)
         if isinstance(scheme, DynamicQuantizeScheme):  # what has no plain form stays in float

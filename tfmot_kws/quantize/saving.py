@@ -10,6 +10,7 @@ from tfmot_kws.models import time_layers
 from tfmot_kws.quantize import elementwise, layers, ops, quantizers
 from tfmot_kws.quantize.configs import KwsQuantizeConfig
 from tfmot_kws.quantize.dynamic import layers as dynamic_layers
+from tfmot_kws.quantize.plain import keras3
 from tfmot_kws.quantize.plain import layers as plain_layers
 
 
@@ -38,6 +39,8 @@ def quantize_scope():
 def load_model(path: str | os.PathLike, **kwargs: Any) -> keras.Model:
     """``keras.models.load_model`` inside ``quantize_scope``: .keras, .h5 and SavedModel.
 
+    A .keras file that Keras 3 wrote is rebuilt as a tf_keras model of the same weights, not compiled.
+
     Args:
         path: of the saved model.
         **kwargs: for ``keras.models.load_model``, ``compile=False`` say.
@@ -47,6 +50,9 @@ def load_model(path: str | os.PathLike, **kwargs: Any) -> keras.Model:
 
     Raises:
         OSError: there is no such file, or it holds no model.
+        UnsupportedLayerError: a file of Keras 3 holds layers that tf_keras has not.
     """
+    if keras3.is_file(path):
+        return keras3.load(path, **kwargs)
     with quantize_scope():
         return keras.models.load_model(path, **kwargs)

@@ -70,7 +70,8 @@ class _Unfolding:
         self.copies: dict[int, L.Layer] = {}
         self.names: set[str] = set()
         self.refusals: list[UnsupportedLayerError] = []
-        self.placeholders: list[Any] = []
+        self.placeholders: list[Any] = []  # what stands for the outputs of refused layers
+        self.dead_ends: list[Any] = []  # the inputs of refused layers
         self.rules = {**layer_rules.RULES, L.Lambda: _Unfolding._lambda}
         self.kept: list[Any] = []  # tensors that live as long as their ids count
 
@@ -82,12 +83,13 @@ class _Unfolding:
             fresh = [self._input(t) for t in model.inputs]
             outputs = self.graph(model, fresh)
         nested = lambda like, flat: tf.nest.pack_sequence_as(like, flat) if len(flat) > 1 else flat[0]  # noqa: E731
-        inputs = nested(model.input, fresh)
-        if self.placeholders:
-            inputs = [*fresh, *self.placeholders]
+        if self.refusals:  # a model that only serves to find the other offenders
+            made = keras.Model([*fresh, *self.placeholders], [*outputs, *self.dead_ends], name=model.name)
+            return PlainModel(made, self.refusals)
         if len(outputs) > 1:
             outputs = self._named_outputs(outputs, model.output_names)
-        return PlainModel(keras.Model(inputs, nested(model.output, outputs), name=model.name), self.refusals)
+        made = keras.Model(nested(model.input, fresh), nested(model.output, outputs), name=model.name)
+        return PlainModel(made, [])
 
     def _named_outputs(self, outputs: list, names: list[str]) -> list:
         """Outputs that keep their names where a layer of another name now makes them."""
@@ -117,9 +119,7 @@ class _Unfolding:
         try:
             inner = keras.Model(x, model.call(x), name=model.name)
         except _TRACED as error:
-            raise TypeError(
-                f"{what} whose call cannot be followed ({_first_line(error)}): {way_out}, so that its layers can be seen"
-            ) from error
+            raise TypeError(f"{what} whose call cannot be followed ({_first_line(error)}): {way_out}") from error
         self.kept.append(inner)
         return inner
 
@@ -138,6 +138,7 @@ class _Unfolding:
                 out = self._node(node, args, kwargs)
             except UnsupportedLayerError as refusal:
                 self.refusals.append(refusal)
+                self.dead_ends += [t for t in tf.nest.flatten((args, kwargs)) if tensor_ops.is_tensor(t)]
                 out = tf.nest.map_structure(self._placeholder, node.outputs)
             for old, new in zip(tf.nest.flatten(node.outputs), tf.nest.flatten(out)):
                 values[id(old)] = new
