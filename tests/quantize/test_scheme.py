@@ -344,7 +344,7 @@ def test_all_offenders_are_named_at_once() -> None:
     y = L.Conv1D(4, 3, groups=2, name="grouped")(tf.math.cumsum(x, 1, name="sums"))
     y = L.GRU(4, name="memory")(L.Conv1D(4, 3, activation="relu", name="good")(y))
     with pytest.raises(UnsupportedLayerError) as caught:
-        apply.quantize_apply(keras.Model(x, L.Dense(2, name="last")(L.LayerNormalization(name="norm")(y))))
+        apply.quantize_apply(keras.Model(x, L.Dense(2, name="last")(L.GroupNormalization(2, name="norm")(y))))
     lines = str(caught.value).splitlines()
     assert lines[0] == "4 layers cannot be quantized:"
     for name in ("grouped", "tf.math.cumsum", "memory", "norm"):

@@ -139,10 +139,8 @@ class DynamicConverter(Converter):
         axis = layer.axis if layer.axis >= 0 else layer.axis + rank
         if axis == 0:
             raise ExportError(f"layer {layer.name!r}: joins the batch axis, which a device does not have")
-        out = self._add(layer.name, self._shape(node.outputs, layer), None)
-        names = tuple(self._source(t).name for t in node.keras_inputs)
-        self.ops.append(ir.Concatenate(out, names, out, axis - 1))
-        self.names[id(node.outputs)] = out
+        names = [self._source(t).name for t in node.keras_inputs]
+        self.names[id(node.outputs)] = self._joined(names, axis - 1, layer.name)
 
     def _emit_average(self, node) -> None:
         layer, x = node.layer, self._source(node.keras_inputs[0])

@@ -24,6 +24,8 @@ _POOLS = {
     L.MaxPooling1D: 1, L.MaxPooling2D: 2, L.GlobalMaxPooling1D: 1, L.GlobalMaxPooling2D: 2,
     streaming.TimeMaxPooling1D: 1,
 }  # fmt: skip
+MAX_JOINED = 10
+"""Inputs of TFLM's CONCATENATION."""
 _SOFTMAX = ir.Quantization(qo.SOFTMAX_SCALE, -128)
 
 
@@ -257,8 +259,7 @@ class Converter:
             tap = self._add(f"{name}_tap{i}", (count, x.shape[1]), x.quantization)
             self.ops.append(ir.Slice(tap, x.name, tap, begin, begin + (count - 1) * w.stride + 1, w.stride))
             taps.append(tap)
-        self.tensors[name] = ir.Tensor(name, (count, w.size * x.shape[1]), x.quantization)
-        self.ops.append(ir.Concatenate(name, tuple(taps), name, 1))
+        self._joined(taps, 1, name, fresh=False)
 
     def _emit_function(self, node) -> None:
         layer, x, y = node.layer, self._operand(node.keras_inputs[0]), self._grid(node.layer)
@@ -293,9 +294,7 @@ class Converter:
     def _emit_concatenate(self, node) -> None:
         layer, y = node.layer, self._grid(node.layer)
         parts = self._on_one_grid(node, y)
-        out = self._add(layer.name, self._shape(node.outputs[0], layer), y)
-        self.ops.append(ir.Concatenate(out, tuple(parts), out, layer.axis - 1))
-        self.names[id(node.outputs[0])] = out
+        self.names[id(node.outputs[0])] = self._joined(parts, layer.axis - 1, layer.name)
 
     def _on_one_grid(self, node, y: ir.Quantization, inverted: bool = False) -> list[str]:
         """Names of the inputs of a layer at its output's quantization; inverted, their codes are ``-1 - q``."""
@@ -320,8 +319,7 @@ class Converter:
         line = (final[0], 1, int(np.prod(final[1:])))
         names = self._on_one_grid(node, y, inverted=not layer.largest)
         lines = [self._reshaped(name, line, f"{name}_line", always=True) for name in names]
-        joined = self._add(f"{layer.name}_joined", (line[0], len(names), line[2]), y)
-        self.ops.append(ir.Concatenate(joined, tuple(lines), joined, 1))
+        joined = self._joined(lines, 1, f"{layer.name}_joined")
         most = self._add(f"{layer.name}_most", line, y)
         self.ops.append(ir.MaxPool(most, joined, most, ir.Window((1, len(names)))))
         label = layer.name if layer.largest else f"{layer.name}_inverted"
@@ -388,6 +386,19 @@ class Converter:
             )
         self.names[id(node.outputs)] = name
 
+    def _joined(self, names: list[str], axis: int, label: str, fresh: bool = True) -> str:
+        """Tensors one after another along an axis, a few at a time: TFLM joins no more at once."""
+        while len(names) > MAX_JOINED:
+            groups = [names[i : i + MAX_JOINED] for i in range(0, len(names), MAX_JOINED)]
+            names = [self._joined(group, axis, f"{label}_part") if len(group) > 1 else group[0] for group in groups]
+        xs = [self.tensors[name] for name in names]
+        length = sum(x.shape[axis] for x in xs)
+        shape = (*xs[0].shape[:axis], length, *xs[0].shape[axis + 1 :])
+        out = self._fresh(label) if fresh else label
+        self.tensors[out] = ir.Tensor(out, shape, xs[0].quantization)
+        self.ops.append(ir.Concatenate(out, tuple(names), out, axis))
+        return out
+
     def _sliced(self, x: ir.Tensor, axis: int, begin: int, end: int, stride: int, label: str) -> str:
         shape = (*x.shape[:axis], len(range(begin, end, stride)), *x.shape[axis + 1 :])
         name = self._add(label, shape, x.quantization)
@@ -410,8 +421,7 @@ class Converter:
                 continue
             rest = int(np.prod(x.shape[axis + 1 :]))
             line = self._reshaped(x.name, (int(np.prod(x.shape[: axis + 1])), 1, rest), f"{layer.name}_line", True)
-            copies = self._add(f"{layer.name}_copies", (self.tensors[line].shape[0], size, rest), x.quantization)
-            self.ops.append(ir.Concatenate(copies, (line,) * size, copies, 1))
+            copies = self._joined([line] * size, 1, f"{layer.name}_copies")
             shape = (*x.shape[:axis], x.shape[axis] * size, *x.shape[axis + 1 :])
             x = self.tensors[self._reshaped(copies, shape, layer.name, True)]
         return x.name

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 from tfmot_kws.keras import keras, tfmot
-from tfmot_kws.quantize import layers, ops
+from tfmot_kws.quantize import layers, limits, ops
 from tfmot_kws.quantize.dynamic import layers as dynamic_layers
 from tfmot_kws.quantize.dynamic.scheme import DynamicQuantizeScheme
 from tfmot_kws.quantize.plain import keras3, unfold
@@ -47,7 +47,7 @@ def quantize_apply(model: keras.Model, scheme: KwsQuantizeScheme | DynamicQuanti
             return _tfmot.quantize_apply(model, scheme)
         plain = unfold.plain_model(model, SUPPORTED)
         if isinstance(scheme, KwsQuantizeScheme):  # dynamic layers have no stage that could be trained in vain
-            _check_shapes(plain.model)
+            limits.check_inputs(plain.model)
         if not plain.refusals:
             return scheme.rewrite_plain(plain.model)
         if isinstance(scheme, DynamicQuantizeScheme):  # what has no plain form stays in float
@@ -90,17 +90,6 @@ def _check_nested(model) -> None:
                 f"layer {inner.name!r} ({type(inner).__name__}) of model {model.name!r} is a nested model: put its "
                 "layers into the outer model (x = inner_layer(x) for each of them), or take the annotations away: "
                 "nested models of a plain model are taken apart"
-            )
-
-
-def _check_shapes(model) -> None:
-    """Refuses inputs of any length: a device's memory is laid out ahead."""
-    for tensor in model.inputs:
-        name, shape = tensor._keras_history.layer.name, tuple(tensor.shape)[1:]
-        if None in shape:
-            raise ValueError(
-                f"input {name!r}: shape {shape} is not fixed, so the model could be trained but not exported: give "
-                "keras.Input a fixed shape, the frames of a clip (a stream then takes any number of frames)"
             )
 
 

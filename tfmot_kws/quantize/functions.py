@@ -44,6 +44,7 @@ FUNCTIONS: dict[str, Function] = {
     "abs": lambda x, alpha: tf.abs(x),
     "square": lambda x, alpha: tf.square(x),
     "sqrt": lambda x, alpha: tf.sqrt(tf.maximum(x, 1e-12)),
+    "rsqrt": lambda x, alpha: tf.math.rsqrt(tf.maximum(x, 0.0) + tf.maximum(alpha, 1e-12)),
     "sin": lambda x, alpha: tf.sin(x),
     "cos": lambda x, alpha: tf.cos(x),
     "shift": lambda x, alpha: x + alpha,
@@ -56,7 +57,17 @@ ALIASES = {"silu": "swish", "exp": "exponential", "hard_silu": "hard_swish", "ha
 """Other names of some of them."""
 DEFAULT_ALPHA = {"leaky_relu": 0.2, "elu": 1.0}
 """``alpha`` of activations that Keras takes by their name alone."""
-HIDDEN = ("shift", "reverse", "at_least", "at_most", "clipped_relu", "thresholded_relu", "gelu_tanh", "hard_sigmoid_3")
+HIDDEN = (
+    "rsqrt",
+    "shift",
+    "reverse",
+    "at_least",
+    "at_most",
+    "clipped_relu",
+    "thresholded_relu",
+    "gelu_tanh",
+    "hard_sigmoid_3",
+)
 """No names of activations: arithmetic with a constant, and options of layers."""
 NAMES = tuple(name for name in FUNCTIONS if name not in HIDDEN)
 """Names that a layer's ``activation`` may have."""

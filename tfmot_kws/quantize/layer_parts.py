@@ -25,6 +25,7 @@ class FoldedLayer(AsWritten, keras.layers.Layer):
       batch_norm: config of the folded BatchNormalization (epsilon, momentum, center, scale), or None.
       use_bias: whether the original layer had one.
       activation: one of ``ACTIVATIONS``.
+      vector_regularizers: of "bias", "gamma" and "beta", where there are some.
 
     Raises:
       ValueError: another activation.
@@ -33,7 +34,9 @@ class FoldedLayer(AsWritten, keras.layers.Layer):
     BITS = LayerBits
     ACTIVATIONS = ("linear", "relu", "relu6")
 
-    def __init__(self, bits=None, batch_norm=None, use_bias=False, activation="linear", **kwargs):
+    def __init__(
+        self, bits=None, batch_norm=None, use_bias=False, activation="linear", vector_regularizers=None, **kwargs
+    ):
         super().__init__(**{**kwargs, "dtype": "float32"})
         self.bits = bits if isinstance(bits, self.BITS) else self.BITS(**(bits or {}))
         self.batch_norm = dict(batch_norm) if batch_norm else None
@@ -41,6 +44,8 @@ class FoldedLayer(AsWritten, keras.layers.Layer):
         if activation not in self.ACTIVATIONS:
             raise ValueError(f"layer {self.name!r}: activation must be one of {self.ACTIVATIONS}, found {activation!r}")
         self.activation = activation
+        found = (vector_regularizers or {}).items()
+        self.vector_regularizers = {name: keras.regularizers.get(value) for name, value in found}
 
     def get_config(self):
         """Constructor arguments."""
@@ -49,6 +54,9 @@ class FoldedLayer(AsWritten, keras.layers.Layer):
             "batch_norm": self.batch_norm,
             "use_bias": self.use_bias,
             "activation": self.activation,
+            "vector_regularizers": {
+                name: keras.regularizers.serialize(value) for name, value in self.vector_regularizers.items()
+            },
         }
         return {**super().get_config(), **own}
 
@@ -61,7 +69,10 @@ class FoldedLayer(AsWritten, keras.layers.Layer):
             self.moving_variance = tracked_variable(self, "moving_variance", (channels,), 1.0)
 
     def _vector(self, name, size, initializer, trainable=True):
-        return self.add_weight(name=name, shape=(size,), initializer=initializer, trainable=trainable)
+        regularizer = self.vector_regularizers.get(name)
+        return self.add_weight(
+            name=name, shape=(size,), initializer=initializer, regularizer=regularizer, trainable=trainable
+        )
 
     def _unit(self):
         """Real value of one accumulator step per channel, for inputs of scale 1."""

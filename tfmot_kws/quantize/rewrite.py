@@ -17,6 +17,7 @@ from tfmot_kws.quantize import elementwise as qe
 from tfmot_kws.quantize import layers as ql
 from tfmot_kws.quantize import ops as qo
 from tfmot_kws.quantize.layer_bits import LayerBits
+from tfmot_kws.quantize.limits import check_node
 from tfmot_kws.quantize.plain.layers import ChannelAffine, Scale, TrainingOnly
 from tfmot_kws.quantize.supported import (
     ACTIVATIONS,
@@ -169,6 +170,7 @@ class Rewriter:
             self._emit_float(node)
             return
         kind = type(layer)
+        check_node(node)
         if any(isinstance(v, tf.Tensor) or hasattr(v, "_keras_history") for v in tf.nest.flatten(node.call_kwargs)):
             raise UnsupportedLayerError(layer, "tensors as keyword arguments", "pass them as positional inputs")
         if kind in WEIGHTED:
@@ -276,6 +278,10 @@ class Rewriter:
     def _weighted(self, layer, norm, activation, name):
         common = {**self._common(layer, norm, activation, layer.use_bias), "name": name}
         common["kernel_regularizer"] = getattr(layer, regularizer_name(layer))
+        found = {"bias": layer.bias_regularizer}
+        if norm is not None:
+            found.update(gamma=norm.gamma_regularizer, beta=norm.beta_regularizer)
+        common["vector_regularizers"] = {name: value for name, value in found.items() if value is not None}
         if isinstance(layer, L.Dense):
             return self.DENSE(layer.units, **common)
         geometry = {

@@ -21,7 +21,6 @@ WAYS_OUT = {
     "GRU": _STATE, "LSTM": _STATE, "SimpleRNN": _STATE, "RNN": _STATE, "Bidirectional": _STATE, "ConvLSTM1D": _STATE,
     "ConvLSTM2D": _STATE, "GRUCell": _STATE, "LSTMCell": _STATE,
     "Attention": _ATTENTION, "AdditiveAttention": _ATTENTION, "MultiHeadAttention": _ATTENTION, "Dot": _ATTENTION,
-    "LayerNormalization": f"{_NO_WAY}; BatchNormalization folds into the layer ahead of it",
     "GroupNormalization": f"{_NO_WAY}; BatchNormalization folds into the layer ahead of it",
     "UnitNormalization": f"{_NO_WAY}; BatchNormalization folds into the layer ahead of it",
     "SpectralNormalization": "remove the wrapper once the model is trained, and quantize the layer inside",

@@ -159,6 +159,55 @@ def _prelu(walk, layer, x):
     return walk.make(L.Add, like=layer)([above, scaled])
 
 
+def shaped(walk, layer, x, shape):
+    """The tensor in a shape that counts the batch; itself where it has it."""
+    target = tuple(shape)[1:]
+    return x if tuple(x.shape)[1:] == target else L.Reshape(target, name=walk.name(f"{layer.name}_shape"))(x)
+
+
+def pooled(walk, layer, x, axes: list[int], kind: str):
+    """A mean or maximum over whole axes, as pooling over a picture that keeps the first axis first."""
+    shape, last = tuple(x.shape)[1:], len(x.shape) - 1
+    pool = L.MaxPooling2D if kind == "max" else L.AveragePooling2D
+    inner = [a for a in axes if a != last]
+    if inner:
+        if len(shape) > 3:
+            raise UnsupportedLayerError(layer, f"{len(shape)} axes behind the batch", "use three at most")
+        if len(shape) == 2:
+            line = L.MaxPooling1D if kind == "max" else L.AveragePooling1D
+            x = line(shape[0], name=walk.name(layer.name))(x)
+        else:
+            size = tuple(d if a in inner else 1 for a, d in enumerate(shape[:2], start=1))
+            x = pool(size, name=walk.name(layer.name))(x)
+        shape = tuple(x.shape)[1:]
+    if last in axes and shape[-1] > 1:
+        channels = shape[-1]
+        rows, columns = (1, channels) if len(shape) == 1 else (shape[0], int(np.prod(shape[1:])))
+        x = L.Reshape((rows, columns, 1), name=walk.name(f"{layer.name}_line"))(x)
+        x = pool((1, channels), name=walk.name(layer.name))(x)
+    return x
+
+
+def _layer_normalization(walk, layer, x):
+    """Mean, deviation, variance, ``1 / sqrt(variance + epsilon)`` by a table, product, gain and offset."""
+    last = len(x.shape) - 1
+    axes = sorted(a + last + 1 if a < 0 else a for a in np.reshape(layer.axis, -1))
+    if axes != [last]:
+        raise UnsupportedLayerError(layer, f"axis={axes}", "normalize the last axis")
+    shape = (*x.shape[:-1], 1)
+    mean = shaped(walk, layer, pooled(walk, layer, x, axes, "mean"), shape)
+    deviation = walk.make(L.Subtract, like=layer, role="deviation")([x, mean])
+    square = walk.make(Function, "square", like=layer, role="square")(deviation)
+    variance = shaped(walk, layer, pooled(walk, layer, square, axes, "mean"), shape)
+    factor = walk.make(Function, "rsqrt", float(layer.epsilon), like=layer, role="factor")(variance)
+    y = walk.make(L.Multiply, like=layer, role="product")([deviation, factor])
+    trains = tuple(name for name, on in (("factor", layer.scale), ("offset", layer.center)) if on and layer.trainable)
+    new = walk.make(ChannelAffine, trains, like=layer)
+    out = new(y)
+    new.load(layer.gamma if layer.scale else 1.0, layer.beta if layer.center else 0.0)
+    return out
+
+
 def _resizing(walk, layer, x):
     if tuple(x.shape[1:3]) == (layer.height, layer.width):
         return x
@@ -170,6 +219,7 @@ RULES = {
     L.Normalization: _normalization,
     L.TimeDistributed: _time_distributed,
     L.PReLU: _prelu,
+    L.LayerNormalization: _layer_normalization,
     L.Resizing: _resizing,
 }
 """By the class of a layer."""

@@ -14,7 +14,7 @@ from tf_keras.src.layers.core import tf_op_layer
 
 from tfmot_kws.keras import keras
 from tfmot_kws.quantize.plain import weight_ops
-from tfmot_kws.quantize.plain.layer_rules import affine
+from tfmot_kws.quantize.plain.layer_rules import affine, pooled, shaped
 from tfmot_kws.quantize.plain.layers import Function, PadAxes, Scale, SliceAxis
 from tfmot_kws.quantize.unsupported import UnsupportedLayerError
 
@@ -271,7 +271,7 @@ def _split(walk, layer, arguments, shape):
 def _unstack(walk, layer, arguments, shape):
     x, axis = arguments["value"], int(arguments.get("axis") or 0)
     axis = axis + len(x.shape) if axis < 0 else axis
-    return [_shaped(walk, layer, _slice(walk, layer, x, axis, i, i + 1, 1), part) for i, part in enumerate(shape)]
+    return [shaped(walk, layer, _slice(walk, layer, x, axis, i, i + 1, 1), part) for i, part in enumerate(shape)]
 
 
 def _slice(walk, layer, x, axis: int, begin: int, end: int, stride: int):
@@ -280,11 +280,6 @@ def _slice(walk, layer, x, axis: int, begin: int, end: int, stride: int):
     if begin == 0 and end == x.shape[axis] and stride == 1:
         return x
     return SliceAxis(axis, begin, end, stride, name=walk.name(layer.name))(x)
-
-
-def _shaped(walk, layer, x, shape):
-    target = tuple(shape)[1:]
-    return x if tuple(x.shape)[1:] == target else L.Reshape(target, name=walk.name(f"{layer.name}_shape"))(x)
 
 
 def _getitem(walk, layer, arguments, shape):
@@ -313,7 +308,7 @@ def _getitem(walk, layer, arguments, shape):
             raise UnsupportedLayerError(layer, f"the slice {item} of axis {axis}", "take at least one place, in order")
         x = _slice(walk, layer, x, axis, places.start, places.stop, places.step)
         axis += 1
-    return _shaped(walk, layer, x, shape)
+    return shaped(walk, layer, x, shape)
 
 
 def _index(value: Any) -> Any:
@@ -330,36 +325,13 @@ def _reduce(kind: str):
         if 0 in axes or None in tuple(x.shape)[1:]:
             raise UnsupportedLayerError(layer, f"axis={axes}", "reduce fixed axes behind the batch")
         count = int(np.prod([x.shape[a] for a in axes]))
-        y = _pooled(walk, layer, x, axes, kind)
-        y = _shaped(walk, layer, y, shape)
+        y = pooled(walk, layer, x, axes, kind)
+        y = shaped(walk, layer, y, shape)
         if kind == "sum" and count != 1:
             y = walk.make(Scale, float(count), like=layer, role="sum")(y)
         return y
 
     return rule
-
-
-def _pooled(walk, layer, x, axes: list[int], kind: str):
-    """A mean or maximum over whole axes, as pooling over a picture that keeps the first axis first."""
-    shape, last = tuple(x.shape)[1:], len(x.shape) - 1
-    pool = L.MaxPooling2D if kind == "max" else L.AveragePooling2D
-    inner = [a for a in axes if a != last]
-    if inner:
-        if len(shape) > 3:
-            raise UnsupportedLayerError(layer, f"{len(shape)} axes behind the batch", "use three at most")
-        if len(shape) == 2:
-            line = L.MaxPooling1D if kind == "max" else L.AveragePooling1D
-            x = line(shape[0], name=walk.name(layer.name))(x)
-        else:
-            size = tuple(d if a in inner else 1 for a, d in enumerate(shape[:2], start=1))
-            x = pool(size, name=walk.name(layer.name))(x)
-        shape = tuple(x.shape)[1:]
-    if last in axes and shape[-1] > 1:
-        channels = shape[-1]
-        rows, columns = (1, channels) if len(shape) == 1 else (shape[0], int(np.prod(shape[1:])))
-        x = L.Reshape((rows, columns, 1), name=walk.name(f"{layer.name}_line"))(x)
-        x = pool((1, channels), name=walk.name(layer.name))(x)
-    return x
 
 
 def _same(walk, layer, arguments, shape):
