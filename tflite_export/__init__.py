@@ -40,6 +40,9 @@ def convert(
         ValueError: other ops, targets or kinds of streaming.
         tflite_export.from_keras.ExportError: a layer that is not quantized or not known; the message names it.
         tflite_export.streaming.graph.StreamError: a model that cannot stream.
+
+    Warns:
+        tflite_export.streaming.graph.StreamWarning: layers look ahead (padding="same"), so that the stream waits.
     """
     if streaming not in (None, "internal", "external"):
         raise ValueError(f"streaming must be None, 'internal' or 'external', found {streaming!r}")

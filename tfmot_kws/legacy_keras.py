@@ -12,8 +12,9 @@ import warnings
 
 SWITCH = "TF_USE_LEGACY_KERAS"
 TOO_LATE = (
-    "tf.keras is Keras 3 in this program, because it was used before tfmot_kws was imported; quantize_apply refuses "
-    f"models made with it. Import tfmot_kws first, or set {SWITCH}=1 before Python starts, or build models with "
+    "tf.keras is Keras 3 in this program, because it was used before tfmot_kws was imported; quantize_apply rebuilds "
+    "models made with it as tf_keras models, which tf.keras' own callbacks, optimizers and losses do not train. "
+    f"Import tfmot_kws first, or set {SWITCH}=1 before Python starts, or build models with "
     "`from tfmot_kws.keras import keras`."
 )
 

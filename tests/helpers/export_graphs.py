@@ -305,8 +305,8 @@ class Maker:
     def pad(self, x: str, *padding: tuple[int, int]) -> str:
         return self._add(ir.Pad, (x,), keep=True, padding=padding)
 
-    def slice(self, x: str, begin: int, end: int, stride: int) -> str:
-        return self._add(ir.Slice, (x,), keep=True, begin=begin, end=end, stride=stride)
+    def slice(self, x: str, begin: int, end: int, stride: int, axis: int = 0) -> str:
+        return self._add(ir.Slice, (x,), keep=True, begin=begin, end=end, stride=stride, axis=axis)
 
     def ring(self, x: str, history: int) -> str:
         return self._add(ir.Ring, (x,), keep=True, history=history)
@@ -331,6 +331,7 @@ def every_op(rng: np.random.Generator) -> ir.Graph:
     x = m.max_pool(x, ir.Window((2, 1), (1, 1), padding=(1, 0, 0, 0)))
     x = m.average_pool(x, ir.Window((2, 1), (2, 1)))
     x = m.concatenate(0, m.slice(x, 0, 4, 2), m.slice(x, 1, 4, 1), m.slice(x, -1, -99, -2))
+    x = m.concatenate(1, m.slice(x, 6, 12, 1, axis=1), m.slice(x, 0, 12, 2, axis=1))
     x = m.pad(x, (1, 2), (0, 3))
     shape = m.tensors[x].shape
     picture = m.reshape(x, shape[0], 5, shape[1] // 5)

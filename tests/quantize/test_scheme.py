@@ -15,7 +15,7 @@ from tfmot_kws.keras import keras, tfmot
 from tfmot_kws.quantize import apply, scheme
 from tfmot_kws.quantize import layers as ql
 from tfmot_kws.quantize.layer_bits import LayerBits
-from tfmot_kws.quantize.rewrite import UnsupportedLayerError
+from tfmot_kws.quantize.unsupported import UnsupportedLayerError
 from tfmot_kws.training import stages as train
 
 pytestmark = pytest.mark.slow
@@ -235,13 +235,36 @@ def refused(*layers: L.Layer, shape: tuple[int, ...] = (8, 4)) -> keras.Model:
     return keras.Sequential([keras.Input(shape), *layers, L.Dense(2, name="last")])
 
 
+def dotted() -> keras.Model:
+    x = keras.Input((8, 4))
+    return keras.Model(x, L.Dense(2)(L.Dot((1, 1), name="bad")([x, x])))
+
+
 REFUSED = {
-    "LSTM": (lambda: refused(L.LSTM(3, name="bad")), "replace it by supported layers (Activation, Add, "),
-    "Lambda": (lambda: refused(L.Lambda(lambda x: 2 * x, name="bad")), "quantize_annotate_layer"),
-    "PReLU": (lambda: refused(L.PReLU(name="bad")), "replace it by supported layers"),
-    "Dense gelu": (lambda: refused(L.Dense(3, "gelu", name="bad")), "with activation 'gelu' cannot be quantized: use"),
-    "Activation swish": (lambda: refused(L.Activation("swish", name="bad")), "use one of linear, relu"),
-    "ReLU": (lambda: refused(L.ReLU(4, name="bad")), "max_value=4.*use ReLU(), ReLU(max_value=6) or LeakyReLU(alpha)"),
+    "LSTM": (lambda: refused(L.LSTM(3, name="bad")), "no way yet.*a stack of causal convolutions"),
+    "Lambda": (
+        lambda: refused(L.Lambda(lambda x: tf.py_function(lambda v: v, [x], tf.float32) + x, name="bad")),
+        "cannot be followed.*write its call of supported",
+    ),
+    "PReLU": (lambda: shake(refused(L.PReLU(name="bad"))), "a slope for each place.*use PReLU(shared_axes=[1])"),
+    "ReLU": (lambda: refused(L.ReLU(4, 0.1, name="bad")), "max_value=4.*give one of the three: ReLU(limit)"),
+    "Dot": (dotted, "no way yet.*GlobalAveragePooling1D"),
+    "UpSampling2D": (
+        lambda: refused(L.UpSampling2D(interpolation="bilinear", name="bad"), shape=(4, 4, 2)),
+        "interpolation='bilinear'.*use 'nearest'",
+    ),
+    "Resizing": (
+        lambda: refused(L.Resizing(4, 4, name="bad"), shape=(8, 8, 1)),
+        "with (8, 8) -> (4, 4) cannot.*do this to the features",
+    ),
+    "Normalization": (
+        lambda: refused(L.Normalization(axis=1, mean=np.arange(8.0), variance=np.ones(8), name="bad")),
+        "a constant of shape (1, 8, 1).*or one for each channel",
+    ),
+    "TimeDistributed": (
+        lambda: refused(L.TimeDistributed(L.Conv2D(2, 2), name="bad"), shape=(3, 5, 5, 1)),
+        "a Conv2D for each step.*kernel (1, n)",
+    ),
     "Softmax": (lambda: refused(L.Softmax(axis=1, name="bad")), "with axis=1.*axis=-1"),
     "Conv1D": (lambda: refused(L.Conv1D(4, 3, groups=2, name="bad")), "groups=2.*use groups=1 or a DepthwiseConv"),
     "Conv2D": (
@@ -271,47 +294,69 @@ def test_layers_that_cannot_be_quantized(name: str) -> None:
 
 def test_operators_and_batch_axis_are_refused() -> None:
     x = keras.Input((4,), name="x")
-    with pytest.raises(UnsupportedLayerError, match=r"\(TFOpLambda\) cannot be quantized"):
-        apply.quantize_apply(keras.Model(x, L.Dense(2)(x) * 2.0))
+    message = (
+        r"layer 'tf.math.cumsum' \(TFOpLambda\) with the function 'math.cumsum' cannot be quantized: use a layer, or"
+    )
+    with pytest.raises(UnsupportedLayerError, match=message):
+        apply.quantize_apply(keras.Model(x, tf.math.cumsum(L.Dense(2)(x))))
     joined = L.Concatenate(0, name="bad")([L.Dense(2)(x), L.Dense(2)(x)])
     with pytest.raises(UnsupportedLayerError, match=r"layer 'bad' \(Concatenate\) with axis=0"):
         apply.quantize_apply(keras.Model(x, joined))
 
 
-def test_keras_3_models_are_refused(require_module) -> None:
-    keras3 = require_module("keras")
-    model = keras3.Sequential([keras3.Input((3,)), keras3.layers.Dense(2)])
-    with pytest.raises(
-        TypeError,
-        match=r"this is a Keras 3 model; build it with tf_keras .* import tfmot_kws before .*TF_USE_LEGACY_KERAS=1",
-    ):
-        apply.quantize_apply(model)
-
-
 def test_other_things_that_are_no_model() -> None:
-    with pytest.raises(TypeError, match="quantize_apply needs a tf_keras model, found builtins.str: build it with"):
+    with pytest.raises(TypeError, match="quantize_apply needs a Keras model, found builtins.str: build it with"):
         apply.quantize_apply("model")
 
 
-def test_subclassed_models_are_refused() -> None:
-    class Mine(keras.Model):
-        def call(self, x):
-            return x
+class Subclassed(keras.Model):
+    """Its call adds its layers up, ``twice`` or as often as the data says."""
 
-    with pytest.raises(TypeError, match=r"model 'mine' is a subclassed model \(.*Mine\): write it with the functional"):
-        apply.quantize_apply(Mine(name="mine"))
+    def __init__(self, twice: bool, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.first, self.second, self.twice = L.Dense(4, name="first"), L.Dense(2, name="second"), twice
+
+    def call(self, x):
+        y = self.first(x)
+        if not self.twice and tf.reduce_sum(y) > 0:
+            return self.second(y)
+        return self.second(tf.nn.relu(y) + y)
 
 
-def test_sequential_without_a_shape_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"model 's' is a Sequential without an input shape: add keras.Input\(shape\)"):
-        apply.quantize_apply(keras.Sequential([L.Dense(2)], name="s"))
+def test_subclassed_models_are_refused_where_they_cannot_be_followed() -> None:
+    with pytest.raises(TypeError, match=r"model 'mine' is a subclassed model \(.*Subclassed\) that has seen no input"):
+        apply.quantize_apply(Subclassed(True, name="mine"))
+    model = Subclassed(False, name="mine")
+    model(np.zeros((1, 4), np.float32))
+    with pytest.raises(TypeError, match="whose call cannot be followed .*: write it with the functional API"):
+        apply.quantize_apply(model)
 
 
-def test_nested_models_are_refused() -> None:
+def test_nested_models_are_refused_where_layers_are_annotated() -> None:
     inner = keras.Sequential([keras.Input((4,)), L.Dense(3)], name="inner")
-    outer = keras.Sequential([keras.Input((4,)), inner, L.Dense(2)], name="outer")
+    outer = keras.Sequential([keras.Input((4,)), inner, annotate(L.Dense(2))], name="outer")
     with pytest.raises(ValueError, match=r"layer 'inner' \(Sequential\) of model 'outer' is a nested model: put its"):
         apply.quantize_apply(outer)
+
+
+def test_all_offenders_are_named_at_once() -> None:
+    x = keras.Input((8, 4), name="x")
+    y = L.Conv1D(4, 3, groups=2, name="grouped")(tf.math.cumsum(x, 1, name="sums"))
+    y = L.GRU(4, name="memory")(L.Conv1D(4, 3, activation="relu", name="good")(y))
+    with pytest.raises(UnsupportedLayerError) as caught:
+        apply.quantize_apply(keras.Model(x, L.Dense(2, name="last")(L.GroupNormalization(2, name="norm")(y))))
+    lines = str(caught.value).splitlines()
+    assert lines[0] == "4 layers cannot be quantized:"
+    for name in ("grouped", "tf.math.cumsum", "memory", "norm"):
+        (line,) = [line for line in lines if f"'{name}'" in line]
+        assert "cannot be quantized: " in line
+    assert "good" not in str(caught.value) and "last" not in str(caught.value)
+
+
+def test_inputs_of_any_length_are_refused() -> None:
+    model = keras.Sequential([keras.Input((None, 4), name="x"), L.Conv1D(3, 2), L.GlobalAveragePooling1D()])
+    with pytest.raises(ValueError, match=r"input 'x': shape \(None, 4\) is not fixed, .* give keras.Input a fixed"):
+        apply.quantize_apply(model)
 
 
 def test_a_quantized_model_is_refused() -> None:

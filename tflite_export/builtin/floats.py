@@ -147,7 +147,7 @@ def _rows(writer: Pieces, op: ir.DynamicDense) -> int:
         begin = i * window.dilation[0]
         tap = writer.model.add_activation(f"{op.name}/tap{i}", (places, channels))
         taken = range(begin, begin + (places - 1) * window.stride[0] + 1, window.stride[0])
-        writer.slice_time(source, tap, f"{op.name}/tap{i}", taken, (time, channels))
+        writer.slice_axis(source, tap, f"{op.name}/tap{i}", taken, (time, channels))
         taps.append(tap)
     fields = {"axis": 2, "fusedActivationFunction": writer.activation("NONE")}
     writer.emit("CONCATENATION", taps, [target], "ConcatenationOptions", 1, **fields)

@@ -164,16 +164,18 @@ class Pieces:
             "fusedActivationFunction": self.activation("NONE") if fused is None else fused,
         }
 
-    def slice_time(self, source: int, target: int, name: str, taken: range, shape: tuple[int, ...]) -> None:
-        """STRIDED_SLICE over the first axis behind the batch."""
-        # Masked axes are taken whole: the batch, which may be resized, and all behind time.
-        mask = sum(1 << axis for axis in range(len(shape) + 1) if axis != 1)
+    def slice_axis(
+        self, source: int, target: int, name: str, taken: range, shape: tuple[int, ...], axis: int = 1
+    ) -> None:
+        """STRIDED_SLICE over one axis, by default the first behind the batch."""
+        # Masked axes are taken whole: the batch, which may be resized, and all others.
+        mask = sum(1 << other for other in range(len(shape) + 1) if other != axis)
         end = taken[-1] + (1 if taken.step > 0 else -1)
-        end_mask = mask | (2 if end < 0 else 0)
-        rest = [1] * (len(shape) - 1)
+        end_mask = mask | (1 << axis if end < 0 else 0)
         operands = [source]
         for part, value, other in (("begin", taken[0], 0), ("end", max(end, 0), 1), ("stride", taken.step, 1)):
-            operands.append(self.constant(f"{name}/{part}", [other, value, *(other * r for r in rest)]))
+            values = [value if place == axis else other for place in range(len(shape) + 1)]
+            operands.append(self.constant(f"{name}/{part}", values))
         fields = {"beginMask": mask, "endMask": end_mask}
         self.emit("STRIDED_SLICE", operands, [target], "StridedSliceOptions", **fields)
 

@@ -80,7 +80,7 @@ class _Writer(Pieces):
         fields = {"axis": 1, "fusedActivationFunction": self.activation("NONE")}
         joined = self.output(op.output)
         self.emit("CONCATENATION", [before, self.as_plain(op.input)], [joined], "ConcatenationOptions", **fields)
-        self.slice_time(joined, after, op.output, range(y.shape[0] - kept, y.shape[0]), y.shape)
+        self.slice_axis(joined, after, op.output, range(y.shape[0] - kept, y.shape[0]), y.shape)
         self.emit("ASSIGN_VARIABLE", [handle, after], [], "AssignVariableOptions")
 
     # Layers with weights
@@ -268,8 +268,8 @@ class _Writer(Pieces):
 
     def write_slice(self, op: ir.Slice) -> None:
         shape = self.graph.tensors[op.input].shape
-        taken = range(shape[0])[op.begin : op.end : op.stride]
-        self.slice_time(self.as_plain(op.input), self.output(op.output), op.name, taken, shape)
+        taken = op.places(shape)
+        self.slice_axis(self.as_plain(op.input), self.output(op.output), op.name, taken, shape, op.axis + 1)
 
 
 _METHODS = {

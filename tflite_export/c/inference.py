@@ -334,7 +334,8 @@ def _copies(op: ir.Op, graph: ir.Graph) -> Iterator[_Copy]:
         before = sum(left * step for (left, _), step in zip(op.padding, to))
         yield _Copy(op.input, (*shape, element), 0, steps, before, to)
     elif isinstance(op, ir.Slice):
-        places = range(shape[0])[op.begin : op.end : op.stride]
-        yield _Copy(op.input, (*out, element), places.start * steps[0], [places.step * steps[0], *steps[1:]], 0, to)
+        places, taken = op.places(shape), list(steps)
+        taken[op.axis] *= places.step
+        yield _Copy(op.input, (*out, element), places.start * steps[op.axis], taken, 0, to)
     else:
         raise ValueError(f"{op.output}: {type(op).__name__} has no C form")

@@ -13,12 +13,12 @@ from tflite_export import ir
 from tflite_export.from_keras.integers import Converter, ExportError, conv_window, pool_window
 from tfmot_kws.keras import keras
 from tfmot_kws.models import time_layers as streaming
-from tfmot_kws.quantize import rewrite
+from tfmot_kws.quantize import supported
 from tfmot_kws.quantize.dynamic import layers as dynamic_layers
+from tfmot_kws.quantize.plain.layers import ChannelAffine, Scale, TrainingOnly
 
 L = keras.layers
 _DEPTHWISE = (L.DepthwiseConv1D, L.DepthwiseConv2D, streaming.CausalDepthwiseConv1D)
-_ACTIVATIONS = (L.ReLU, L.LeakyReLU, L.Activation, L.Softmax)
 
 
 def has_dynamic_layers(model: keras.Model) -> bool:
@@ -35,20 +35,25 @@ class DynamicConverter(Converter):
             if id(tensor) not in self.names:
                 self._take_input(tensor)
         single = node.keras_inputs[0]
-        if kind in rewrite.IDLE:
+        if kind in (*supported.IDLE, TrainingOnly):
             self.names[id(node.outputs)] = self._pass(single, node.outputs)
         elif isinstance(layer, dynamic_layers.DynamicKernel):
             self._emit_dense(node)
         elif isinstance(layer, streaming.TimeWindow):
             self._emit_window(node)
-        elif isinstance(layer, _ACTIVATIONS):
-            function, _ = rewrite.activation_of(layer)
+        elif isinstance(layer, supported.ACTIVATIONS):
+            function, _ = supported.activation_of(layer)
             self.names[id(node.outputs)] = self._activated(self._source(single).name, function, layer, layer.name)
-        elif kind in rewrite.MERGES:
+        elif kind in (*supported.MERGES, L.Subtract, L.Average):
             self._emit_merge(node)
+        elif isinstance(layer, Scale):
+            self.names[id(node.outputs)] = self._scaled(self._source(single), layer.factor, layer.name)
+        elif isinstance(layer, ChannelAffine):
+            factor, offset = (np.asarray(v, np.float32) for v in (layer.factor, layer.offset))
+            self._emit_channels(node, self._source(single), factor[None], offset, None)
         elif isinstance(layer, L.Concatenate):
             self._emit_concatenate(node)
-        elif kind in rewrite.AVERAGES:
+        elif kind in supported.AVERAGES:
             self._emit_average(node)
         elif kind in _DEPTHWISE:
             self._emit_depthwise(node)
@@ -105,8 +110,13 @@ class DynamicConverter(Converter):
 
     def _emit_merge(self, node) -> None:
         layer = node.layer
-        make = ir.FloatAdd if rewrite.MERGES[type(layer)] == "add" else ir.FloatMultiply
-        names = [self._source(t).name for t in node.keras_inputs]
+        make = ir.FloatMultiply if isinstance(layer, L.Multiply) else ir.FloatAdd
+        sources = [self._source(t) for t in node.keras_inputs]
+        names = [x.name for x in sources]
+        if isinstance(layer, L.Subtract):
+            names[1] = self._scaled(sources[1], -1.0, f"{layer.name}_reverse")
+        if isinstance(layer, L.Average):
+            names = [self._scaled(x, 1.0 / len(sources), f"{layer.name}_share") for x in sources]
         total = names[0]
         for i, name in enumerate(names[1:], start=2):
             shapes = [self.tensors[n].shape for n in (total, name)]
@@ -116,20 +126,25 @@ class DynamicConverter(Converter):
             total = out
         self.names[id(node.outputs)] = total
 
+    def _scaled(self, x: ir.Tensor, factor: float, label: str) -> str:
+        """The tensor times a number."""
+        out = self._add(label, x.shape, None)
+        kernel = np.full((1, x.shape[-1]), factor, np.float32)
+        self.ops.append(ir.FloatDepthwise(out, x.name, out, kernel, np.zeros(x.shape[-1], np.float32)))
+        return out
+
     def _emit_concatenate(self, node) -> None:
         layer = node.layer
         rank = len(node.keras_inputs[0].shape)
         axis = layer.axis if layer.axis >= 0 else layer.axis + rank
         if axis == 0:
             raise ExportError(f"layer {layer.name!r}: joins the batch axis, which a device does not have")
-        out = self._add(layer.name, self._shape(node.outputs, layer), None)
-        names = tuple(self._source(t).name for t in node.keras_inputs)
-        self.ops.append(ir.Concatenate(out, names, out, axis - 1))
-        self.names[id(node.outputs)] = out
+        names = [self._source(t).name for t in node.keras_inputs]
+        self.names[id(node.outputs)] = self._joined(names, axis - 1, layer.name)
 
     def _emit_average(self, node) -> None:
         layer, x = node.layer, self._source(node.keras_inputs[0])
-        window = pool_window(layer, rewrite.AVERAGES[type(layer)], x.shape)
+        window = pool_window(layer, supported.AVERAGES[type(layer)], x.shape)
         pooled = ir.windowed_shape(x.shape, window, x.shape[-1], layer.name)
         final = self._shape(node.outputs, layer)
         out = self._add(layer.name if pooled == final else f"{layer.name}_mean", pooled, None)
@@ -155,7 +170,7 @@ class DynamicConverter(Converter):
 
     def _emit_channels(self, node, x: ir.Tensor, kernel, bias, window) -> None:
         layer = node.layer
-        function = rewrite.activation_of(layer)[0] if hasattr(layer, "activation") else "linear"
+        function = supported.activation_of(layer)[0] if hasattr(layer, "activation") else "linear"
         inside = function if function in ir.FUNCTIONS else "linear"
         label = layer.name if inside == function else f"{layer.name}_linear"
         out = self._add(label, self._shape(node.outputs, layer), None)

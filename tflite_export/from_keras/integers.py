@@ -8,19 +8,24 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+import tensorflow as tf
 
 from tflite_export import ir
 from tfmot_kws.keras import keras
 from tfmot_kws.models import time_layers as streaming
+from tfmot_kws.quantize import elementwise as qe
 from tfmot_kws.quantize import layers as ql
 from tfmot_kws.quantize import ops as qo
-from tfmot_kws.quantize import rewrite
+from tfmot_kws.quantize import supported
+from tfmot_kws.quantize.plain.layers import PadAxes, SliceAxis, TrainingOnly
 
 L = keras.layers
 _POOLS = {
     L.MaxPooling1D: 1, L.MaxPooling2D: 2, L.GlobalMaxPooling1D: 1, L.GlobalMaxPooling2D: 2,
     streaming.TimeMaxPooling1D: 1,
 }  # fmt: skip
+MAX_JOINED = 10
+"""Inputs of TFLM's CONCATENATION."""
 _SOFTMAX = ir.Quantization(qo.SOFTMAX_SCALE, -128)
 
 
@@ -40,6 +45,7 @@ class Converter:
         self.ops: list[ir.Op] = []
         self.names: dict[int, str] = {}  # id of a Keras tensor -> name of the IR tensor
         self.windows: dict[str, tuple[str, streaming.TimeWindow]] = {}
+        self.scales: dict[int, float] = {}  # id of a Keras tensor -> its scale, where that of the IR tensor is another
         self.taken: dict[str, int] = {}
         self.nodes = [n for depth in sorted(model._nodes_by_depth, reverse=True) for n in model._nodes_by_depth[depth]]
 
@@ -125,6 +131,20 @@ class Converter:
             self._write_window(name)
         return self.tensors[name]
 
+    def _operand(self, tensor) -> ir.Tensor:
+        """The IR tensor as its reader takes it: at the scale that it has behind a ``QuantizedScale``."""
+        x = self._source(tensor)
+        if id(tensor) not in self.scales:
+            return x
+        return dataclasses.replace(x, quantization=ir.Quantization(self.scales[id(tensor)], x.quantization.zero_point))
+
+    def _carry(self, node) -> None:
+        """A layer that moves values leaves their scale as it is."""
+        scale = self.scales.get(id(node.keras_inputs[0]))
+        if scale is not None:
+            for tensor in tf.nest.flatten(node.outputs):
+                self.scales[id(tensor)] = scale
+
     # -- layers --------------------------------------------------------------------------------------------------
 
     def _emit(self, node) -> None:
@@ -133,14 +153,23 @@ class Converter:
         if isinstance(layer, qo.QuantizeInput):
             self._emit_input(node)
             return
+        if isinstance(layer, TrainingOnly) and not isinstance(node.outputs, list):
+            return  # ahead of the input's quantization; the device never trains
         missing = [t for t in inputs if id(t) not in self.names and t.shape.rank]
         if missing:
             raise ExportError(
                 f"layer {layer.name!r} ({kind.__name__}) is in float: quantize it (annotate it, or call quantize_apply "
                 "on a plain model), or take it out of the model"
             )
-        if isinstance(layer, qo.Dequantize) or kind in rewrite.IDLE:
-            self.names[id(node.outputs)] = self._pass(inputs[0], node.outputs)
+        if isinstance(layer, qo.Dequantize):
+            self.names[id(node.outputs)] = self._emit_output(node)
+        elif kind in supported.IDLE or isinstance(layer, TrainingOnly):
+            for tensor in tf.nest.flatten(node.outputs)[:1]:
+                self.names[id(tensor)] = self._pass(inputs[0], tensor)
+            self._carry(node)
+        elif isinstance(layer, qe.QuantizedScale):
+            self.names[id(node.outputs[0])] = self.names[id(inputs[0])]
+            self.scales[id(node.outputs[0])] = layer.scaled(self._operand(inputs[0]).quantization.scale)
         elif isinstance(layer, ql.QuantizedAffine):
             self._emit_weighted(node)
         elif isinstance(layer, qo.QuantizedFunction):
@@ -151,14 +180,29 @@ class Converter:
             self._emit_merge(node)
         elif isinstance(layer, qo.QuantizedConcatenate):
             self._emit_concatenate(node)
+        elif isinstance(layer, qe.QuantizedExtreme):
+            self._emit_extreme(node)
         elif isinstance(layer, qo.QuantizedAveragePool):
             self._emit_average(node)
         elif isinstance(layer, streaming.TimeWindow):
             self._emit_window(node)
         elif self._is_max_pool(layer):
             self._emit_max_pool(node)
+            self._carry(node)
         else:
             self._emit_move(node)
+            self._carry(node)
+
+    def _emit_output(self, node) -> str:
+        """A model's output says its own scale, so that another one than its tensor's is written out."""
+        tensor = node.keras_inputs[0]
+        if id(tensor) not in self.scales:
+            return self._pass(tensor, node.outputs)
+        x = self._source(tensor)
+        y = self._operand(tensor).quantization
+        out = self._add(node.layer.name, x.shape, y)
+        self.ops.append(self._lookup(out, x, np.arange(-128, 128) - y.zero_point, y, "linear"))
+        return out
 
     def _emit_window(self, node) -> None:
         """Written out only where its reader is no dense layer."""
@@ -166,6 +210,7 @@ class Converter:
         name = self._fresh(node.layer.name)
         self.windows[name] = (source.name, node.layer)
         self.names[id(node.outputs)] = name
+        self._carry(node)
 
     def _is_max_pool(self, layer) -> bool:
         return type(layer) in _POOLS
@@ -177,7 +222,7 @@ class Converter:
         return name
 
     def _emit_input(self, node) -> None:
-        layer, tensor = node.layer, node.keras_inputs[0]
+        layer, tensor = node.layer, supported.input_behind(node.keras_inputs[0])
         source = tensor._keras_history.layer
         if not isinstance(source, L.InputLayer):
             raise ExportError(
@@ -190,7 +235,7 @@ class Converter:
         layer = node.layer
         found = self._window_of(node.keras_inputs[0]) if isinstance(layer, ql.QuantizedDense) else None
         x, window = found or (self._source(node.keras_inputs[0]), None)
-        integers = layer.integers(x.quantization.scale)
+        integers = layer.integers(self.scales.get(id(node.keras_inputs[0]), x.quantization.scale))
         y = self._grid(layer)
         rq = ir.Requantization(
             gain=integers.gain,
@@ -240,11 +285,10 @@ class Converter:
             tap = self._add(f"{name}_tap{i}", (count, x.shape[1]), x.quantization)
             self.ops.append(ir.Slice(tap, x.name, tap, begin, begin + (count - 1) * w.stride + 1, w.stride))
             taps.append(tap)
-        self.tensors[name] = ir.Tensor(name, (count, w.size * x.shape[1]), x.quantization)
-        self.ops.append(ir.Concatenate(name, tuple(taps), name, 1))
+        self._joined(taps, 1, name, fresh=False)
 
     def _emit_function(self, node) -> None:
-        layer, x, y = node.layer, self._source(node.keras_inputs[0]), self._grid(node.layer)
+        layer, x, y = node.layer, self._operand(node.keras_inputs[0]), self._grid(node.layer)
         out = self._add(layer.name, x.shape, y)
         table = layer.table(x.quantization.scale, x.quantization.zero_point)
         self.ops.append(self._lookup(out, x, table, y, layer.function, layer.alpha))
@@ -254,7 +298,7 @@ class Converter:
         return ir.Lookup(out, x.name, out, (table + y.zero_point).astype(np.int8), function, alpha)
 
     def _emit_softmax(self, node) -> None:
-        layer, x = node.layer, self._source(node.keras_inputs[0])
+        layer, x = node.layer, self._operand(node.keras_inputs[0])
         out = self._add(layer.name, x.shape, _SOFTMAX)
         table = layer.exponentials(np.float32(x.quantization.scale)).numpy().astype(np.uint16)
         self.ops.append(ir.Softmax(out, x.name, out, table))
@@ -262,7 +306,7 @@ class Converter:
 
     def _emit_merge(self, node) -> None:
         layer, y = node.layer, self._grid(node.layer)
-        xs = [self._source(t) for t in node.keras_inputs[0::2]]
+        xs = [self._operand(t) for t in node.keras_inputs[0::2]]
         multipliers, shift = layer.multipliers([x.quantization.scale for x in xs], y.scale)
         low, high = (int(v.numpy()) + y.zero_point for v in layer.limits(layer.output_grid.grid()))
         out = self._add(layer.name, self._shape(node.outputs[0], layer), y)
@@ -275,21 +319,45 @@ class Converter:
 
     def _emit_concatenate(self, node) -> None:
         layer, y = node.layer, self._grid(node.layer)
-        parts = []
+        parts = self._on_one_grid(node, y)
+        self.names[id(node.outputs[0])] = self._joined(parts, layer.axis - 1, layer.name)
+
+    def _on_one_grid(self, node, y: ir.Quantization, inverted: bool = False) -> list[str]:
+        """Names of the inputs of a layer at its output's quantization; inverted, their codes are ``-1 - q``."""
+        layer, parts = node.layer, []
         for tensor in node.keras_inputs[0::2]:
-            x = self._source(tensor)
-            if x.quantization != y:
-                part = self._add(f"{layer.name}_{x.name}", x.shape, y)
-                table = layer.table(x.quantization.scale, x.quantization.zero_point)
-                self.ops.append(self._lookup(part, x, table, y, "linear"))
-                x = self.tensors[part]
-            parts.append(x.name)
-        out = self._add(layer.name, self._shape(node.outputs[0], layer), y)
-        self.ops.append(ir.Concatenate(out, tuple(parts), out, layer.axis - 1))
-        self.names[id(node.outputs[0])] = out
+            x = self._operand(tensor)
+            if x.quantization == y and id(tensor) not in self.scales and not inverted:
+                parts.append(x.name)
+                continue
+            part = self._add(f"{layer.name}_{x.name}", x.shape, y)
+            lookup = self._lookup(part, x, layer.table(x.quantization.scale, x.quantization.zero_point), y, "linear")
+            if inverted:
+                lookup = dataclasses.replace(lookup, table=~lookup.table, function="")
+            self.ops.append(lookup)
+            parts.append(part)
+        return parts
+
+    def _emit_extreme(self, node) -> None:
+        """The largest of several tensors is their maximum over an axis put in; the smallest that of inverted codes."""
+        layer, y = node.layer, self._grid(node.layer)
+        final = self._shape(node.outputs[0], layer)
+        line = (final[0], 1, int(np.prod(final[1:])))
+        names = self._on_one_grid(node, y, inverted=not layer.largest)
+        lines = [self._reshaped(name, line, f"{name}_line", always=True) for name in names]
+        joined = self._joined(lines, 1, f"{layer.name}_joined")
+        most = self._add(f"{layer.name}_most", line, y)
+        self.ops.append(ir.MaxPool(most, joined, most, ir.Window((1, len(names)))))
+        label = layer.name if layer.largest else f"{layer.name}_inverted"
+        name = self._reshaped(most, final, label)
+        if not layer.largest:
+            out = self._add(layer.name, final, y)
+            self.ops.append(ir.Lookup(out, name, out, ~np.arange(-128, 128).astype(np.int8)))
+            name = out
+        self.names[id(node.outputs[0])] = name
 
     def _emit_average(self, node) -> None:
-        layer, x, y = node.layer, self._source(node.keras_inputs[0]), self._grid(node.layer)
+        layer, x, y = node.layer, self._operand(node.keras_inputs[0]), self._grid(node.layer)
         size, stride, pads = layer.geometry(x.shape[: layer.rank])
         window = _window(size, stride, (1,) * layer.rank, pads)
         multiplier, shift = layer.multiplier(x.quantization.scale, y.scale)
@@ -308,9 +376,9 @@ class Converter:
         self.ops.append(ir.MaxPool(out, x.name, out, window))
         self.names[id(node.outputs)] = self._reshaped(out, final, layer.name)
 
-    def _reshaped(self, name: str, shape, label: str) -> str:
+    def _reshaped(self, name: str, shape, label: str, always: bool = False) -> str:
         x = self.tensors[name]
-        if x.shape == shape:
+        if x.shape == shape and not always:
             return name
         out = self._add(label, shape, x.quantization)
         self.ops.append(ir.Reshape(out, name, out))
@@ -328,12 +396,61 @@ class Converter:
             pads = layer.padding if isinstance(layer, L.ZeroPadding2D) else (layer.padding,)
             name = self._add(layer.name, shape, x.quantization)
             self.ops.append(ir.Pad(name, x.name, name, (*(tuple(p) for p in pads), (0, 0))))
+        elif isinstance(layer, PadAxes):
+            name = self._add(layer.name, shape, x.quantization)
+            self.ops.append(ir.Pad(name, x.name, name, layer.padding))
+        elif isinstance(layer, SliceAxis):
+            name = self._sliced(x, layer.axis - 1, layer.begin, layer.end, layer.stride, layer.name)
+        elif isinstance(layer, (L.Cropping1D, L.Cropping2D)):
+            name = self._cropped(layer, x)
+        elif isinstance(layer, (L.UpSampling1D, L.UpSampling2D)):
+            name = self._repeated(layer, x)
         else:
             raise ExportError(
                 f"layer {layer.name!r} ({type(layer).__name__}) is in float and cannot be exported: quantize it "
                 "(annotate it, or call quantize_apply on a plain model), or take it out of the model"
             )
         self.names[id(node.outputs)] = name
+
+    def _joined(self, names: list[str], axis: int, label: str, fresh: bool = True) -> str:
+        """Tensors one after another along an axis, a few at a time: TFLM joins no more at once."""
+        while len(names) > MAX_JOINED:
+            groups = [names[i : i + MAX_JOINED] for i in range(0, len(names), MAX_JOINED)]
+            names = [self._joined(group, axis, f"{label}_part") if len(group) > 1 else group[0] for group in groups]
+        xs = [self.tensors[name] for name in names]
+        length = sum(x.shape[axis] for x in xs)
+        shape = (*xs[0].shape[:axis], length, *xs[0].shape[axis + 1 :])
+        out = self._fresh(label) if fresh else label
+        self.tensors[out] = ir.Tensor(out, shape, xs[0].quantization)
+        self.ops.append(ir.Concatenate(out, tuple(names), out, axis))
+        return out
+
+    def _sliced(self, x: ir.Tensor, axis: int, begin: int, end: int, stride: int, label: str) -> str:
+        shape = (*x.shape[:axis], len(range(begin, end, stride)), *x.shape[axis + 1 :])
+        name = self._add(label, shape, x.quantization)
+        self.ops.append(ir.Slice(name, x.name, name, begin, end, stride, axis))
+        return name
+
+    def _cropped(self, layer, x: ir.Tensor) -> str:
+        crops = layer.cropping if isinstance(layer, L.Cropping2D) else (layer.cropping,)
+        taken = [(a, before, x.shape[a] - after) for a, (before, after) in enumerate(crops) if before or after]
+        for number, (axis, begin, end) in enumerate(taken, start=1):
+            label = layer.name if number == len(taken) else f"{layer.name}_{number}"
+            x = self.tensors[self._sliced(x, axis, begin, end, 1, label)]
+        return x.name
+
+    def _repeated(self, layer, x: ir.Tensor) -> str:
+        """Each place of an axis several times: copies along an axis put in behind it, which is then joined with it."""
+        sizes = layer.size if isinstance(layer, L.UpSampling2D) else (layer.size,)
+        for axis, size in enumerate(sizes):
+            if size == 1:
+                continue
+            rest = int(np.prod(x.shape[axis + 1 :]))
+            line = self._reshaped(x.name, (int(np.prod(x.shape[: axis + 1])), 1, rest), f"{layer.name}_line", True)
+            copies = self._joined([line] * size, 1, f"{layer.name}_copies")
+            shape = (*x.shape[:axis], x.shape[axis] * size, *x.shape[axis + 1 :])
+            x = self.tensors[self._reshaped(copies, shape, layer.name, True)]
+        return x.name
 
 
 def _tuple(value) -> tuple[int, ...] | None:

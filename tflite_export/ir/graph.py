@@ -245,7 +245,10 @@ class Pad:
 
 @dataclasses.dataclass(frozen=True)
 class Slice:
-    """``y = x[begin : end : stride]`` along the first axis (time)."""
+    """``y = x[begin : end : stride]`` along ``axis``; 0 is the first axis after the batch (time).
+
+    Time may run backwards, by a stride below zero; other axes do not.
+    """
 
     name: str
     input: str
@@ -253,6 +256,15 @@ class Slice:
     begin: int
     end: int
     stride: int
+    axis: int = 0
+
+    def __post_init__(self) -> None:
+        _require(self.axis >= 0, self.name, f"axis out of range: {self.axis}")
+        _require(self.stride > 0 or (self.axis == 0 and self.stride), self.name, f"stride {self.stride}")
+
+    def places(self, shape: tuple[int, ...]) -> range:
+        """The places that it takes of its axis, for an input of that shape."""
+        return range(shape[self.axis])[self.begin : self.end : self.stride]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -400,7 +412,8 @@ class Graph:
             return tuple(d + a + b for d, (a, b) in zip(shape, op.padding))
         if isinstance(op, Ring):
             return (op.history + shape[0], *shape[1:])
-        return (len(range(shape[0])[op.begin : op.end : op.stride]), *shape[1:])
+        _require(op.axis < len(shape), op.name, f"slices axis {op.axis} of {shape}")
+        return (*shape[: op.axis], len(op.places(shape)), *shape[op.axis + 1 :])
 
     def _float_weighted_shape(self, op: DynamicDense | FloatDepthwise, x: Tensor) -> tuple[int, ...]:
         outputs = self._outputs(op, x)

@@ -265,20 +265,15 @@ def _max_pool(op: Operator, x: str, y: str, shape: tuple[int, ...]) -> ir.MaxPoo
 
 def _slice(op: Operator, x: str, constants: list[Tensor], y: str, shape: tuple[int, ...]) -> ir.Slice:
     begin, end, stride = _integers(constants, 3, y)
-    masks = [op.fields[f"{name}_mask"] for name in ("begin", "end", "ellipsis", "new_axis", "shrink_axis")]
-    free = ((1 << (len(shape) + 1)) - 1) & ~0b10
-    good = all(v.shape == (len(shape) + 1,) for v in (begin, end, stride)) and len(shape) >= 1
-    if (
-        not good
-        or stride[1] == 0
-        or masks[0] != free
-        or masks[1] & ~0b10 != free
-        or any(masks[2:])
-        or op.fields["offset"]
-    ):
-        raise FormatError(f"{y}: a strided slice of another axis than time")
-    if any(stride[i] != 1 for i in range(len(stride)) if i != 1):
-        raise FormatError(f"{y}: a strided slice of another axis than time")
+    names = ("begin", "end", "ellipsis", "new_axis", "shrink_axis")
+    masks, count = [op.fields[f"{name}_mask"] for name in names], len(shape) + 1
+    cut = ((1 << count) - 1) & ~masks[0]  # the one axis that is not taken whole
+    axis = cut.bit_length() - 1
+    good = all(v.shape == (count,) for v in (begin, end, stride)) and 1 <= axis < count and cut == 1 << axis
+    if not good or masks[0] >> count or masks[1] & ~cut != masks[0] or any(masks[2:]) or op.fields["offset"]:
+        raise FormatError(f"{y}: a strided slice of other than one axis behind the batch")
+    if any(stride[i] != 1 for i in range(count) if i != axis) or stride[axis] == 0 or (axis > 1 and stride[axis] < 0):
+        raise FormatError(f"{y}: a strided slice of other than one axis behind the batch")
     # An end mask stands for "down to and including place 0", which -length - 1 says in Python.
-    stop = -shape[0] - 1 if masks[1] & 0b10 else int(end[1])
-    return ir.Slice(y, x, y, int(begin[1]), stop, int(stride[1]))
+    stop = -shape[axis - 1] - 1 if masks[1] & cut else int(end[axis])
+    return ir.Slice(y, x, y, int(begin[axis]), stop, int(stride[axis]), axis - 1)

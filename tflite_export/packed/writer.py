@@ -298,15 +298,15 @@ class _Writer:
             self.add_slice(op, number, x, y, shape)
 
     def add_slice(self, op: ir.Slice, number: int, x: list[int], y: list[int], shape: tuple[int, ...]) -> None:
-        places = range(shape[0])[op.begin : op.end : op.stride]
+        places, cut = op.places(shape), 1 << (op.axis + 1)
         options = schema().StridedSliceOptionsT()
-        free = ((1 << (len(shape) + 1)) - 1) & ~0b10  # every axis but time is taken whole
+        free = ((1 << (len(shape) + 1)) - 1) & ~cut  # every other axis is taken whole
         options.beginMask, options.endMask = free, free
         if places.step < 0 and places.stop < 0:
-            options.endMask |= 0b10
-        rest = len(shape) - 1
+            options.endMask |= cut
         parts = []
         for letter, value, fill in (("b", places.start, 0), ("e", max(places.stop, 0), 0), ("s", places.step, 1)):
-            values = np.array([fill, value, *[fill] * rest], np.int32)
+            values = np.full(len(shape) + 1, fill, np.int32)
+            values[op.axis + 1] = value
             parts.append(self.builder.add_constant(f"{letter}{number}", values))
         self.builder.add_builtin("STRIDED_SLICE", [*x, *parts], y, options, version=2)

@@ -154,7 +154,7 @@ def run_op(op: ir.Op, x: list[np.ndarray], graph: ir.Graph, state: dict[str, np.
     elif isinstance(op, ir.Pad):
         out = np.pad(x[0], ((0, 0), *op.padding), constant_values=zero_point)
     elif isinstance(op, ir.Slice):
-        out = x[0][:, op.begin : op.end : op.stride]
+        out = x[0][(*(slice(None),) * (op.axis + 1), slice(op.begin, op.end, op.stride))]
     elif isinstance(op, ir.Ring):
         shape = (batch, op.history, *x[0].shape[2:])
         kept = (state or {}).get(op.output, np.full(shape, zero_point, y.dtype))

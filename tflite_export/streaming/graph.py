@@ -11,12 +11,17 @@ How far a tensor has come is counted in rows. After step j (from 0) of ``rows`` 
 
     lag of the output  = ceil((lag + span - before) / stride) - 1
     rows to keep       = lag of the output * stride - lag + before
+
+A window that is padded behind the last row too (padding="same") looks ahead: a stream has no last row, so it waits for
+the rows that come, by the same formula. The first and last rows of a clip, which see zeros there, then have other
+numbers in a stream; ``Schedule.ahead`` says how many frames it waits, and a ``StreamWarning`` that it does.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
+import warnings
 
 from tflite_export import ir
 from tflite_export.streaming import cost
@@ -26,8 +31,18 @@ _POOLS = (ir.AveragePool, ir.MaxPool, ir.FloatAverage)
 _WINDOWED = (ir.PackedDense, ir.Depthwise, ir.DynamicDense, ir.FloatDepthwise, *_POOLS)
 
 
+_AHEAD_OF_VALID = (
+    "let all layers before it have zeros ahead as well (padding='causal' of Conv1D and of this package's layers, "
+    "ZeroPadding1D or ZeroPadding2D of time ahead of others with padding='valid'), or padding='valid' here"
+)
+
+
 class StreamError(ValueError):
     """A model that cannot stream; the message names the layer and the way out."""
+
+
+class StreamWarning(UserWarning):
+    """A stream that gives other numbers than the clip model near both ends of a clip; the message names the layers."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,8 +69,13 @@ def to_stream(graph: ir.Graph) -> Stream:
     """
     if len(graph.inputs) != 1:
         raise StreamError(f"a stream has one input, this model has {len(graph.inputs)}: {', '.join(graph.inputs)}")
-    if len(graph.tensors[graph.inputs[0]].shape) < 2:
-        raise StreamError(f"input {graph.inputs[0]!r}: needs [time, features], found no time axis")
+    graph = _with_time(graph)
+    shape = graph.tensors[graph.inputs[0]].shape
+    if len(shape) < 2:
+        raise StreamError(
+            f"input {graph.inputs[0]!r}: needs [time, features], found {shape} and no Reshape to [time, features] "
+            "as the only layer that reads it"
+        )
     if any(isinstance(op, ir.Ring) for op in graph.ops):
         raise StreamError("the graph streams already")
     strides = _strides(graph)
@@ -68,7 +88,60 @@ def to_stream(graph: ir.Graph) -> Stream:
     outputs = [plan.known[name] for name in graph.outputs]
     whole = cost.of_graph(graph)
     clip = Clip(graph.tensors[graph.inputs[0]].shape[0], whole.macs, whole.arena)
-    return Stream(plan.build(), Schedule(hop, lead, tuple(Rows(v.rows, v.lag, v.timed) for v in outputs), clip))
+    rows = tuple(Rows(v.rows, v.lag, v.timed) for v in outputs)
+    ahead = _frames_ahead(graph, strides)
+    waits = max(ahead[name] for name in graph.outputs)
+    if waits:
+        names = ", ".join(op.name for op in graph.ops if _rows_ahead(op))
+        message = (
+            f"these layers look ahead (padding='same', or zeros behind the clip): {names}. The stream waits {waits} "
+            "frames for what they look at, and the first and last rows of a clip, which see zeros there, have other "
+            "numbers in it; padding='valid' or zeros ahead only (docs/streaming.md) give those of the clip model"
+        )
+        warnings.warn(message, StreamWarning, stacklevel=3)
+    return Stream(plan.build(), Schedule(hop, lead, rows, clip, ahead=waits))
+
+
+def _with_time(graph: ir.Graph) -> ir.Graph:
+    """The graph whose input has the shape that a reshape gives it at once: flat features become [time, ...]."""
+    (name,) = graph.inputs
+    readers = [op for op in graph.ops if name in ir.op_inputs(op)]
+    shapes = {graph.tensors[op.output].shape for op in readers if isinstance(op, ir.Reshape)}
+    flat = graph.tensors[name]
+    if len(shapes) != 1 or not all(isinstance(op, ir.Reshape) for op in readers):
+        return graph
+    (shape,) = shapes
+    if len(shape) < 2 or (len(flat.shape) > 1 and flat.shape[0] > 1):
+        return graph
+    same = {op.output: name for op in readers}
+    if set(same) & set(graph.outputs):
+        return graph
+
+    def renamed(op: ir.Op) -> ir.Op:
+        if hasattr(op, "inputs"):
+            return dataclasses.replace(op, inputs=tuple(same.get(v, v) for v in op.inputs))
+        return dataclasses.replace(op, input=same.get(op.input, op.input))
+
+    ops = tuple(renamed(op) for op in graph.ops if op.output not in same)
+    tensors = {key: t for key, t in graph.tensors.items() if key not in same}
+    tensors[name] = dataclasses.replace(flat, shape=shape)
+    return ir.Graph(tensors, ops, graph.inputs, graph.outputs, graph.name)
+
+
+def _rows_ahead(op: ir.Op) -> int:
+    """Rows of padding behind the last one."""
+    window = _time_window(op)
+    return window.padding[1] if window else op.padding[0][1] if isinstance(op, ir.Pad) and op.padding else 0
+
+
+def _frames_ahead(graph: ir.Graph, strides: dict[str, int]) -> dict[str, int]:
+    """Frames that each tensor waits for because of such padding."""
+    ahead = {name: 0 for name in graph.inputs}
+    for op in graph.ops:
+        names = ir.op_inputs(op)
+        own = _rows_ahead(op) * strides[names[0]] if names[0] in strides else 0
+        ahead[op.output] = max(ahead[name] for name in names) + own
+    return ahead
 
 
 def without_mean(graph: ir.Graph) -> ir.Graph:
@@ -124,6 +197,10 @@ def _time_window(op: ir.Op) -> ir.Window | None:
     return op.window if isinstance(op, _WINDOWED) else None
 
 
+def _slices_time(op: ir.Op) -> bool:
+    return isinstance(op, ir.Slice) and op.axis == 0
+
+
 def _joins_time(op: ir.Op, graph: ir.Graph) -> bool:
     """Whether a reshape ends the time axis."""
     x, y = graph.tensors[op.input].shape, graph.tensors[op.output].shape
@@ -138,8 +215,8 @@ def _strides(graph: ir.Graph) -> dict[str, int]:
         if not found or (isinstance(op, ir.Reshape) and _joins_time(op, graph)):
             continue
         window = _time_window(op)
-        step = window.stride[0] if window else op.stride if isinstance(op, ir.Slice) else 1
-        if isinstance(op, ir.Slice) and step < 1:
+        step = window.stride[0] if window else op.stride if _slices_time(op) else 1
+        if step < 1:
             raise StreamError(f"{op.name}: reverses time, which a stream cannot; take this layer out of the model")
         if len(set(found)) > 1:
             raise StreamError(f"{op.name}: its inputs have one row in {found} frames; give them the same strides")
@@ -157,6 +234,7 @@ class _Plan:
 
     def __init__(self, graph: ir.Graph, hop: int, strides: dict[str, int], lead: int) -> None:
         self.graph, self.hop, self.strides = graph, hop, strides
+        self.ahead = any(_rows_ahead(op) for op in graph.ops if op.output in strides)
         self.known = {graph.inputs[0]: _Rows(hop, lead)}
         self.sources: dict[str, str] = {}  # a padded tensor -> the one that is padded
         self.history: dict[int, list[int]] = {}  # rows that op i keeps of each input
@@ -178,18 +256,14 @@ class _Plan:
             return self._follow_joined(op, x)
         window = _time_window(op)
         if window is not None:
-            if window.padding[1]:
-                self._refuse_ahead(op, window.padding[1])
-            if window.padding[0] and isinstance(op, _POOLS):
+            if window.padding[0] and isinstance(op, _POOLS) and not self.ahead:
                 raise StreamError(f"{op.name}: a pool over padded time cannot stream; use padding='valid'")
             span = (window.size[0] - 1) * window.dilation[0] + 1
             return self._window(op, number, x[0], span, window.padding[0], window.stride[0])
-        if isinstance(op, ir.Slice):
+        if _slices_time(op):
             return self._window(op, number, x[0], 1, -op.begin, op.stride)
         if isinstance(op, ir.Pad):
-            before, after = op.padding[0]
-            if after:
-                self._refuse_ahead(op, after)
+            before = op.padding[0][0]
             if all(pair == (0, 0) for pair in op.padding[1:]):
                 self.sources[op.output] = self.sources.get(op.input, op.input)
             return dataclasses.replace(x[0], before=x[0].before + before)
@@ -233,20 +307,13 @@ class _Plan:
 
     def _window(self, op: ir.Op, number: int, x: _Rows, span: int, before: int, stride: int) -> _Rows:
         before += x.before
-        if before > 0 and x.lag:
+        if before > 0 and x.lag and not self.ahead:
             raise StreamError(
-                f"{op.name}: puts zeros ahead of rows that a layer without padding makes; "
-                "use padding='causal' in all layers before it, or 'valid' here"
+                f"{op.name}: puts zeros ahead of rows that a layer without padding makes; {_AHEAD_OF_VALID}"
             )
         lag = -(-(x.lag + span - before) // stride) - 1
         self.history[number] = [lag * stride - x.lag + before]
         return _Rows(x.rows // stride, lag)
-
-    def _refuse_ahead(self, op: ir.Op, frames: int) -> None:
-        raise StreamError(
-            f"{op.name}: looks {frames} rows ahead (padding='same' pads both ends of the clip); "
-            "use padding='causal' or 'valid'"
-        )
 
     # The graph
 
@@ -275,7 +342,7 @@ class _Plan:
         """Slices of one tensor share a ring: the longest history each source needs for them."""
         longest: dict[str, int] = {}
         for number, op in enumerate(self.graph.ops):
-            if isinstance(op, ir.Slice) and self.known[op.input].timed:
+            if _slices_time(op) and self.known[op.input].timed:
                 source = self.sources.get(op.input, op.input)
                 longest[source] = max(longest.get(source, 0), self.history[number][0])
         return longest
@@ -299,7 +366,7 @@ class _Plan:
             self._emit_pad(op)
             return
         self._add_rows(op.output)
-        if isinstance(op, ir.Slice) and self.known[op.input].timed:
+        if _slices_time(op) and self.known[op.input].timed:
             history, rows = longest[names[0]], self.known[op.output].rows
             begin = history - self.history[number][0]
             end = begin + (rows - 1) * op.stride + 1

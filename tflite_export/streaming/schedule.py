@@ -46,6 +46,7 @@ class Schedule:
     lead: frames ahead of the first one that fill up the first step (their values never reach an output); the first
     step takes ``hop - lead`` frames. outputs: rows of each output. states: (input, output) tensors that a caller
     carries from step to step, first real zeros; empty where the model keeps its state. clip: to compare with.
+    ahead: frames that the outputs wait for because a layer looks ahead (padding="same"); 0 where none does.
     """
 
     hop: int
@@ -53,6 +54,7 @@ class Schedule:
     outputs: tuple[Rows, ...]
     clip: Clip
     states: tuple[tuple[str, str], ...] = ()
+    ahead: int = 0
 
     @property
     def receptive(self) -> int:
@@ -77,12 +79,13 @@ def from_metadata(metadata: Mapping[str, bytes]) -> Schedule:
         states = tuple((str(before), str(after)) for before, after in found["states"])
         hop = _number(found["hop"], 1)
         lead = _number(found["lead"], 0)
+        ahead = _number(found.get("ahead", 0), 0)
         clip = Clip(*(_number(found["clip"][name], 0) for name in ("frames", "macs", "arena")))
     except (ValueError, KeyError, TypeError) as error:
         raise ScheduleError(f"metadata {METADATA!r} is damaged: {error!r}") from error
     if lead >= hop or not outputs:
         raise ScheduleError(f"metadata {METADATA!r} is damaged: hop {hop}, lead {lead}, {len(outputs)} outputs")
-    return Schedule(hop, lead, outputs, clip, states)
+    return Schedule(hop, lead, outputs, clip, states, ahead)
 
 
 def _number(value: object, least: int) -> int:

@@ -37,6 +37,7 @@ class FoldedLayer(AsWritten, keras.layers.Layer):
       frozen: parts that were not trainable in the original layers, where others were: "kernel" (kernel, gain and
         bias), "norm" (the batch normalization, which then runs on its moving statistics). Where all are, the layer's
         ``trainable`` says so.
+      vector_regularizers: of "bias", "gamma" and "beta", where there are some.
 
     Raises:
       ValueError: another activation.
@@ -45,7 +46,16 @@ class FoldedLayer(AsWritten, keras.layers.Layer):
     BITS = LayerBits
     ACTIVATIONS = ("linear", "relu", "relu6")
 
-    def __init__(self, bits=None, batch_norm=None, use_bias=False, activation="linear", frozen=(), **kwargs):
+    def __init__(
+        self,
+        bits=None,
+        batch_norm=None,
+        use_bias=False,
+        activation="linear",
+        frozen=(),
+        vector_regularizers=None,
+        **kwargs,
+    ):
         super().__init__(**{**kwargs, "dtype": "float32"})
         self.frozen = tuple(frozen)
         self.bits = bits if isinstance(bits, self.BITS) else self.BITS(**(bits or {}))
@@ -54,6 +64,8 @@ class FoldedLayer(AsWritten, keras.layers.Layer):
         if activation not in self.ACTIVATIONS:
             raise ValueError(f"layer {self.name!r}: activation must be one of {self.ACTIVATIONS}, found {activation!r}")
         self.activation = activation
+        found = (vector_regularizers or {}).items()
+        self.vector_regularizers = {name: keras.regularizers.get(value) for name, value in found}
 
     def get_config(self):
         """Constructor arguments."""
@@ -63,6 +75,9 @@ class FoldedLayer(AsWritten, keras.layers.Layer):
             "use_bias": self.use_bias,
             "activation": self.activation,
             "frozen": self.frozen,
+            "vector_regularizers": {
+                name: keras.regularizers.serialize(value) for name, value in self.vector_regularizers.items()
+            },
         }
         return {**super().get_config(), **own}
 
@@ -76,7 +91,10 @@ class FoldedLayer(AsWritten, keras.layers.Layer):
             self.moving_variance = tracked_variable(self, "moving_variance", (channels,), 1.0)
 
     def _vector(self, name, size, initializer, trainable=True):
-        return self.add_weight(name=name, shape=(size,), initializer=initializer, trainable=trainable)
+        regularizer = self.vector_regularizers.get(name)
+        return self.add_weight(
+            name=name, shape=(size,), initializer=initializer, regularizer=regularizer, trainable=trainable
+        )
 
     def _unit(self):
         """Real value of one accumulator step per channel, for inputs of scale 1."""

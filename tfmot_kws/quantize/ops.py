@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from tfmot_kws.keras import AsWritten, keras
 from tfmot_kws.quantize import integer_math
+from tfmot_kws.quantize.functions import BOUNDS, FUNCTIONS
 from tfmot_kws.quantize.output_grid import FixedGrid, Grid, OutputGrid, quantize_steps, stage_variable
 from tfmot_kws.quantize.quantizers import check_bits, place_on_grid
 
@@ -107,28 +108,12 @@ class Dequantize(AsWritten, keras.layers.Layer):
         return tuple(input_shape[0])
 
 
-# By the name of Keras's activation, with the slope of "leaky_relu". A function is added here, and nowhere else: the
-# device looks all of them up in a table.
-FUNCTIONS = {
-    "linear": lambda x, alpha: x,
-    "relu": lambda x, alpha: tf.nn.relu(x),
-    "relu6": lambda x, alpha: tf.nn.relu6(x),
-    "leaky_relu": lambda x, alpha: tf.where(x > 0.0, x, alpha * x),
-    "sigmoid": lambda x, alpha: tf.sigmoid(x),
-    "tanh": lambda x, alpha: tf.tanh(x),
-    "hard_sigmoid": lambda x, alpha: tf.clip_by_value(0.2 * x + 0.5, 0.0, 1.0),
-}
-
-BOUNDS = {"sigmoid": (0, 1), "hard_sigmoid": (0, 1), "tanh": (-1, 1)}
-"""Functions whose range is known: their grid is fixed, whatever a calibration sees. Ends are 0..1 or -1..1."""
-
-
 class QuantizedFunction(QuantizedOp):
     """A function of one value; the device looks it up in a table of 256 entries, and so does stage 2.
 
     Args:
-      function: a key of ``FUNCTIONS``.
-      alpha: slope of "leaky_relu" below zero.
+      function: a key of ``functions.FUNCTIONS``.
+      alpha: its parameter, such as the slope of "leaky_relu" below zero.
     """
 
     def __init__(self, function="linear", alpha=0.0, **kwargs):

@@ -6,59 +6,38 @@ quantized form; layers that only move data (Flatten, pooling by maximum, ...) st
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import tensorflow as tf
 
 from tfmot_kws.keras import keras
-from tfmot_kws.models.time_layers import (
-    CausalConv1D,
-    CausalDepthwiseConv1D,
-    TimeAveragePooling1D,
-    TimeMaxPooling1D,
-    TimeWindow,
-)
+from tfmot_kws.quantize import elementwise as qe
 from tfmot_kws.quantize import layers as ql
 from tfmot_kws.quantize import ops as qo
 from tfmot_kws.quantize.layer_bits import LayerBits
 from tfmot_kws.quantize.layer_parts import FoldedLayer
+from tfmot_kws.quantize.limits import check_node
+from tfmot_kws.quantize.plain.layers import ChannelAffine, Scale, TrainingOnly
+from tfmot_kws.quantize.supported import (
+    ACTIVATIONS,
+    AVERAGES,
+    EXTREMES,
+    IDLE,
+    MERGES,
+    MOVERS,
+    WEIGHTED,
+    activation_of,
+    check_channels_last,
+    input_behind,
+    is_foldable,
+    kernel_of_layer,
+    regularizer_name,
+)
+from tfmot_kws.quantize.unsupported import UnsupportedLayerError
 
 L = keras.layers
-
-WEIGHTED = (
-    L.Dense, L.Conv1D, L.Conv2D, L.DepthwiseConv1D, L.DepthwiseConv2D, L.SeparableConv1D, L.SeparableConv2D,
-    CausalConv1D, CausalDepthwiseConv1D,
-)  # fmt: skip
-MOVERS = (
-    L.Flatten, L.Reshape, L.Permute, L.ZeroPadding1D, L.ZeroPadding2D, L.MaxPooling1D, L.MaxPooling2D,
-    L.GlobalMaxPooling1D, L.GlobalMaxPooling2D, TimeWindow,
-    TimeMaxPooling1D,
-)  # fmt: skip
-IDLE = (L.Dropout, L.SpatialDropout1D, L.SpatialDropout2D)
-AVERAGES = {
-    L.AveragePooling1D: 1, L.AveragePooling2D: 2, L.GlobalAveragePooling1D: 1, L.GlobalAveragePooling2D: 2,
-    TimeAveragePooling1D: 1,
-}  # fmt: skip
-MERGES = {L.Add: "add", L.Multiply: "multiply"}
-SUPPORTED = (
-    *WEIGHTED, *MOVERS, *IDLE, *AVERAGES, *MERGES, L.BatchNormalization, L.ReLU, L.LeakyReLU, L.Activation, L.Softmax,
-    L.Concatenate,
-)  # fmt: skip
-
-
-class UnsupportedLayerError(ValueError):
-    """A layer that cannot be quantized and exported; the message names it, its class and the way out."""
-
-    def __init__(self, layer: keras.layers.Layer, found: str = "", way_out: str = ""):
-        detail = f" with {found}" if found else ""
-        way_out = way_out or (
-            "replace it by supported layers ("
-            + ", ".join(sorted({c.__name__ for c in SUPPORTED}))
-            + "), or annotate the other layers with tfmot's quantize_annotate_layer to leave it in float "
-            "(such a model trains, but does not export)"
-        )
-        super().__init__(f"layer {layer.name!r} ({type(layer).__name__}){detail} cannot be quantized: {way_out}")
 
 
 class Wire(NamedTuple):
@@ -66,34 +45,6 @@ class Wire(NamedTuple):
 
     value: Any
     scale: Any = None
-
-
-def activation_of(layer: keras.layers.Layer) -> tuple[str, float]:
-    """(function name, alpha) of an activation layer or of a layer's ``activation`` argument."""
-    if isinstance(layer, L.LeakyReLU):
-        return "leaky_relu", float(layer.alpha)
-    if isinstance(layer, L.Softmax):
-        if layer.axis not in (-1,):
-            raise UnsupportedLayerError(layer, f"axis={layer.axis}", "softmax runs over the last axis (axis=-1)")
-        return "softmax", 0.0
-    if isinstance(layer, L.ReLU):
-        if layer.threshold or layer.max_value not in (None, 6) or (layer.negative_slope and layer.max_value):
-            raise UnsupportedLayerError(
-                layer,
-                f"max_value={layer.max_value}, threshold={layer.threshold}",
-                "use ReLU(), ReLU(max_value=6) or LeakyReLU(alpha)",
-            )
-        if layer.negative_slope:
-            return "leaky_relu", float(layer.negative_slope)
-        return ("relu6" if layer.max_value == 6 else "relu"), 0.0
-    name = getattr(layer.activation, "__name__", type(layer.activation).__name__)
-    if name == "leaky_relu":
-        return "leaky_relu", 0.2
-    if name not in (*qo.FUNCTIONS, "softmax"):
-        raise UnsupportedLayerError(
-            layer, f"activation {name!r}", f"use one of {', '.join((*qo.FUNCTIONS, 'softmax'))} or LeakyReLU"
-        )
-    return name, 0.0
 
 
 def rewrite(model: keras.Model, quantized: set[str], bits_of: Callable[[keras.layers.Layer], LayerBits]) -> keras.Model:
@@ -129,10 +80,11 @@ class Rewriter:
             for tensor in node.keras_inputs:
                 self.readers.setdefault(id(tensor), []).append(node)
         self.outputs = {id(t) for t in model.outputs}
+        self.problems: list[UnsupportedLayerError] = []
         self.taken = set(model.output_names) if len(model.outputs) > 1 else set()
 
     def run(self) -> keras.Model:
-        """The quantized model."""
+        """The quantized model; ``UnsupportedLayerError`` names all layers that have no quantized form."""
         for node in self.nodes:
             if id(node) in self.skip:
                 continue
@@ -141,7 +93,14 @@ class Rewriter:
                 fresh = keras.Input(shape[1:], batch_size=shape[0], dtype=dtype, name=node.layer.name)
                 self.wires[id(node.outputs)] = Wire(fresh)
             else:
-                self._emit(node)
+                try:
+                    self._emit(node)
+                except UnsupportedLayerError as problem:
+                    self.problems.append(problem)
+                    for tensor in tf.nest.flatten(node.outputs):  # the walk goes on, to find the others
+                        self.wires[id(tensor)] = Wire(keras.Input(tuple(tensor.shape)[1:], dtype=tensor.dtype))
+        if self.problems:
+            raise UnsupportedLayerError.of_all(self.problems)
         outputs = []
         for tensor, name in zip(self.model.outputs, self.model.output_names):
             wire = self.wires[id(tensor)]
@@ -166,7 +125,7 @@ class Rewriter:
             producer = tensor._keras_history.layer
             name = f"quantize_{producer.name}"
             bits = self._bits(producer).activation_bits
-            learned = not isinstance(producer, L.InputLayer)
+            learned = not isinstance(input_behind(tensor)._keras_history.layer, L.InputLayer)
             entry = qo.QuantizeInput(learned_range=learned, activation_bits=bits, name=name)
             self.boundaries[key] = Wire(*entry(wire.value))
         return self.boundaries[key]
@@ -215,23 +174,34 @@ class Rewriter:
             self._emit_float(node)
             return
         kind = type(layer)
+        check_node(node)
         if any(isinstance(v, tf.Tensor) or hasattr(v, "_keras_history") for v in tf.nest.flatten(node.call_kwargs)):
             raise UnsupportedLayerError(layer, "tensors as keyword arguments", "pass them as positional inputs")
         if kind in WEIGHTED:
             self._emit_weighted(node)
         elif kind is L.BatchNormalization:
             self._emit_batch_norm(node)
-        elif kind in (L.ReLU, L.LeakyReLU, L.Activation, L.Softmax):
+        elif kind in ACTIVATIONS:
             wire = self._quantized(node.keras_inputs[0])
             self.wires[id(node.outputs)] = self._function(layer, wire, *activation_of(layer), layer.name)
-        elif kind in MERGES:
+        elif kind in (*MERGES, L.Subtract, L.Average):
             self._emit_merge(node)
+        elif kind in EXTREMES:
+            self._emit_extreme(node)
+        elif kind is Scale:
+            self._emit_scale(node)
+        elif kind is ChannelAffine:
+            self._emit_channel_affine(node)
+        elif kind is TrainingOnly:
+            self._emit_training_only(node)
         elif kind is L.Concatenate:
             self._emit_concatenate(node)
         elif kind in AVERAGES:
             self._emit_average(node)
         elif kind in MOVERS or kind in IDLE:
-            _check_channels_last(layer)
+            check_channels_last(layer)
+            if getattr(layer, "interpolation", "nearest") != "nearest":
+                raise UnsupportedLayerError(layer, f"interpolation={layer.interpolation!r}", "use 'nearest'")
             wire = self._quantized(node.keras_inputs[0])
             new, _ = self._once(layer, "move", lambda: kind.from_config({**layer.get_config(), "dtype": "float32"}))
             new._name = self._name(layer.name)
@@ -256,7 +226,7 @@ class Rewriter:
         norm, last = None, node
         if activation == "linear":
             follower = self._follower(last, L.BatchNormalization)
-            if follower is not None and _foldable(follower):
+            if follower is not None and is_foldable(follower):
                 self.skip.add(id(follower))
                 norm, last = follower.layer, follower
             activation, last = self._activation_after(last)
@@ -278,7 +248,7 @@ class Rewriter:
 
     def _emit_weighted(self, node) -> None:
         layer = node.layer
-        _check_channels_last(layer)
+        check_channels_last(layer)
         if getattr(layer, "groups", 1) != 1 and not isinstance(layer, (L.DepthwiseConv1D, L.DepthwiseConv2D)):
             raise UnsupportedLayerError(layer, f"groups={layer.groups}", "use groups=1 or a DepthwiseConv layer")
         wire = self._quantized(node.keras_inputs[0])
@@ -317,7 +287,11 @@ class Rewriter:
 
     def _weighted(self, layer, norm, activation, name):
         common = {**self._common(layer, norm, activation, layer.use_bias), "name": name}
-        common["kernel_regularizer"] = getattr(layer, _regularizer_name(layer))
+        common["kernel_regularizer"] = getattr(layer, regularizer_name(layer))
+        found = {"bias": layer.bias_regularizer}
+        if norm is not None:
+            found.update(gamma=norm.gamma_regularizer, beta=norm.beta_regularizer)
+        common["vector_regularizers"] = {name: value for name, value in found.items() if value is not None}
         if isinstance(layer, L.Dense):
             return self.DENSE(layer.units, **common)
         geometry = {
@@ -355,7 +329,7 @@ class Rewriter:
 
     def _emit_batch_norm(self, node) -> None:
         layer = node.layer
-        if not _foldable(node):
+        if not is_foldable(node):
             raise UnsupportedLayerError(
                 layer, f"axis={list(layer.axis)}, renorm={layer.renorm}", "normalize the last axis, without renorm"
             )
@@ -387,17 +361,72 @@ class Rewriter:
     def _emit_merge(self, node) -> None:
         layer = node.layer
         wires = [self._quantized(t) for t in node.keras_inputs]
+        if type(layer) is L.Average:
+            wires = [self._scaled(layer, wire, 1.0 / len(wires), f"share_{i}") for i, wire in enumerate(wires)]
+        if type(layer) is L.Subtract:
+            wires[1] = self._function(layer, wires[1], "reverse", 0.0, f"{layer.name}_reverse")
         activation, last = self._activation_after(node)
+        merge = MERGES.get(type(layer), "add")
         total, bits = wires[0], self._bits(layer).activation_bits
         for i, wire in enumerate(wires[1:], start=2):
             final = i == len(wires)
             name = self._name(layer.name) if final else f"{layer.name}_{i}"
             make = lambda name=name, final=final: qo.QuantizedMerge(  # noqa: E731
-                MERGES[type(layer)], activation if final else "linear", activation_bits=bits, name=name
+                merge, activation if final else "linear", activation_bits=bits, name=name
             )
             new, _ = self._once(layer, f"merge {i}", make)
             total = Wire(*new([total.value, total.scale, wire.value, wire.scale]))
         self.wires[id(last.outputs)] = total
+
+    def _emit_extreme(self, node) -> None:
+        layer = node.layer
+        if len({tuple(t.shape) for t in node.keras_inputs}) > 1:
+            shapes = [tuple(t.shape) for t in node.keras_inputs]
+            raise UnsupportedLayerError(layer, f"inputs of shapes {shapes}", "give it tensors of one shape")
+        wires = [self._quantized(t) for t in node.keras_inputs]
+        bits, largest = self._bits(layer).activation_bits, EXTREMES[type(layer)]
+        make = lambda: qe.QuantizedExtreme(largest, activation_bits=bits, name=self._name(layer.name))  # noqa: E731
+        new, _ = self._once(layer, "extreme", make)
+        self.wires[id(node.outputs)] = Wire(*new([part for wire in wires for part in wire]))
+
+    def _scaled(self, layer, wire, factor, role) -> Wire:
+        name = f"{layer.name}_{role}" if role else self._name(layer.name)
+        new, _ = self._once(layer, f"scale {role}", lambda: qe.QuantizedScale(factor, name=name))
+        return Wire(*new([wire.value, wire.scale]))
+
+    def _emit_scale(self, node) -> None:
+        wire = self._quantized(node.keras_inputs[0])
+        self.wires[id(node.outputs)] = self._scaled(node.layer, wire, node.layer.factor, "")
+
+    def _emit_channel_affine(self, node) -> None:
+        layer = node.layer
+        wire = self._quantized(node.keras_inputs[0])
+        activation, last = self._activation_after(node)
+
+        def make():
+            # constants: 16 bits cost two bytes a channel, and keep what the model's author gave
+            bits = dataclasses.replace(self._bits(layer), gain_bits=16, bias_bits=16)
+            return qe.QuantizedChannelAffine(
+                layer.trains, bits=bits, activation=activation, name=self._name(layer.name)
+            )
+
+        new, fresh = self._once(layer, "affine", make)
+        self.wires[id(last.outputs)] = Wire(*new([wire.value, wire.scale]))
+        if fresh:
+            for name in ("factor", "offset"):
+                getattr(new, name).assign(getattr(layer, name))
+
+    def _emit_training_only(self, node) -> None:
+        """In float directly behind an input that nothing else reads; on steps anywhere else."""
+        layer, tensor = node.layer, node.keras_inputs[0]
+        wire = self.wires[id(tensor)]
+        if wire.scale is not None or len(self.readers[id(tensor)]) > 1 or id(tensor) in self.outputs:
+            wire = self._quantized(tensor)
+        new, _ = self._once(layer, "training", lambda: layer.copy(self._name(layer.name)))
+        if wire.scale is None:
+            self.wires[id(node.outputs)] = Wire(new(wire.value))
+        else:
+            self.wires[id(node.outputs)] = Wire(*new([wire.value, wire.scale]))
 
     def _emit_concatenate(self, node) -> None:
         layer = node.layer
@@ -416,7 +445,7 @@ class Rewriter:
 
     def _emit_average(self, node) -> None:
         layer = node.layer
-        _check_channels_last(layer)
+        check_channels_last(layer)
         wire = self._quantized(node.keras_inputs[0])
 
         def make():
@@ -434,31 +463,3 @@ class Rewriter:
 
         new, _ = self._once(layer, "average", make)
         self.wires[id(node.outputs)] = Wire(*new([wire.value, wire.scale]))
-
-
-def kernel_of_layer(layer):
-    """The kernel whose last axis counts outputs; a depthwise layer's own."""
-    if isinstance(layer, (L.SeparableConv1D, L.SeparableConv2D)):
-        return layer.pointwise_kernel
-    if isinstance(layer, (L.DepthwiseConv1D, L.DepthwiseConv2D)):
-        return layer.depthwise_kernel
-    return layer.kernel
-
-
-def _regularizer_name(layer) -> str:
-    if isinstance(layer, (L.SeparableConv1D, L.SeparableConv2D)):
-        return "pointwise_regularizer"
-    depthwise = isinstance(layer, (L.DepthwiseConv1D, L.DepthwiseConv2D))
-    return "depthwise_regularizer" if depthwise else "kernel_regularizer"
-
-
-def _check_channels_last(layer) -> None:
-    if getattr(layer, "data_format", "channels_last") not in ("channels_last", None):
-        raise UnsupportedLayerError(layer, f"data_format={layer.data_format!r}", "use data_format='channels_last'")
-
-
-def _foldable(node) -> bool:
-    """Whether a batch normalization scales each channel of the last axis and nothing else."""
-    layer, rank = node.layer, node.keras_inputs[0].shape.rank
-    axes = list(layer.axis) if isinstance(layer.axis, (list, tuple)) else [layer.axis]
-    return axes in ([-1], [rank - 1]) and not getattr(layer, "renorm", False)

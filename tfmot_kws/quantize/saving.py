@@ -7,9 +7,11 @@ from typing import Any
 
 from tfmot_kws.keras import keras, tfmot
 from tfmot_kws.models import time_layers
-from tfmot_kws.quantize import layers, ops, quantizers
+from tfmot_kws.quantize import elementwise, layers, ops, quantizers
 from tfmot_kws.quantize.configs import KwsQuantizeConfig
 from tfmot_kws.quantize.dynamic import layers as dynamic_layers
+from tfmot_kws.quantize.plain import keras3
+from tfmot_kws.quantize.plain import layers as plain_layers
 
 
 def custom_objects() -> dict[str, type]:
@@ -20,6 +22,9 @@ def custom_objects() -> dict[str, type]:
         layers.QuantizedAffine, layers.QuantizedDense, layers.QuantizedConv, layers.QuantizedDepthwise,
         ops.QuantizeInput, ops.Dequantize, ops.QuantizedFunction, ops.QuantizedSoftmax,
         ops.QuantizedMerge, ops.QuantizedConcatenate, ops.QuantizedAveragePool,
+        elementwise.QuantizedScale, elementwise.QuantizedChannelAffine, elementwise.QuantizedExtreme,
+        plain_layers.Scale, plain_layers.ChannelAffine, plain_layers.Function, plain_layers.SliceAxis,
+        plain_layers.PadAxes, plain_layers.TrainingOnly,
         dynamic_layers.DynamicDense, dynamic_layers.DynamicConv,
         KwsQuantizeConfig, quantizers.TanhWeightQuantizer, quantizers.LinearQuantizer,
     )  # fmt: skip
@@ -43,6 +48,8 @@ def make_known() -> None:
 def load_model(path: str | os.PathLike, **kwargs: Any) -> keras.Model:
     """``keras.models.load_model`` inside ``quantize_scope``: .keras, .h5 and SavedModel.
 
+    A .keras file that Keras 3 wrote is rebuilt as a tf_keras model of the same weights, not compiled.
+
     Args:
         path: of the saved model.
         **kwargs: for ``keras.models.load_model``, ``compile=False`` say.
@@ -52,7 +59,10 @@ def load_model(path: str | os.PathLike, **kwargs: Any) -> keras.Model:
 
     Raises:
         OSError: there is no such file, or it holds no model.
+        UnsupportedLayerError: a file of Keras 3 holds layers that tf_keras has not.
     """
     make_known()
+    if keras3.is_file(path):
+        return keras3.load(path, **kwargs)
     with quantize_scope():
         return keras.models.load_model(path, **kwargs)

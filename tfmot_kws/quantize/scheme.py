@@ -65,17 +65,14 @@ class KwsQuantizeScheme(_tfmot.QuantizeScheme):
                 raise ValueError(f"layer_bits: {pattern!r} matches no layer; the model has {', '.join(names)}")
 
     def rewrite_plain(self, model: keras.Model) -> keras.Model:
-        """The quantized form of a model without annotations; ``UnsupportedLayerError`` names what it cannot take."""
-        for tensor, name in zip(model.inputs, model.input_names):
-            if None in tensor.shape[1:]:
-                raise ValueError(
-                    f"input {name!r} of model {model.name!r} has shape {tuple(tensor.shape[1:])}, which is not "
-                    "fixed and cannot be exported: give keras.Input a fixed shape"
-                )
-        for layer in model.layers:
-            if type(layer) not in rewrite.SUPPORTED and not isinstance(layer, keras.layers.InputLayer):
-                raise rewrite.UnsupportedLayerError(layer)
-        return _tfmot.quantize_apply(_tfmot.quantize_annotate_model(model), self)
+        """The quantized form of a model without annotations.
+
+        Raises:
+          UnsupportedLayerError: it names all layers that cannot be quantized.
+        """
+        names = [layer.name for layer in model.layers]
+        self.check_names(names)
+        return rewrite.rewrite(model, set(names), self.bits_of)
 
     def get_layout_transformer(self):
         """For TFMOT."""

@@ -11,7 +11,9 @@ from tfmot_kws.keras import keras
 from tfmot_kws.models.time_layers import CausalConv1D, CausalDepthwiseConv1D
 from tfmot_kws.quantize.dynamic.layers import DynamicConv, DynamicDense
 from tfmot_kws.quantize.layer_bits import DynamicBits
-from tfmot_kws.quantize.rewrite import Rewriter, UnsupportedLayerError, Wire, kernel_of_layer
+from tfmot_kws.quantize.rewrite import Rewriter, Wire
+from tfmot_kws.quantize.supported import kernel_of_layer
+from tfmot_kws.quantize.unsupported import UnsupportedLayerError
 
 L = keras.layers
 SEPARABLE = (L.SeparableConv1D, L.SeparableConv2D)

@@ -1,0 +1,238 @@
+"""Public keyword spotters, layer by layer as their authors write them, with few channels.
+
+Each builds a float model; "streams" names those that a stream can have.
+"""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from tfmot_kws.keras import AsWritten, keras
+
+L = keras.layers
+FRAMES, BANDS = 24, 10
+
+
+class Stream(AsWritten, L.Layer):
+    """kws_streaming's wrapper of a cell, in training mode: zeros ahead of time where asked, then the cell."""
+
+    def __init__(self, cell, pad_time_dim: int = 0, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.cell, self.pad_time_dim = cell, pad_time_dim
+
+    def call(self, inputs):
+        if self.pad_time_dim:
+            pad = [[0, 0]] * inputs.shape.rank
+            pad[1] = [self.pad_time_dim, 0]
+            inputs = tf.pad(inputs, pad, "constant")
+        return self.cell(inputs)
+
+
+class SubSpectralNormalization(AsWritten, L.Layer):
+    """Batch normalization of groups of bands (BC-ResNet)."""
+
+    def __init__(self, sub_groups: int, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.sub_groups, self.norm = sub_groups, L.BatchNormalization()
+
+    def call(self, inputs):
+        _, time, bands, channels = inputs.shape
+        x = tf.reshape(inputs, (-1, time, bands // self.sub_groups, channels * self.sub_groups))
+        return tf.reshape(self.norm(x), (-1, time, bands, channels))
+
+
+def _features():
+    return L.Input((FRAMES, BANDS), name="features")
+
+
+def _conv_bn(x, filters, kernel, strides=1, padding="same", activation="relu"):
+    x = L.Conv2D(filters, kernel, strides=strides, padding=padding, use_bias=False)(x)
+    x = L.BatchNormalization(scale=False)(x)
+    return L.Activation(activation)(x) if activation else x
+
+
+def kws_streaming_dnn():
+    x = i = _features()
+    x = Stream(L.Flatten())(x)
+    x = L.Dropout(0.1)(L.Dense(16, activation="relu")(x))
+    return keras.Model(i, L.Dense(4)(x))
+
+
+def kws_streaming_cnn():
+    i = _features()
+    x = tf.keras.backend.expand_dims(i) if tf.keras is keras else tf.expand_dims(i, -1)
+    for filters, kernel in ((4, (3, 3)), (6, (5, 3))):
+        x = Stream(L.Conv2D(filters, kernel, activation="relu"), pad_time_dim=kernel[0] - 1)(x)
+    x = L.Dropout(0.1)(Stream(L.Flatten())(x))
+    return keras.Model(i, L.Dense(4)(L.Dense(16, activation="linear")(x)))
+
+
+def kws_streaming_svdf():
+    x = i = _features()
+    for units in (8, 8):
+        x = L.Dense(units, use_bias=False)(x)
+        x = Stream(L.DepthwiseConv1D(4), pad_time_dim=3)(x)
+        x = L.Dense(units, activation="relu")(x)
+    return keras.Model(i, L.Dense(4)(Stream(L.Flatten())(x)))
+
+
+def kws_streaming_mobilenet_v2():
+    i = _features()
+    x = _conv_bn(tf.expand_dims(i, -1), 4, (3, 3), activation="relu6")
+    for _ in range(2):
+        y = _conv_bn(x, 8, 1, activation="relu6")
+        y = L.DepthwiseConv2D((3, 3), padding="same", use_bias=False)(y)
+        y = L.Activation(tf.nn.relu6)(L.BatchNormalization()(y))
+        x = L.Add()([x, _conv_bn(y, 4, 1, activation=None)])
+    return keras.Model(i, L.Dense(4)(Stream(L.GlobalAveragePooling2D())(x)))
+
+
+def kws_streaming_xception():
+    i = _features()
+    x = tf.expand_dims(i, axis=2)
+    for _ in range(2):
+        residual = L.BatchNormalization()(L.Conv2D(6, 1, use_bias=False)(x))
+        y = L.SeparableConv2D(6, (3, 1), padding="same", use_bias=False)(x)
+        x = tf.nn.relu(L.BatchNormalization()(y) + residual)
+    return keras.Model(i, L.Dense(4)(L.Flatten()(tf.reduce_mean(x, axis=[1, 2]))))
+
+
+def kws_streaming_inception():
+    i = _features()
+    x = tf.expand_dims(i, axis=2)
+    x = Stream(L.Conv2D(6, (3, 1), use_bias=False))(x)
+    a = _conv_bn(x, 4, 1, padding="valid")
+    b = _conv_bn(_conv_bn(x, 4, 1, padding="valid"), 4, (3, 1), padding="valid")
+    c = _conv_bn(_conv_bn(b, 4, 1, padding="valid"), 4, (5, 1), padding="valid")
+    x = tf.concat([a[:, 6:], b[:, 4:], c], axis=3)
+    return keras.Model(i, L.Dense(4)(L.Dropout(0.1)(L.GlobalAveragePooling2D()(x))))
+
+
+def tc_resnet():
+    i = _features()
+    x = L.Conv2D(4, (3, 1), strides=1, padding="same", use_bias=False)(tf.expand_dims(i, 2))
+    for filters, stride in ((6, 2), (6, 1)):
+        residual = x
+        if stride != 1:
+            residual = _conv_bn(x, filters, 1, strides=(stride, 1))
+        y = _conv_bn(x, filters, (9, 1), strides=(stride, 1))
+        y = _conv_bn(y, filters, (9, 1), activation=None)
+        x = L.Activation("relu")(L.Add()([y, residual]))
+    x = L.AveragePooling2D(pool_size=(int(x.shape[1]), 1), strides=1)(x)
+    x = L.Conv2D(4, 1, use_bias=False)(L.Dropout(0.5)(x))
+    return keras.Model(i, L.Softmax()(tf.reshape(x, (-1, x.shape[3]))))
+
+
+def bc_resnet():
+    i = _features()
+    x = tf.expand_dims(i, -1)
+    x = tf.nn.relu(L.BatchNormalization()(L.Conv2D(4, (3, 5), strides=(1, 2), padding="same")(x)))
+    for transition in (True, False):
+        y = x
+        if transition:
+            y = tf.nn.relu(L.BatchNormalization()(L.Conv2D(6, 1, use_bias=False)(y)))
+        f2 = SubSpectralNormalization(5)(L.DepthwiseConv2D((1, 3), padding="same", use_bias=False)(y))
+        f1 = tf.reduce_mean(f2, axis=2, keepdims=True)
+        f1 = L.BatchNormalization()(L.DepthwiseConv2D((3, 1), padding="same", use_bias=False)(f1))
+        f1 = L.SpatialDropout2D(0.1)(L.Conv2D(6, 1, activation=tf.nn.silu)(f1))
+        x = tf.nn.relu(f1 + f2 if transition else x + f1 + f2)
+    x = tf.reduce_mean(L.Conv2D(8, 1)(x), axis=2, keepdims=True)
+    x = L.Conv2D(4, 1)(tf.reduce_mean(x, axis=1, keepdims=True))
+    return keras.Model(i, tf.squeeze(x, [1, 2]))
+
+
+def mixednet():
+    """microWakeWord: MixConv blocks over 'valid' convolutions, with residuals that are cropped."""
+    i = _features()
+    x = L.Conv2D(8, (3, 1), strides=(2, 1), padding="valid", use_bias=False, activation="relu")(tf.expand_dims(i, 2))
+    for kernels in ((3,), (3, 5)):
+        residual = L.BatchNormalization()(L.Conv2D(8, 1, use_bias=False, padding="same")(x))
+        parts = tf.split(x, [8 // len(kernels)] * len(kernels), axis=3)
+        made = [L.DepthwiseConv2D((k, 1), padding="valid")(v) for k, v in zip(kernels, parts)]
+        shortest = min(v.shape[1] for v in made)
+        made = [v[:, v.shape[1] - shortest :] for v in made]
+        y = L.Concatenate(axis=3)(made) if len(made) > 1 else made[0]
+        y = L.BatchNormalization()(L.Conv2D(8, 1, use_bias=False, padding="same")(y))
+        x = L.Activation("relu")(y + residual[:, -y.shape[1] :, :, :])
+    return keras.Model(i, L.Dense(1, activation="sigmoid")(Stream(L.Flatten())(x)))
+
+
+def mlperf_ds_cnn():
+    i = L.Input((25, 10, 1))
+    x = L.Conv2D(8, (10, 4), strides=(2, 2), padding="same", kernel_regularizer=keras.regularizers.l2(1e-4))(i)
+    x = L.Dropout(0.2)(L.Activation("relu")(L.BatchNormalization()(x)))
+    for _ in range(2):
+        x = L.Activation("relu")(L.BatchNormalization()(L.DepthwiseConv2D((3, 3), padding="same")(x)))
+        x = L.Activation("relu")(L.BatchNormalization()(L.Conv2D(8, 1, padding="same")(x)))
+    x = L.AveragePooling2D(pool_size=(x.shape[1], x.shape[2]))(L.Dropout(0.4)(x))
+    return keras.Model(i, L.Dense(4, activation="softmax")(L.Flatten()(x)))
+
+
+def mlperf_autoencoder():
+    x = i = L.Input((40,))
+    for units in (16, 4, 16):
+        x = L.Activation("relu")(L.BatchNormalization()(L.Dense(units)(x)))
+    return keras.Model(i, L.Dense(40)(x))
+
+
+def micro_speech():
+    """TFLM's tiny_conv, with its fingerprint as one row."""
+    i = L.Input((FRAMES * BANDS,))
+    x = tf.reshape(i, (-1, FRAMES, BANDS, 1))
+    x = L.Dropout(0.5)(L.Conv2D(4, (10, 8), strides=(2, 2), padding="same", activation="relu")(x))
+    return keras.Model(i, L.Dense(4, activation="softmax")(tf.reshape(x, (-1, 12 * 5 * 4))))
+
+
+def openwakeword_head():
+    x = i = L.Input((16, 24))
+    x = L.Flatten()(x)
+    for _ in range(2):
+        x = L.ReLU()(L.LayerNormalization()(L.Dense(32)(x)))
+    return keras.Model(i, L.Dense(1, activation="sigmoid")(x))
+
+
+def hello_edge_ds_cnn():
+    i = L.Input((FRAMES * BANDS,))
+    x = _conv_bn(tf.reshape(i, (-1, FRAMES, BANDS, 1)), 6, (10, 4), strides=(2, 2))
+    x = L.SeparableConv2D(6, 3, padding="same", activation="relu")(x)
+    return keras.Model(i, L.Dense(4)(L.Flatten()(L.AveragePooling2D((12, 5))(x))))
+
+
+def simple_audio():
+    """TensorFlow's tutorial, behind its Resizing."""
+    layers = [
+        L.Normalization(mean=0.3, variance=1.5), L.Conv2D(4, 3, activation="relu"), L.Conv2D(6, 3, activation="relu"),
+        L.MaxPooling2D(), L.Dropout(0.25), L.Flatten(), L.Dense(12, activation="relu"), L.Dropout(0.5), L.Dense(4),
+    ]  # fmt: skip
+    return keras.Sequential([L.Input((16, 16, 1)), *layers])
+
+
+def edge_impulse():
+    layers = [
+        L.GaussianNoise(0.05), L.Reshape((FRAMES, BANDS)), L.Conv1D(6, 3, padding="same", activation="relu"),
+        L.MaxPooling1D(2, 2, padding="same"), L.Dropout(0.25), L.Conv1D(8, 3, padding="same", activation="relu"),
+        L.MaxPooling1D(2, 2, padding="same"), L.Flatten(), L.Dense(4, activation="softmax"),
+    ]  # fmt: skip
+    return keras.Sequential([L.Input((FRAMES * BANDS,)), *layers])
+
+
+SPOTTERS = {
+    "kws_streaming dnn": kws_streaming_dnn,
+    "kws_streaming cnn": kws_streaming_cnn,
+    "kws_streaming svdf": kws_streaming_svdf,
+    "kws_streaming mobilenet_v2": kws_streaming_mobilenet_v2,
+    "kws_streaming xception": kws_streaming_xception,
+    "kws_streaming inception": kws_streaming_inception,
+    "tc_resnet": tc_resnet,
+    "bc_resnet": bc_resnet,
+    "mixednet": mixednet,
+    "mlperf ds_cnn": mlperf_ds_cnn,
+    "mlperf autoencoder": mlperf_autoencoder,
+    "micro_speech": micro_speech,
+    "openwakeword head": openwakeword_head,
+    "hello edge ds_cnn": hello_edge_ds_cnn,
+    "simple audio": simple_audio,
+    "edge impulse": edge_impulse,
+}
+NO_STREAM = ("mlperf autoencoder",)
+"""It has no time axis."""

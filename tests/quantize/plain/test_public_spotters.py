@@ -1,0 +1,54 @@
+"""Public spotters as their authors write them: quantized, trained, exported, the same bits everywhere, streamed."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+from public_spotters import NO_STREAM, SPOTTERS
+from quantization_helpers import features, shake
+
+import tflite_export
+import tfmot_kws
+from tflite_export import StreamInterpreter, from_keras
+from tflite_export.streaming import graph as streams
+from tfmot_kws.keras import keras
+from tfmot_kws.training import stages
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.mark.parametrize("name", SPOTTERS)
+def test_public_spotters(name: str, require_module) -> None:
+    require_module("ai_edge_litert.interpreter"), require_module("tflite_micro.python.tflite_micro.runtime")
+    model = SPOTTERS[name]()
+    kept = [v for layer in model.layers if isinstance(layer, keras.layers.Normalization) for v in layer.weights]
+    values = [v.numpy() for v in kept]
+    shake(model)
+    for v, value in zip(kept, values):
+        v.assign(value)
+    x = features(model.input_shape[1:], clips=8)
+    quantized = tfmot_kws.quantize_apply(model)
+    stages.calibrate(quantized, x)
+    expected = quantized(x, training=False).numpy()
+    file = tflite_export.convert(quantized)
+    graph = from_keras.to_graph(quantized)
+    found = tflite_export.Interpreter(file, "reference").run(x)
+    assert np.abs(found - expected).max() < 1.01 * graph.tensors[graph.outputs[0]].quantization.scale
+    assert len(np.unique(found)) > 2
+    for runtime in ("tflite", "litert", "tflm"):
+        np.testing.assert_array_equal(tflite_export.Interpreter(file, runtime).run(x), found, runtime)
+    if name in NO_STREAM:
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", streams.StreamWarning)
+        stream = StreamInterpreter(tflite_export.convert(quantized, streaming="internal"), "tflite")
+        shape = streams.to_stream(graph).graph.tensors[graph.inputs[0]].shape[1:]
+    frames = features((90, *shape), clips=1)[0]
+    rows = stream.step(frames)
+    assert len(rows) >= 2 and np.isfinite(rows).all()
+    if not stream.schedule.ahead and "cnn" not in name and "svdf" not in name:  # those begin with zeros
+        size = stream.schedule.clip.frames
+        clip = frames[:size].reshape(1, *x.shape[1:])
+        np.testing.assert_array_equal(rows[0], tflite_export.Interpreter(file, "tflite").run(clip)[0])

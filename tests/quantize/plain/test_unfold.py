@@ -1,0 +1,185 @@
+"""Models as people write them: taken, equal to the float model, exported, and bit for bit on every runtime."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from models_as_written import KINDS, LAYERS, SHAPE, MaskFrames, chain
+from quantization_helpers import features, shake
+
+import tflite_export
+import tfmot_kws
+from tflite_export import StreamInterpreter, from_keras
+from tfmot_kws.keras import keras
+from tfmot_kws.quantize.plain import layers as plain
+from tfmot_kws.quantize.plain import unfold
+from tfmot_kws.quantize.supported import SUPPORTED
+from tfmot_kws.quantize.unsupported import UnsupportedLayerError
+from tfmot_kws.training import stages
+
+L = keras.layers
+
+
+def scaled_error(found: np.ndarray, wanted: np.ndarray) -> float:
+    return float(np.abs(found - wanted).max() / np.abs(wanted).max())
+
+
+@functools.cache
+def made(name: str) -> tuple[np.ndarray, keras.Model, np.ndarray]:
+    """(what the float model gives, the quantized one in stage 2, features)."""
+    model = KINDS[name]()
+    statistics = [v for layer in model.layers if isinstance(layer, L.Normalization) for v in layer.weights]
+    kept = [v.numpy() for v in statistics]
+    shake(model)
+    for v, value in zip(statistics, kept):
+        v.assign(value)
+    x = features(tuple(model.input_shape[1:]) if getattr(model, "_is_graph_network", False) else SHAPE, clips=16)
+    quantized = tfmot_kws.quantize_apply(model, tfmot_kws.kws_scheme(8))
+    wanted = model(x, training=False).numpy()
+    assert scaled_error(quantized(x).numpy(), wanted) < 0.05  # stage 1: nothing but weights is rounded
+    plain_output = unfold.plain_model(model, SUPPORTED).model(x, training=False)
+    np.testing.assert_allclose(plain_output, wanted, rtol=1e-4, atol=1e-4)
+    stages.calibrate(quantized, x)
+    return wanted, quantized, x
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_every_runtime_gives_what_keras_was_evaluated_with(name: str, require_module) -> None:
+    require_module("ai_edge_litert.interpreter"), require_module("tflite_micro.python.tflite_micro.runtime")
+    wanted, quantized, x = made(name)
+    expected = quantized(x, training=False).numpy()
+    assert scaled_error(expected, wanted) < 0.35
+    file = tflite_export.convert(quantized)
+    graph = from_keras.to_graph(quantized)
+    found = tflite_export.Interpreter(file, "reference").run(x)
+    assert np.abs(found - expected).max() < 1.01 * graph.tensors[graph.outputs[0]].quantization.scale
+    assert len(np.unique(found)) > 4
+    for runtime in ("tflite", "litert", "tflm"):
+        np.testing.assert_array_equal(tflite_export.Interpreter(file, runtime).run(x), found, runtime)
+
+
+STREAMED = ("x + y", "slices", "mean of channels", "minimum, maximum", "Cropping1D", "MixConv", "nested")
+
+
+@pytest.mark.parametrize("name", STREAMED)
+def test_streams_give_the_clip_models_numbers(name: str) -> None:
+    _, quantized, x = made(name)
+    expected = tflite_export.Interpreter(tflite_export.convert(quantized), "reference").run(x[:1])[0]
+    stream = StreamInterpreter(tflite_export.convert(quantized, streaming="internal"), "tflite")
+    rows = np.concatenate(
+        [stream.step(x[0][:5]), stream.step(x[0][5:]), stream.step(np.zeros_like(x[0][: stream.hop]))]
+    )
+    np.testing.assert_array_equal(rows[:1], expected[None])
+
+
+def test_a_scale_costs_no_op() -> None:
+    graph = from_keras.to_graph(made("Rescaling")[1])
+    assert [type(op).__name__ for op in graph.ops] == ["MaxPool", "PackedDense", "Reshape", "PackedDense"]
+
+
+def test_noise_ahead_of_the_model_is_there_in_training_and_not_on_the_device() -> None:
+    _, quantized, x = made("noise")
+    assert np.abs(quantized(x, training=True) - quantized(x, training=False)).max() > 0.01
+    kinds = [type(op).__name__ for op in from_keras.to_graph(quantized).ops]
+    assert kinds == ["PackedDense", "Reshape", "PackedDense"]
+
+
+@pytest.mark.parametrize("name", ["own mask", "arithmetic", "minimum, maximum", "slices"])
+def test_models_can_be_saved(name: str, tmp_path) -> None:
+    _, quantized, x = made(name)
+    quantized.save(tmp_path / "model.keras")
+    with keras.utils.custom_object_scope({"MaskFrames": MaskFrames}):
+        loaded = tfmot_kws.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(loaded(x), quantized(x))
+
+
+@pytest.mark.parametrize("name", ["nested", "Stream", "own activation", "subclassed"])
+def test_the_float_model_is_left_as_it_is(name: str) -> None:
+    model = KINDS[name]()
+    calls = [len(layer._inbound_nodes) for layer in model._flatten_layers()]
+    weights = [w.copy() for w in model.get_weights()]
+    tfmot_kws.quantize_apply(model)
+    assert calls == [len(layer._inbound_nodes) for layer in model._flatten_layers()]
+    for before, after in zip(weights, model.get_weights()):
+        np.testing.assert_array_equal(before, after)
+
+
+def test_plain_models_hold_known_layers_only() -> None:
+    for name in ("slices", "arithmetic", "nested", "own mask", "PReLU"):
+        flat = unfold.plain_model(KINDS[name](), SUPPORTED)
+        assert not flat.refusals and {type(v) for v in flat.model.layers} <= {*SUPPORTED, L.InputLayer}
+
+
+def test_a_plain_model_is_taken_as_it_is() -> None:
+    model = keras.Sequential([keras.Input(SHAPE), L.Conv1D(3, 3), L.ReLU(), L.Flatten(), L.Dense(2)])
+    assert unfold.plain_model(model, SUPPORTED).model is model
+
+
+def test_shared_parts_share_their_weights_and_frozen_ones_stay_frozen() -> None:
+    inner = keras.Sequential([keras.Input((4,)), L.Dense(4, name="dense")], name="inner")
+    inner.trainable = False
+    x = keras.Input((4,))
+    flat = unfold.plain_model(keras.Model(x, L.Dense(2)(tf.nn.relu(inner(inner(x))))), SUPPORTED).model
+    assert len([layer for layer in flat.layers if isinstance(layer, L.Dense)]) == 2
+    assert not flat.get_layer("dense").trainable
+
+
+def test_a_call_that_looks_at_more_than_its_tensors_is_refused() -> None:
+    class Counting(L.Layer):
+        calls = 0.0
+
+        def call(self, x):
+            self.calls += 1.0
+            return x * self.calls
+
+    with pytest.raises(
+        UnsupportedLayerError, match=r"'odd' \(Counting\) with a call that gives other numbers than the"
+    ):
+        tfmot_kws.quantize_apply(chain(lambda: Counting(name="odd"))())
+
+
+@pytest.mark.parametrize(
+    "function, message",
+    [
+        (lambda x: tf.pad(x, [[0, 0], [2, 0], [0, 0]], "REFLECT"), "mode='REFLECT'.*pad with zeros"),
+        (lambda x: x[::2], "slice .* of axis 0"),
+        (lambda x: x[:, ::-1], "in order"),
+        (lambda x: 1.0 / x, "a division by a tensor"),
+        (lambda x: x * 0.0, "a factor must be a number other than zero"),
+        (lambda x: x * np.ones((12, 4), np.float32) * np.arange(12, dtype=np.float32)[:, None], "of the last axis"),
+        (lambda x: tf.reduce_mean(x, 0), "behind the batch"),
+        (lambda x: tf.image.resize(x[..., None], (4, 4)), "ahead of the model"),
+        (lambda x: tf.matmul(x, x, transpose_b=True), "weights are constants"),
+        (lambda x: x**3, "the power 3"),
+    ],
+)
+def test_functions_without_a_layer_are_refused(function, message: str) -> None:
+    x = keras.Input(SHAPE)
+    with pytest.raises(UnsupportedLayerError, match=message):
+        tfmot_kws.quantize_apply(keras.Model(x, L.Dense(2)(function(x))))
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: plain.Scale(0.0, name="s"), "layer 's': the factor must be a number above zero, found 0.0"),
+        (lambda: plain.Function("cube", name="f"), "layer 'f': function must be one of .*found 'cube'"),
+        (lambda: plain.SliceAxis(0, 1, 2, name="c"), r"layer 'c': no slice \[1:2:1\] of axis 0"),
+    ],
+)
+def test_arguments_of_plain_layers(make, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+@pytest.mark.parametrize("name", ["Rescaling", "Normalization of channels"])
+def test_dynamic_models_take_them_too(name: str) -> None:
+    model = LAYERS[name]()
+    x = features(SHAPE, clips=8)
+    quantized = tfmot_kws.quantize_apply(model, tfmot_kws.dynamic_scheme(8))
+    assert scaled_error(quantized(x).numpy(), model(x).numpy()) < 0.1
+    found = tflite_export.Interpreter(tflite_export.convert(quantized), "tflite").run(x)
+    np.testing.assert_allclose(found, quantized(x), rtol=1e-2, atol=1e-2)

@@ -1,0 +1,98 @@
+"""Matrix products and convolutions with constants or variables, written as functions of tensors, as layers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tfmot_kws.keras import keras
+from tfmot_kws.quantize.unsupported import UnsupportedLayerError
+
+L = keras.layers
+
+
+def _weight(layer, value: Any, rank: int, what: str) -> np.ndarray:
+    if hasattr(value, "_keras_history"):
+        raise UnsupportedLayerError(layer, f"a {what} that the model computes", "no way yet: weights are constants")
+    array = np.asarray(value, np.float32)
+    if array.ndim != rank:
+        raise UnsupportedLayerError(layer, f"a {what} of shape {array.shape}", f"use one of {rank} axes")
+    return array
+
+
+def _with(walk, layer, new, x, value, weight: np.ndarray):
+    """Calls a fresh layer and gives it its weights; a constant stays one."""
+    new.trainable = bool(getattr(value, "trainable", False))
+    out = new(x)
+    new.set_weights([weight])
+    return out
+
+
+def _matmul(walk, layer, arguments, shape):
+    x, b = arguments["a"], arguments["b"]
+    flags = [name for name in arguments if name not in ("a", "b", "name") and arguments[name] not in (None, False)]
+    if not hasattr(x, "_keras_history") or set(flags) - {"transpose_b"}:
+        raise UnsupportedLayerError(layer, f"options {flags}", "multiply a tensor with a matrix of weights")
+    weight = _weight(layer, b, 2, "matrix")
+    weight = weight.T if "transpose_b" in flags else weight
+    return _with(walk, layer, walk.make(L.Dense, weight.shape[1], like=layer, use_bias=False), x, b, weight)
+
+
+def _pair(layer, value: Any, count: int) -> tuple[int, ...]:
+    """Strides or dilations of the axes that a window moves over, however TensorFlow was told."""
+    found = [1] if value is None else [int(v) for v in np.asarray(value).reshape(-1)]
+    if len(found) == count + 2:
+        found = found[1:-1]
+    found = found * count if len(found) == 1 else found
+    if len(found) != count:
+        raise UnsupportedLayerError(layer, f"strides or dilations {value}", f"give {count} numbers")
+    return tuple(found)
+
+
+def _options(layer, arguments, count: int) -> dict[str, Any]:
+    padding = arguments.get("padding") or "VALID"
+    if (
+        not isinstance(padding, str)
+        or str(arguments.get("data_format") or "NC").upper().startswith("NC")
+        and (arguments.get("data_format") not in (None, "NHWC", "NWC"))
+    ):
+        raise UnsupportedLayerError(layer, f"padding={padding}", "use 'VALID' or 'SAME', channels last")
+    strides = arguments.get("strides", arguments.get("stride"))
+    return {
+        "strides": _pair(layer, strides, count),
+        "dilation_rate": _pair(layer, arguments.get("dilations", arguments.get("rate")), count),
+        "padding": padding.lower(),
+        "use_bias": False,
+    }
+
+
+def _convolution(walk, layer, arguments, shape):
+    values = list(arguments.values())
+    x, given = values[0], values[1]
+    count = len(x.shape) - 2
+    weight = _weight(layer, given, count + 2, "kernel")
+    if count not in (1, 2) or weight.shape[-2] != x.shape[-1]:
+        raise UnsupportedLayerError(
+            layer, f"a kernel {weight.shape} over {tuple(x.shape)}", "use one group, one or two axes"
+        )
+    kind = L.Conv1D if count == 1 else L.Conv2D
+    options = _options(layer, arguments, count)
+    new = walk.make(kind, weight.shape[-1], weight.shape[:count], like=layer, **options)
+    return _with(walk, layer, new, x, given, weight)
+
+
+def _depthwise(walk, layer, arguments, shape):
+    values = list(arguments.values())
+    x, given = values[0], values[1]
+    weight = _weight(layer, given, 4, "kernel")
+    options = _options(layer, arguments, 2)
+    new = walk.make(L.DepthwiseConv2D, weight.shape[:2], like=layer, depth_multiplier=weight.shape[-1], **options)
+    return _with(walk, layer, new, x, given, weight)
+
+
+RULES = {
+    "linalg.matmul": _matmul, "matmul": _matmul,
+    "nn.convolution": _convolution, "nn.conv1d": _convolution, "nn.conv2d": _convolution,
+    "nn.depthwise_conv2d": _depthwise,
+}  # fmt: skip
