@@ -20,7 +20,8 @@ class AsWritten:
     """Mixin of layers, named first: models of them are made several times faster than Keras alone makes them.
 
     AutoGraph leaves their source as it is, and a new model asks ``compute_output_shape``, where Keras would trace
-    ``call`` for the shapes alone. All outputs have the type that ``call`` gets its first input in.
+    ``call`` for the shapes alone; it does so where a layer leaves that method to Keras. All outputs have the type that
+    ``call`` gets its first input in.
     """
 
     @tf.autograph.experimental.do_not_convert
@@ -30,6 +31,8 @@ class AsWritten:
 
     def _infer_output_signature(self, inputs, args, kwargs, input_masks):
         # Keras's own, which also builds the layer; a Keras without this method traces, and gives the same model.
+        if type(self).compute_output_shape is keras.layers.Layer.compute_output_shape:
+            return super()._infer_output_signature(inputs, args, kwargs, input_masks)
         self.__dict__["call"] = self._placeholders
         try:
             return super()._infer_output_signature(inputs, args, kwargs, input_masks)
