@@ -190,8 +190,8 @@ class Converter:
         layer = node.layer
         found = self._window_of(node.keras_inputs[0]) if isinstance(layer, ql.QuantizedDense) else None
         x, window = found or (self._source(node.keras_inputs[0]), None)
-        integers = layer.integers(x.quantization.scale)
         y = self._grid(layer)
+        integers = layer.integers(x.quantization.scale)
         rq = ir.Requantization(
             gain=integers.gain,
             bias=integers.bias,
