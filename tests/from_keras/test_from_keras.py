@@ -230,3 +230,14 @@ def test_export_changes_nothing(trained_model: keras.Model) -> None:
     assert tflite_export.convert(trained_model) == tflite_export.convert(trained_model)
     for a, b in zip(before, trained_model.get_weights()):
         np.testing.assert_array_equal(a, b)
+
+
+def test_outputs_keep_their_names() -> None:
+    """Also where a layer took its activation in, or where there are several."""
+    x = keras.Input((6,), name="x")
+    hidden = L.ReLU(name="seen")(L.Dense(4, name="dense")(x))
+    graph = from_keras.to_graph(ready(keras.Model(x, hidden), (6,)))
+    assert graph.outputs == ("seen",) and graph.ops[-1].output == "seen"
+    both = keras.Model(x, [hidden, L.Dense(3, name="scores")(hidden)])
+    graph = from_keras.to_graph(ready(both, (6,)))
+    assert graph.outputs == ("seen", "scores") and graph.ops[-1].input == "seen"

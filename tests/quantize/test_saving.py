@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy as copies
 import dataclasses
 import json
 import os
 import pathlib
+import pickle
 import subprocess
 import sys
 
@@ -217,3 +219,15 @@ def test_backup_and_restore(tmp_path: pathlib.Path) -> None:
     assert everything_seen == [(0, 1), (1, 1), (2, 1), (3, 2), (4, 2), (5, 2)]
     for a, b in zip(resumed, unbroken, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_copies_made_by_keras_itself(tmp_path) -> None:
+    """deepcopy, pickle, clone_model and Keras's own load_model know the classes once quantize_apply has run."""
+    model, x = apply.quantize_apply(shake(everything())), data()[0]
+    train.calibrate(model, x)
+    model.save(tmp_path / "model.keras")
+    clone = keras.models.clone_model(model)
+    clone.set_weights(model.get_weights())
+    made = [copies.deepcopy(model), pickle.loads(pickle.dumps(model)), clone]
+    for other in (*made, keras.models.load_model(tmp_path / "model.keras")):
+        np.testing.assert_array_equal(other(x), model(x))

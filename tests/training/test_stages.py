@@ -224,7 +224,7 @@ def test_one_loud_clip_costs_the_others_nothing() -> None:
 
 def test_a_layer_called_twice_counts_both_calls() -> None:
     x = keras.Input((4,), name="x")
-    shared = L.Dense(4, kernel_initializer=lambda shape, dtype: 3 * tf.eye(4), name="shared")
+    shared = L.Dense(4, kernel_initializer=keras.initializers.Identity(3.0), name="shared")
     model = apply.quantize_apply(keras.Model(x, shared(shared(x))))
     tfmot_kws.calibrate(model, np.eye(4, dtype=np.float32))
     np.testing.assert_allclose(model.get_layer("shared").output_grid._largest.numpy(), 9, rtol=0.02)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -292,7 +294,13 @@ class StageCheckpoint(keras.callbacks.ModelCheckpoint):
 
     In stage 1 activations are not quantized, so its losses are lower than those of the same weights in stage 2, and
     ``save_best_only`` would keep a model that cannot be exported. Takes all arguments of ``ModelCheckpoint``.
+
+    Args:
+      filepath: as there, or a ``pathlib.Path``.
     """
+
+    def __init__(self, filepath: str | os.PathLike, *args: Any, **kwargs: Any):
+        super().__init__(os.fspath(filepath), *args, **kwargs)
 
     def on_epoch_end(self, epoch, logs=None):
         """Saves as ``ModelCheckpoint`` does, in stage 2."""
