@@ -52,7 +52,7 @@ def emit(walk: Any, node: Any, args: tuple, kwargs: dict) -> Any:
     return rule(walk, layer, bound.arguments, tf.nest.map_structure(lambda t: tuple(t.shape), node.outputs))
 
 
-_HINT = "use a layer, or one of the functions that docs/models.md lists"
+_HINT = "use a layer, or one of the functions that docs/how-to/own_model.md lists"
 _HINTS = {
     "image.resize": "do this to the features, ahead of the model, where the training data is read",
     "signal.stft": "do this to the features, ahead of the model, where the training data is read",
