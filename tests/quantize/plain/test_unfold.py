@@ -13,7 +13,7 @@ from quantization_helpers import features, shake
 import tflite_export
 import tfmot_kws
 from tflite_export import StreamInterpreter, from_keras
-from tfmot_kws.keras import keras
+from tfmot_kws.keras import keras, tfmot
 from tfmot_kws.quantize.plain import layers as plain
 from tfmot_kws.quantize.plain import unfold
 from tfmot_kws.quantize.supported import SUPPORTED
@@ -127,6 +127,15 @@ def test_shared_parts_share_their_weights_and_frozen_ones_stay_frozen() -> None:
     assert not flat.get_layer("dense").trainable
 
 
+def test_widths_of_annotated_layers_inside_of_nested_models_do_not_get_lost() -> None:
+    annotated = tfmot.quantization.keras.quantize_annotate_layer(L.Dense(3), tfmot_kws.KwsQuantizeConfig(bits=2))
+    inner = keras.Sequential([keras.Input((4,)), annotated], name="inner")
+    with pytest.raises(
+        UnsupportedLayerError, match=r"\(QuantizeAnnotate\) cannot be quantized: annotate layers of the"
+    ):
+        tfmot_kws.quantize_apply(keras.Sequential([keras.Input((4,)), inner, L.Dense(2)]))
+
+
 def test_a_call_that_looks_at_more_than_its_tensors_is_refused() -> None:
     class Counting(L.Layer):
         calls = 0.0
@@ -175,10 +184,9 @@ def test_arguments_of_plain_layers(make, message: str) -> None:
         make()
 
 
-@pytest.mark.parametrize("name", ["Rescaling", "Normalization of channels"])
+@pytest.mark.parametrize("name", ["Rescaling", "Normalization of channels", "own mask", "Average"])
 def test_dynamic_models_take_them_too(name: str) -> None:
-    model = LAYERS[name]()
-    x = features(SHAPE, clips=8)
+    model, x = LAYERS[name](), features(SHAPE, clips=8)
     quantized = tfmot_kws.quantize_apply(model, tfmot_kws.dynamic_scheme(8))
     assert scaled_error(quantized(x).numpy(), model(x).numpy()) < 0.1
     found = tflite_export.Interpreter(tflite_export.convert(quantized), "tflite").run(x)

@@ -156,10 +156,6 @@ def _pair(arguments: dict) -> tuple[Any, Any]:
     return values[0], values[1]
 
 
-def _ranks(x, y) -> bool:
-    return len(x.shape) == len(y.shape)
-
-
 def _add(walk, layer, arguments, shape):
     x, y = _pair(arguments)
     if is_tensor(x) and is_tensor(y):

@@ -244,9 +244,12 @@ class _Unfolding:
         return tf.nest.pack_sequence_as(out, outputs) if isinstance(out, (list, tuple, dict)) else outputs[0]
 
 
+_NOT_OWN = ("keras", "tf_keras", "tensorflow", "tensorflow_model_optimization", "tfmot_kws")
+
+
 def _is_own(layer: L.Layer) -> bool:
     """Whether a layer's class is neither Keras' nor this package's."""
-    return type(layer).__module__.split(".")[0] not in ("keras", "tf_keras", "tensorflow", "tfmot_kws")
+    return type(layer).__module__.split(".")[0] not in _NOT_OWN
 
 
 def _first_line(error: BaseException) -> str:
