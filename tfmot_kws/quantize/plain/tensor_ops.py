@@ -246,6 +246,16 @@ def _concatenate(walk, layer, arguments, shape):
     return walk.make(L.Concatenate, like=layer, axis=int(arguments["axis"]))(list(values))
 
 
+def _tile(walk, layer, arguments, shape):
+    x, counts = _first(arguments), [int(v) for v in np.asarray(arguments["multiples"])]
+    if counts[0] != 1:
+        raise UnsupportedLayerError(layer, f"multiples={counts}", "leave the batch axis as it is")
+    for axis, count in enumerate(counts):
+        if count > 1:
+            x = L.Concatenate(axis, name=walk.name(layer.name))([x] * count)
+    return x
+
+
 def _stack(walk, layer, arguments, shape):
     axis = int(arguments["axis"])
     axis = axis + len(shape) if axis < 0 else axis
@@ -342,7 +352,7 @@ RULES = {
     "math.multiply": _multiply, "multiply": _multiply, "math.divide": _divide, "math.truediv": _divide,
     "math.pow": _power,
     "math.maximum": _extreme(L.Maximum, "at_least"), "math.minimum": _extreme(L.Minimum, "at_most"),
-    "pad": _pad, "transpose": _transpose, "concat": _concatenate, "stack": _stack, "split": _split,
+    "pad": _pad, "transpose": _transpose, "concat": _concatenate, "stack": _stack, "tile": _tile, "split": _split,
     "unstack": _unstack,
     "math.reduce_mean": _reduce("mean"), "math.reduce_max": _reduce("max"), "math.reduce_sum": _reduce("sum"),
     "identity": _same, "stop_gradient": _same, "cast": _same, "ensure_shape": _same, "convert_to_tensor": _same,
