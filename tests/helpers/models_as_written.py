@@ -54,13 +54,23 @@ class Projection(AsWritten, L.Layer):
         return tf.nn.relu(tf.matmul(x, self.kernel) + self.shift)
 
 
-class MaskFrames(AsWritten, L.Layer):
-    """Zeroes frames while it trains, and nothing else."""
+class Gate(AsWritten, L.Layer):
+    """Two inputs."""
+
+    def call(self, inputs):
+        values, gates = inputs
+        return values * tf.sigmoid(gates)
+
+
+class OwnDense(L.Dense):
+    """A class of somebody's own that does what Keras' does."""
+
+
+class Louder(AsWritten, L.Layer):
+    """Makes features louder while it trains, and does nothing else."""
 
     def call(self, x, training=None):
-        if not training:
-            return x
-        return x * tf.cast(tf.random.uniform(tf.shape(x)[:2])[..., None] > 0.2, x.dtype)
+        return x * 1.1 if training else x
 
 
 class Subclassed(AsWritten, keras.Model):
@@ -138,6 +148,9 @@ FUNCTIONS = {
     "reductions": behind_conv(_reductions),
     "reshapes": behind_conv(_reshapes),
     "mean of channels": behind_conv(lambda x: tf.reduce_mean(x, -1)),
+    "pools, tiles": behind_conv(
+        lambda x: tf.tile(tf.nn.max_pool1d(tf.nn.avg_pool(x, 3, 1, "SAME"), 2, 2, "VALID"), [1, 1, 2])
+    ),
     "minimum, maximum": behind_conv(lambda x: tf.minimum(tf.maximum(x, -0.2), _like(x))),
 }
 LAYERS = {
@@ -148,7 +161,7 @@ LAYERS = {
     ),
     "scale at the end": lambda: keras.Sequential([keras.Input(SHAPE), L.Conv1D(3, 3), L.Rescaling(3.0)]),
     "noise": chain(lambda: L.GaussianNoise(0.1), lambda: L.Conv1D(6, 3), lambda: L.GaussianDropout(0.1)),
-    "own mask": chain(MaskFrames, lambda: L.Conv1D(6, 3)),
+    "own augmentation": chain(Louder, lambda: L.Conv1D(6, 3)),
     "Cropping1D": behind_conv(lambda x: L.Add()([L.Conv1D(6, 5)(x), L.Cropping1D((4, 0))(x)])),
     "MixConv": _mixconv,
     "UpSampling2D": chain(lambda: L.UpSampling2D((2, 3)), lambda: L.Conv2D(3, 3), shape=(4, 3, 2)),
@@ -183,5 +196,10 @@ WRAPPERS = {
     "Stream": chain(lambda: Stream(L.Conv1D(6, 3)), Projection),
     "Lambda": chain(lambda: L.Conv1D(6, 3), lambda: L.Lambda(lambda x: keras.backend.mean(x * 2.0, axis=1))),
     "subclassed": _subclassed,
+    "own classes": behind_conv(lambda x: OwnDense(5, activation="relu")(Gate()([x, _like(x)]))),
+    "TimeDistributed chain": chain(
+        lambda: L.TimeDistributed(L.BatchNormalization()),
+        lambda: L.TimeDistributed(keras.Sequential([L.Input((4,)), L.Dense(5), L.ReLU()])),
+    ),
 }
 KINDS = {**FUNCTIONS, **LAYERS, **WRAPPERS}

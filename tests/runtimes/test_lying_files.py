@@ -142,7 +142,11 @@ def test_options_are_read_in_full(rng: np.random.Generator) -> None:
         graph.operators[0].builtinOptions = graph.operators[2].builtinOptions
         graph.operators[0].builtinOptionsType = graph.operators[2].builtinOptionsType
 
-    for change, says in ((offset, "strided slice of other than"), (fused, "options that packed"), (other, "type 10, should")):
+    for change, says in (
+        (offset, "strided slice of other than"),
+        (fused, "options that packed"),
+        (other, "type 10, should"),
+    ):
         with pytest.raises(FormatError, match=says):
             packed_reader.read(edited(file, change))
 

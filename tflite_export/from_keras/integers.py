@@ -358,8 +358,7 @@ class Converter:
 
     def _emit_average(self, node) -> None:
         layer, x, y = node.layer, self._operand(node.keras_inputs[0]), self._grid(node.layer)
-        size, stride, pads = layer.geometry(x.shape[: layer.rank])
-        window = _window(size, stride, (1,) * layer.rank, pads)
+        window = _pool(x.shape, *layer.geometry(x.shape[: layer.rank]))
         multiplier, shift = layer.multiplier(x.quantization.scale, y.scale)
         pooled = ir.windowed_shape(x.shape, window, x.shape[-1], layer.name)
         final = self._shape(node.outputs[0], layer)
@@ -472,8 +471,14 @@ def pool_window(layer: L.Layer, rank: int, shape: tuple[int, ...]) -> ir.Window:
         strides=_tuple(getattr(layer, "strides", None)),
         padding=getattr(layer, "padding", "valid"),
     )
-    size, stride, pads = pooling.geometry(shape[:rank])
-    return _window(size, stride, (1,) * rank, pads)
+    return _pool(shape, *pooling.geometry(shape[:rank]))
+
+
+def _pool(shape: tuple[int, ...], size, stride, pads) -> ir.Window:
+    """The window of a pool; where one takes a whole axis it moves by one place, so that a stream gives every row."""
+    moved = zip(shape, size, stride, pads)
+    stride = [1 if n + sum(pad) < k + s else s for n, k, s, pad in moved]
+    return _window(size, stride, (1,) * len(size), pads)
 
 
 def conv_window(layer: L.Layer, shape: tuple[int, ...]) -> ir.Window:

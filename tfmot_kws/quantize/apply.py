@@ -47,9 +47,9 @@ def quantize_apply(model: keras.Model, scheme: KwsQuantizeScheme | DynamicQuanti
             model = model if annotated else _tfmot.quantize_annotate_model(model)
             return _tfmot.quantize_apply(model, scheme)
         plain = unfold.plain_model(model, SUPPORTED)
-        if isinstance(scheme, KwsQuantizeScheme):  # dynamic layers have no stage that could be trained in vain
-            limits.check_inputs(plain.model)
         if not plain.refusals:
+            if isinstance(scheme, KwsQuantizeScheme):  # dynamic layers have no stage that could be trained in vain
+                limits.check_inputs(plain.model)
             return scheme.rewrite_plain(plain.model)
         if isinstance(scheme, DynamicQuantizeScheme):  # what has no plain form stays in float
             _check_nested(model)

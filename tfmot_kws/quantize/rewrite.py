@@ -211,7 +211,9 @@ class Rewriter:
 
     def _emit_float(self, node) -> None:
         layer = node.layer
-        new, fresh = self._once(layer, "float", lambda: type(layer).from_config(layer.get_config()))
+        copy = layer.copy if isinstance(layer, TrainingOnly) else None  # its class may be nobody's but the model's
+        make = lambda: copy(layer.name) if copy else type(layer).from_config(layer.get_config())  # noqa: E731
+        new, fresh = self._once(layer, "float", make)
         by_id = {id(t): self._float(t) for t in node.keras_inputs}
         swap = lambda v: by_id.get(id(v), v)  # noqa: E731
         args, kwargs = (tf.nest.map_structure(swap, part) for part in (node.call_args, node.call_kwargs))

@@ -32,6 +32,10 @@ WAYS_OUT = {
     "Embedding": f"{_NO_WAY}; give the model its vectors as features",
     "Masking": f"{_NO_WAY}: a device knows no masks; pad the clips and train on them as they are",
     "Conv3D": "use Conv2D", "MaxPooling3D": "use MaxPooling2D", "AveragePooling3D": "use AveragePooling2D",
+    "QuantizeAnnotate": "annotate layers of the outer model, or name their widths by kws_scheme(layer_bits=...)",
+    "QuantizeWrapperV2": "start from the float model, as it was before another scheme quantized it",
+    "PruneLowMagnitude": "call tfmot.sparsity.keras.strip_pruning(model) first",
+    "ClusterWeights": "call tfmot.clustering.keras.strip_clustering(model) first",
     "RepeatVector": "use Reshape and UpSampling1D",
 }  # fmt: skip
 """What to do instead, by the name of a layer's class; tf_keras and Keras 3 share them."""

@@ -199,7 +199,7 @@ def test_what_is_refused() -> None:
             tfmot_kws.quantize_apply(quantized, again)
     with pytest.raises(ValueError, match="model 'simple' is quantized by a dynamic_scheme, which has no stages"):
         train.set_stage(quantized, 2)
-    with pytest.raises(TypeError, match="needs a tf_keras model, found builtins.int"):
+    with pytest.raises(TypeError, match="needs a Keras model, found builtins.int"):
         apply(3)
     with pytest.raises(ValueError, match=r"layer 'd': activation must be one of \('linear', .*found 'gelu'"):
         DynamicDense(2, activation="gelu", name="d")

@@ -7,13 +7,13 @@ import functools
 import numpy as np
 import pytest
 import tensorflow as tf
-from models_as_written import KINDS, LAYERS, SHAPE, MaskFrames, chain
+from models_as_written import KINDS, LAYERS, SHAPE, Louder, chain
 from quantization_helpers import features, shake
 
 import tflite_export
 import tfmot_kws
 from tflite_export import StreamInterpreter, from_keras
-from tfmot_kws.keras import keras
+from tfmot_kws.keras import keras, tfmot
 from tfmot_kws.quantize.plain import layers as plain
 from tfmot_kws.quantize.plain import unfold
 from tfmot_kws.quantize.supported import SUPPORTED
@@ -37,6 +37,10 @@ def made(name: str) -> tuple[np.ndarray, keras.Model, np.ndarray]:
     for v, value in zip(statistics, kept):
         v.assign(value)
     x = features(tuple(model.input_shape[1:]) if getattr(model, "_is_graph_network", False) else SHAPE, clips=16)
+    for layer in model._flatten_layers():
+        if isinstance(layer, L.BatchNormalization):
+            layer.momentum = 0.0
+    model(x, training=True)  # batch normalizations take the statistics of these features, as training would give them
     quantized = tfmot_kws.quantize_apply(model, tfmot_kws.kws_scheme(8))
     wanted = model(x, training=False).numpy()
     assert scaled_error(quantized(x).numpy(), wanted) < 0.05  # stage 1: nothing but weights is rounded
@@ -51,7 +55,7 @@ def test_every_runtime_gives_what_keras_was_evaluated_with(name: str, require_mo
     require_module("ai_edge_litert.interpreter"), require_module("tflite_micro.python.tflite_micro.runtime")
     wanted, quantized, x = made(name)
     expected = quantized(x, training=False).numpy()
-    assert scaled_error(expected, wanted) < 0.35
+    assert scaled_error(expected, wanted) < 0.15
     file = tflite_export.convert(quantized)
     graph = from_keras.to_graph(quantized)
     found = tflite_export.Interpreter(file, "reference").run(x)
@@ -87,11 +91,11 @@ def test_noise_ahead_of_the_model_is_there_in_training_and_not_on_the_device() -
     assert kinds == ["PackedDense", "Reshape", "PackedDense"]
 
 
-@pytest.mark.parametrize("name", ["own mask", "arithmetic", "minimum, maximum", "slices"])
+@pytest.mark.parametrize("name", ["own augmentation", "arithmetic", "minimum, maximum", "slices"])
 def test_models_can_be_saved(name: str, tmp_path) -> None:
     _, quantized, x = made(name)
     quantized.save(tmp_path / "model.keras")
-    with keras.utils.custom_object_scope({"MaskFrames": MaskFrames}):
+    with keras.utils.custom_object_scope({"Louder": Louder}):
         loaded = tfmot_kws.load_model(tmp_path / "model.keras")
     np.testing.assert_array_equal(loaded(x), quantized(x))
 
@@ -108,7 +112,7 @@ def test_the_float_model_is_left_as_it_is(name: str) -> None:
 
 
 def test_plain_models_hold_known_layers_only() -> None:
-    for name in ("slices", "arithmetic", "nested", "own mask", "PReLU"):
+    for name in ("slices", "arithmetic", "nested", "own augmentation", "PReLU"):
         flat = unfold.plain_model(KINDS[name](), SUPPORTED)
         assert not flat.refusals and {type(v) for v in flat.model.layers} <= {*SUPPORTED, L.InputLayer}
 
@@ -125,6 +129,15 @@ def test_shared_parts_share_their_weights_and_frozen_ones_stay_frozen() -> None:
     flat = unfold.plain_model(keras.Model(x, L.Dense(2)(tf.nn.relu(inner(inner(x))))), SUPPORTED).model
     assert len([layer for layer in flat.layers if isinstance(layer, L.Dense)]) == 2
     assert not flat.get_layer("dense").trainable
+
+
+def test_widths_of_annotated_layers_inside_of_nested_models_do_not_get_lost() -> None:
+    annotated = tfmot.quantization.keras.quantize_annotate_layer(L.Dense(3), tfmot_kws.KwsQuantizeConfig(bits=2))
+    inner = keras.Sequential([keras.Input((4,)), annotated], name="inner")
+    with pytest.raises(
+        UnsupportedLayerError, match=r"\(QuantizeAnnotate\) cannot be quantized: annotate layers of the"
+    ):
+        tfmot_kws.quantize_apply(keras.Sequential([keras.Input((4,)), inner, L.Dense(2)]))
 
 
 def test_a_call_that_looks_at_more_than_its_tensors_is_refused() -> None:
@@ -175,10 +188,9 @@ def test_arguments_of_plain_layers(make, message: str) -> None:
         make()
 
 
-@pytest.mark.parametrize("name", ["Rescaling", "Normalization of channels"])
+@pytest.mark.parametrize("name", ["Rescaling", "Normalization of channels", "own augmentation", "Average"])
 def test_dynamic_models_take_them_too(name: str) -> None:
-    model = LAYERS[name]()
-    x = features(SHAPE, clips=8)
+    model, x = LAYERS[name](), features(SHAPE, clips=8)
     quantized = tfmot_kws.quantize_apply(model, tfmot_kws.dynamic_scheme(8))
     assert scaled_error(quantized(x).numpy(), model(x).numpy()) < 0.1
     found = tflite_export.Interpreter(tflite_export.convert(quantized), "tflite").run(x)

@@ -131,7 +131,7 @@ class _Rebuilding:
                 ) from error
         if kind not in OPERATIONS:
             raise UnsupportedLayerError(
-                operation, "an operation of Keras 3", "use a layer, or a function that docs/models.md lists"
+                operation, "an operation of Keras 3", "use a layer, or a function that docs/how-to/own_model.md lists"
             )
         return OPERATIONS[kind](operation, *args, **kwargs)
 

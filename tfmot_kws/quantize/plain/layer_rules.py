@@ -86,7 +86,7 @@ def _normalization(walk, layer, x):
 
 
 _PER_FRAME = (
-    L.Dense, L.Activation, L.ReLU, L.LeakyReLU, L.ELU, L.ThresholdedReLU, L.Softmax, L.BatchNormalization, L.Dropout,
+    L.Dense, L.Activation, L.ReLU, L.LeakyReLU, L.ELU, L.ThresholdedReLU, L.Softmax, L.Dropout,
     L.Rescaling,
 )  # fmt: skip
 """Layers that do to every frame what they do to a clip."""
@@ -95,6 +95,12 @@ _PER_FRAME = (
 def _time_distributed(walk, layer, x):
     """The same layer over one axis more."""
     inner, rank = layer.layer, len(x.shape)
+    if isinstance(inner, L.BatchNormalization) and list(np.reshape(inner.axis, -1)) in ([-1], [rank - 2]):
+        config = {**inner.get_config(), "axis": -1}
+        new = walk.make(lambda name: L.BatchNormalization.from_config({**config, "name": name}), like=inner)
+        y = new(x)
+        new.set_weights(inner.get_weights())
+        return y
     if type(inner) in _PER_FRAME:
         return walk.layer(inner, (x,), {})
     if isinstance(inner, (L.Flatten, L.Reshape)):

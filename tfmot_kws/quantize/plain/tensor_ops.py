@@ -52,7 +52,7 @@ def emit(walk: Any, node: Any, args: tuple, kwargs: dict) -> Any:
     return rule(walk, layer, bound.arguments, tf.nest.map_structure(lambda t: tuple(t.shape), node.outputs))
 
 
-_HINT = "use a layer, or one of the functions that docs/models.md lists"
+_HINT = "use a layer, or one of the functions that docs/how-to/own_model.md lists"
 _HINTS = {
     "image.resize": "do this to the features, ahead of the model, where the training data is read",
     "signal.stft": "do this to the features, ahead of the model, where the training data is read",
@@ -156,10 +156,6 @@ def _pair(arguments: dict) -> tuple[Any, Any]:
     return values[0], values[1]
 
 
-def _ranks(x, y) -> bool:
-    return len(x.shape) == len(y.shape)
-
-
 def _add(walk, layer, arguments, shape):
     x, y = _pair(arguments)
     if is_tensor(x) and is_tensor(y):
@@ -248,6 +244,16 @@ def _concatenate(walk, layer, arguments, shape):
     if not all(is_tensor(v) for v in values):
         raise UnsupportedLayerError(layer, "a constant among its tensors", "use ZeroPadding for zeros")
     return walk.make(L.Concatenate, like=layer, axis=int(arguments["axis"]))(list(values))
+
+
+def _tile(walk, layer, arguments, shape):
+    x, counts = _first(arguments), [int(v) for v in np.asarray(arguments["multiples"])]
+    if counts[0] != 1:
+        raise UnsupportedLayerError(layer, f"multiples={counts}", "leave the batch axis as it is")
+    for axis, count in enumerate(counts):
+        if count > 1:
+            x = L.Concatenate(axis, name=walk.name(layer.name))([x] * count)
+    return x
 
 
 def _stack(walk, layer, arguments, shape):
@@ -346,7 +352,7 @@ RULES = {
     "math.multiply": _multiply, "multiply": _multiply, "math.divide": _divide, "math.truediv": _divide,
     "math.pow": _power,
     "math.maximum": _extreme(L.Maximum, "at_least"), "math.minimum": _extreme(L.Minimum, "at_most"),
-    "pad": _pad, "transpose": _transpose, "concat": _concatenate, "stack": _stack, "split": _split,
+    "pad": _pad, "transpose": _transpose, "concat": _concatenate, "stack": _stack, "tile": _tile, "split": _split,
     "unstack": _unstack,
     "math.reduce_mean": _reduce("mean"), "math.reduce_max": _reduce("max"), "math.reduce_sum": _reduce("sum"),
     "identity": _same, "stop_gradient": _same, "cast": _same, "ensure_shape": _same, "convert_to_tensor": _same,

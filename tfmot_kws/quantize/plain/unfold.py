@@ -239,28 +239,31 @@ class _Unfolding:
                     layer, f"{what} that cannot be followed ({_first_line(error)})", OWN_CODE
                 ) from error
             if check:
-                _check_trace(layer, inner)
+                _check_trace(layer, inner, args)
             outputs = self.graph(inner, tf.nest.flatten(args))
         return tf.nest.pack_sequence_as(out, outputs) if isinstance(out, (list, tuple, dict)) else outputs[0]
 
 
+_NOT_OWN = ("keras", "tf_keras", "tensorflow", "tensorflow_model_optimization", "tfmot_kws")
+
+
 def _is_own(layer: L.Layer) -> bool:
     """Whether a layer's class is neither Keras' nor this package's."""
-    return type(layer).__module__.split(".")[0] not in ("keras", "tf_keras", "tensorflow", "tfmot_kws")
+    return type(layer).__module__.split(".")[0] not in _NOT_OWN
 
 
 def _first_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0][:160]}"
 
 
-def _check_trace(layer: L.Layer, inner: keras.Model) -> None:
+def _check_trace(layer: L.Layer, inner: keras.Model, args: tuple) -> None:
     """Refuses a trace that does not give what the layer gives: one whose call looks at more than its tensors."""
     rng = np.random.default_rng(0)
     x = [
         rng.normal(size=(2, *(d or 8 for d in tuple(t.shape)[1:]))).astype(t.dtype.as_numpy_dtype) for t in inner.inputs
     ]
     flag = {"training": False} if layer._expects_training_arg else {}
-    wanted = tf.nest.flatten(layer.call(*(tf.constant(v) for v in x), **flag))
+    wanted = tf.nest.flatten(layer.call(*tf.nest.pack_sequence_as(args, [tf.constant(v) for v in x]), **flag))
     found = tf.nest.flatten(inner(x if len(x) > 1 else x[0], training=False))
     if not all(np.allclose(a, b, 1e-4, 1e-4) for a, b in zip(wanted, found)):
         raise UnsupportedLayerError(layer, "a call that gives other numbers than the layers that it calls", OWN_CODE)

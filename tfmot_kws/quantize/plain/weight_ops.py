@@ -1,4 +1,4 @@
-"""Matrix products and convolutions with constants or variables, written as functions of tensors, as layers."""
+"""Matrix products, convolutions with constants or variables, and pools, written as functions of tensors, as layers."""
 
 from __future__ import annotations
 
@@ -91,7 +91,35 @@ def _depthwise(walk, layer, arguments, shape):
     return _with(walk, layer, new, x, given, weight)
 
 
+def _tensordot(walk, layer, arguments, shape):
+    """What a Dense of somebody's own class does to more than two axes."""
+    x, given = arguments["a"], arguments["b"]
+    axes, last = np.asarray(arguments["axes"]).reshape(-1).tolist(), len(x.shape) - 1
+    if axes not in ([last, 0], [-1, 0], [1] if last == 1 else None):
+        raise UnsupportedLayerError(layer, f"axes={axes}", "multiply the last axis with the first of a matrix")
+    weight = _weight(layer, given, 2, "matrix")
+    return _with(walk, layer, walk.make(L.Dense, weight.shape[1], like=layer, use_bias=False), x, given, weight)
+
+
+def _pool(kinds: tuple[type, type]):
+    def rule(walk, layer, arguments, shape):
+        x = next(iter(arguments.values()))
+        count = len(x.shape) - 2
+        if count not in (1, 2):
+            raise UnsupportedLayerError(layer, f"{count} axes to move over", "use one or two")
+        options = _options(layer, arguments, count)
+        size = _pair(layer, arguments.get("ksize", arguments.get("window_shape")), count)
+        kind = kinds[count - 1]
+        return walk.make(kind, size, options["strides"], options["padding"], like=layer)(x)
+
+    return rule
+
+
+_AVERAGE = _pool((L.AveragePooling1D, L.AveragePooling2D))
+_MAXIMUM = _pool((L.MaxPooling1D, L.MaxPooling2D))
 RULES = {
+    "nn.avg_pool": _AVERAGE, "nn.avg_pool1d": _AVERAGE, "nn.avg_pool2d": _AVERAGE, "nn.max_pool": _MAXIMUM,
+    "nn.max_pool1d": _MAXIMUM, "nn.max_pool2d": _MAXIMUM, "tensordot": _tensordot,
     "linalg.matmul": _matmul, "matmul": _matmul,
     "nn.convolution": _convolution, "nn.conv1d": _convolution, "nn.conv2d": _convolution,
     "nn.depthwise_conv2d": _depthwise,
