@@ -158,6 +158,16 @@ def test_memory_has_a_bound(rng: np.random.Generator) -> None:
         flatbuffer_reader.parse(file)
 
 
+def test_scales_are_normal_numbers(rng: np.random.Generator) -> None:
+    """XNNPACK makes no operator of a subnormal scale, and TFLite ends by a signal."""
+
+    def subnormal(model: Any, graph: Any) -> None:
+        graph.tensors[graph.outputs[0]].quantization.scale = np.array([1e-40], np.float32)
+
+    with pytest.raises(FormatError, match="no normal number"):
+        flatbuffer_reader.parse(edited(stock(next(iter(builtin_rounding.CASES)), rng), subnormal))
+
+
 def stock(name: str, rng: np.random.Generator) -> bytes:
     return builtin_writer.write(builtin_rounding.CASES[name][1](rng), int4="INT4" in name)
 

@@ -39,6 +39,7 @@ BUILTIN_NAMES = {
 }  # fmt: skip
 """Stock ops that our exports use or may meet; others show as a number."""
 MAX_VALUES = 1 << 31
+LEAST_SCALE = float(np.finfo(np.float32).tiny)
 MAX_MEMORY = 1 << 28
 """Bytes that the tensors of a file may take beside its constants, in all: far more than a keyword spotter needs, and
 less than what would make a machine swap."""
@@ -280,8 +281,11 @@ def _quantization(table: Table, where: str, shape: tuple[int, ...]) -> tuple[tup
     q.numbers(0, "f"), q.numbers(1, "f")
     if q.scalar(4, "<B") or q.table(5, where) is not None:
         raise FormatError(f"{where}: custom quantization is not supported")
-    if len(scales) != len(zero_points) or not all(np.isfinite(v) and v > 0 for v in scales):
-        raise FormatError(f"{where}: {len(scales)} scales, {len(zero_points)} zero points, or a scale not above zero")
+    # XNNPACK refuses a subnormal scale, and TFLite then goes on without the operator that it has not got.
+    if len(scales) != len(zero_points) or not all(np.isfinite(v) and v >= LEAST_SCALE for v in scales):
+        raise FormatError(
+            f"{where}: {len(scales)} scales, {len(zero_points)} zero points, or a scale that is no normal number above 0"
+        )
     if len(scales) > 1 and not (0 <= axis < len(shape) and shape[axis] == len(scales)):
         raise FormatError(f"{where}: {len(scales)} scales do not suit axis {axis} of shape {shape}")
     return scales, zero_points
