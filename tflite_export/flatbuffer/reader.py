@@ -284,7 +284,7 @@ def _quantization(table: Table, where: str, shape: tuple[int, ...]) -> tuple[tup
     # XNNPACK refuses a subnormal scale, and TFLite then goes on without the operator that it has not got.
     if len(scales) != len(zero_points) or not all(np.isfinite(v) and v >= LEAST_SCALE for v in scales):
         raise FormatError(
-            f"{where}: {len(scales)} scales, {len(zero_points)} zero points, or a scale that is no normal number above 0"
+            f"{where}: {len(scales)} scales, {len(zero_points)} zero points, or a scale that is no normal number"
         )
     if len(scales) > 1 and not (0 <= axis < len(shape) and shape[axis] == len(scales)):
         raise FormatError(f"{where}: {len(scales)} scales do not suit axis {axis} of shape {shape}")
