@@ -63,6 +63,14 @@ Keywords = Annotated[
     str | None,
     typer.Option(help="Words to spot, with commas.", show_default="wake words of the manifest, else most frequent"),
 ]
+Speakers = Annotated[
+    str | None,
+    typer.Option(
+        help="Who speaks: folder (word/speaker/file), prefix (of the file's name, up to _), clip (nobody knows; clips "
+        "are split one by one) or a regular expression with a group.",
+        show_default="as the model was trained, else speaker_nohash_1.wav or folders, else clip",
+    ),
+]
 
 
 def _version(value: bool) -> None:
@@ -89,6 +97,7 @@ def demo(
         typer.Option(help="Recordings of your own, as for train.", show_default="synthetic speech"),
     ] = None,
     keywords: Keywords = None,
+    speakers: Speakers = None,
     seed: Seed = 0,
     fast: Annotated[bool, typer.Option("--fast", help="A minute or so, to see that it works; poor models.")] = False,
 ) -> None:
@@ -104,7 +113,7 @@ def demo(
     """
     from tfmot_kws.commands import demo as command
 
-    command.run(out, data, keywords, seed, fast)
+    command.run(out, data, keywords, seed, fast, speakers)
 
 
 @app.command()
@@ -132,6 +141,7 @@ def train(
     ] = None,
     seed: Seed = 0,
     cache: Cache = None,
+    speakers: Speakers = None,
 ) -> None:
     """Trains a float model.
 
@@ -146,7 +156,7 @@ def train(
 
     command.run(
         data, out, keywords, epochs, width, backend, copies, batch_size, learning_rate, clip_seconds, seed, cache,
-        context, mine, mine_rounds, confusables,
+        context, mine, mine_rounds, confusables, speakers,
     )  # fmt: skip
 
 
@@ -172,6 +182,7 @@ def low_rank(
     clip_seconds: Annotated[float, typer.Option(help="Length of an example in seconds.")] = 1.0,
     seed: Seed = 0,
     cache: Cache = None,
+    speakers: Speakers = None,
     checkpoints: Annotated[
         pathlib.Path | None, typer.Option(help="Folder to go on from, after any epoch; the result is the same.")
     ] = None,
@@ -189,7 +200,7 @@ def low_rank(
 
     command.run(
         data, out, keywords, alignment, (phone_epochs, multitask_epochs, low_rank_epochs), backend, copies, batch_size,
-        learning_rate, clip_seconds, seed, cache, checkpoints,
+        learning_rate, clip_seconds, seed, cache, checkpoints, speakers,
     )  # fmt: skip
 
 
@@ -223,6 +234,7 @@ def quantize(
     learning_rate: Annotated[float, typer.Option(help="Adam's, at the start of stage 1.")] = 2e-3,
     seed: Seed = 0,
     cache: Cache = None,
+    speakers: Speakers = None,
 ) -> None:
     """Quantizes a float model and trains it on in two stages, or in one with --dynamic.
 
@@ -235,7 +247,7 @@ def quantize(
 
     command.run(
         model, data, out, bits, layer_bits or [], stage1_epochs, stage2_epochs, copies, batch_size, learning_rate, seed,
-        cache, dynamic, weights,
+        cache, dynamic, weights, speakers,
     )  # fmt: skip
 
 
@@ -383,6 +395,7 @@ def evaluate(
     plot: Annotated[pathlib.Path | None, typer.Option(help="DET curves as .png, .svg or .pdf.")] = None,
     json_out: Annotated[pathlib.Path | None, typer.Option("--json", help="Write the numbers here.")] = None,
     cache: Cache = None,
+    speakers: Speakers = None,
 ) -> None:
     """Measures a Keras or .tflite model on clips (accuracy, DET curves) and on long recordings.
 
@@ -403,7 +416,7 @@ def evaluate(
         options = evaluate_streams.Options(
             streams, negatives, smooth, refractory, tolerance, fa_per_hour, threshold, hop, scores
         )
-    command.run(model, data, runtime, split, frr, plot, json_out, cache, options)
+    command.run(model, data, runtime, split, frr, plot, json_out, cache, options, speakers)
 
 
 @app.command()

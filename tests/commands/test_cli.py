@@ -260,7 +260,7 @@ def test_at_most_ten_most_frequent_words() -> None:
 def test_nothing_held_out_or_no_word_in_all_splits() -> None:
     with pytest.raises(ValueError, match="no clips are held out"):
         prepare.eval_splits(corpus_of(("a", "word", "train")))
-    with pytest.raises(ValueError, match="--keywords"):
+    with pytest.raises(ValueError, match="--speakers clip"):
         prepare.pick_keywords(corpus_of(("a", "word", "train"), ("b", "word", "dev")), ("train", "dev"))
 
 

@@ -14,7 +14,7 @@ from tfmot_kws.commands.parts import console as consoles
 from tfmot_kws.commands.parts import data as data_files
 from tfmot_kws.commands.parts import evaluate_streams, results, sidecar
 from tfmot_kws.commands.parts.console import Phases
-from tfmot_kws.data import datasets, prepare
+from tfmot_kws.data import prepare
 from tfmot_kws.evaluation import clips as evaluate
 from tfmot_kws.evaluation import report
 
@@ -31,6 +31,7 @@ def run(
     json_out: pathlib.Path | None,
     cache: pathlib.Path | None,
     streams: evaluate_streams.Options | None = None,
+    speakers: str | None = None,
 ) -> None:
     """Measures a model on clips, long recordings or both, and prints, draws and writes what was found."""
     if model.suffix not in (".keras", ".tflite"):
@@ -51,7 +52,7 @@ def run(
     phases = Phases(console)
     value: dict[str, Any] = {"model": model.name, "runtime": "Keras" if model.suffix == ".keras" else runtime}
     if data is not None:
-        value |= _on_clips(console, phases, model, data, runtime, split, frr, plot, cache)
+        value |= _on_clips(console, phases, model, data, runtime, split, frr, plot, cache, speakers)
     if streams is not None:
         if data is not None and plot is not None:
             plot = plot.with_name(f"{plot.stem}_streams{plot.suffix}")
@@ -88,10 +89,12 @@ def _on_clips(
     frr: float,
     plot: pathlib.Path | None,
     cache: pathlib.Path | None,
+    speakers: str | None,
 ) -> dict[str, Any]:
     about = sidecar.read(model)
-    clips = prepare.without_compounds(datasets.open_corpus(data), about.task.keywords)
-    splits = (split,) if split else prepare.eval_splits(clips)
+    clips = data_files.open_recordings(console, data, speakers, about)
+    clips = prepare.without_compounds(clips, about.task.keywords)
+    splits = (split,) if split else prepare.eval_splits(clips, about.task.keywords)
     with phases.phase("features") as advance:
         cache = cache or data_files.default_cache()
         held_out = prepare.held_out_features(clips, about.task, about.frontend, splits, cache, advance)

@@ -11,7 +11,7 @@ from tfmot_kws.commands.parts import console as consoles
 from tfmot_kws.commands.parts import data as data_files
 from tfmot_kws.commands.parts import results, sidecar
 from tfmot_kws.commands.parts.console import Phases
-from tfmot_kws.data import datasets, prepare
+from tfmot_kws.data import prepare
 
 
 def parse_layer_bits(entries: Sequence[str]) -> dict[str, int]:
@@ -65,6 +65,7 @@ def run(
     cache: pathlib.Path | None,
     dynamic: str | None = None,
     weights: str = "linear",
+    speakers: str | None = None,
 ) -> None:
     """Quantizes a float model, trains it on and writes it with its sidecar."""
     results.check_suffix(out, ".keras", "--out")
@@ -75,8 +76,10 @@ def run(
         raise ValueError(f"{model}: is {before.kind}; quantize starts from a float model, made by 'tfmot-kws train'")
     console = consoles.stdout()
     phases = Phases(console)
-    clips = prepare.without_compounds(datasets.open_corpus(data), before.task.keywords)
-    splits = prepare.eval_splits(clips)
+    clips = data_files.open_recordings(console, data, speakers, before)
+    clips = prepare.without_compounds(clips, before.task.keywords)
+    splits = prepare.eval_splits(clips, before.task.keywords)
+    prepare.check_splits(clips, before.task.keywords, ("train", *splits))
     cache = cache or data_files.default_cache()
 
     from tfmot_kws.commands.parts import progress
@@ -127,6 +130,7 @@ def run(
         "batch_size": batch_size,
         "learning_rate": learning_rate,
         "seed": seed,
+        "speakers": speakers or before.options.get("speakers") or "auto",
     }
     with atomic.replacing(out) as temporary:
         quantized.save(temporary)

@@ -11,7 +11,7 @@ from tfmot_kws.commands.parts import console as consoles
 from tfmot_kws.commands.parts import data as data_files
 from tfmot_kws.commands.parts import results, sidecar
 from tfmot_kws.commands.parts.console import Phases
-from tfmot_kws.data import datasets, prepare
+from tfmot_kws.data import prepare
 from tfmot_kws.frontend import features
 
 
@@ -32,15 +32,14 @@ def run(
     mine: pathlib.Path | None = None,
     mine_rounds: int = 2,
     confusables: str | None = None,
+    speakers: str | None = None,
 ) -> None:
     """Trains a float model and writes it with its sidecar."""
     results.check_suffix(out, ".keras", "--out")
     console = consoles.stdout()
     phases = Phases(console)
     frontend = features.FrontendConfig(backend=backend)
-    clips = datasets.open_corpus(data)
-    splits = prepare.eval_splits(clips)
-    clips, task = prepare.prepare(clips, data_files.words_of(keywords), clip_seconds, context)
+    clips, task, splits = data_files.open_task(console, data, speakers, keywords, clip_seconds, context)
     cache = cache or data_files.default_cache()
     spoken = data_files.words_of(confusables)
     if spoken:
@@ -88,6 +87,7 @@ def run(
         "batch_size": batch_size,
         "learning_rate": learning_rate,
         "seed": seed,
+        "speakers": speakers or "auto",
         "mined": None if mine is None else mine_rounds,
         "confusables": list(spoken or ()),
     }
