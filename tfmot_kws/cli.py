@@ -52,7 +52,9 @@ app = typer.Typer(
 
 Data = Annotated[
     pathlib.Path,
-    typer.Option(help="Recordings: a folder word/*.wav|flac|ogg, a folder with manifest.csv, or a .csv file."),
+    typer.Option(
+        help="Recordings: a folder word/*.wav (or flac, mp3 ...), a folder with manifest.csv, or a .csv file."
+    ),
 ]
 Seed = Annotated[int, typer.Option(min=0, help="Of everything random; the same seed gives the same result.")]
 Cache = Annotated[
@@ -299,7 +301,8 @@ def listen(
     wav: Annotated[
         pathlib.Path | None,
         typer.Option(
-            help="A WAV, FLAC or OGG file, or - for a pipe (16-bit WAV, or raw 16-bit mono at 16 kHz).",
+            help="A sound file, or - for a pipe (WAV as it comes, other formats once they end, or raw 16-bit mono at "
+            "16 kHz).",
             show_default="the microphone",
         ),
     ] = None,
@@ -317,7 +320,7 @@ def listen(
 ) -> None:
     """Listens to a file, a pipe or the microphone and prints the keywords as they come.
 
-    Any sample rate, mono or stereo. A microphone needs: pip install tfmot-kws[[microphone]]
+    Any sample rate, mono or stereo. A microphone needs: pip install "tfmot-kws\\[microphone]"
 
     Examples:
       tfmot-kws listen --model stream.tflite --wav recording.wav --threshold 2
@@ -355,7 +358,7 @@ def evaluate(
     model: Annotated[pathlib.Path, typer.Option(help="Model file, .keras or .tflite, with its .json.")],
     data: Annotated[
         pathlib.Path | None,
-        typer.Option(help="Clips: a folder word/*.wav|flac|ogg, a folder with manifest.csv, or a .csv file."),
+        typer.Option(help="Clips: a folder word/*.wav (or flac, mp3 ...), a folder with manifest.csv, or a .csv file."),
     ] = None,
     runtime: Annotated[
         str | None, typer.Option(help="For .tflite: reference, tflite, litert or tflm.", show_default=DEFAULT_RUNTIME)

@@ -109,6 +109,10 @@ def test_threshold_is_where_a_keyword_is_likelier_by_default(folder) -> None:
     assert "--threshold 0: where a keyword is likelier than all else" in shown
 
 
+def test_help_names_the_extra_in_its_brackets() -> None:
+    assert 'pip install "tfmot-kws[microphone]"' in run("--help", env={"COLUMNS": "200"})
+
+
 def test_silence_short_and_broken_sound(folder) -> None:
     model = ("--model", folder / "stream.tflite", "--threshold", 99)
     for name, sound in (

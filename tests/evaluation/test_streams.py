@@ -460,4 +460,5 @@ def test_short_negatives_are_joined(tmp_path: pathlib.Path, rng: np.random.Gener
         audio.write(tmp_path / f"{index}.wav", rng.normal(0, 0.1, 16000 * 25).astype(np.float32))
     (tmp_path / "broken.wav").write_bytes(b"no sound")
     found, skipped = evaluate_streams._read_negatives(tmp_path, 16000, lambda *_: None)
-    assert skipped == 1 and [len(r.samples) / 16000 for r in found] == [75.0, 50.0]
+    assert [problem.problem for problem in skipped] == ["unreadable"] and "broken.wav" in skipped[0].path
+    assert [len(r.samples) / 16000 for r in found] == [75.0, 50.0]

@@ -119,6 +119,7 @@ def _on_clips(
         if done.arena_bytes is not None:
             console.print(f"TFLM arena: {done.arena_bytes:,} bytes")
     console.print(held_out.report.summary())
+    results.show_left_out(console, held_out.report.problems)
     results.show(console, f"{model.name} in {where}", evaluation, splits, frr)
     if plot is not None:
         plot.parent.mkdir(parents=True, exist_ok=True)

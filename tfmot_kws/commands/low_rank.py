@@ -48,6 +48,9 @@ def run(
         held_out = prepare.held_out_features(clips, task, frontend, splits, cache, advance)
     console.print(f"train: {training.report.summary()}")
     console.print(f"{' and '.join(splits)}: {held_out.report.summary()}")
+    results.show_left_out(console, training.report.problems + held_out.report.problems)
+    prepare.check_examples(training, task.keywords, "train")
+    prepare.check_examples(held_out, task.keywords, " and ".join(splits))
 
     from tfmot_kws.commands.parts import progress
     from tfmot_kws.data import frame_labels

@@ -95,6 +95,9 @@ def run(
     with phases.phase("features") as advance:
         training = prepare.training_features(clips, before.task, before.frontend, copies, seed, cache, advance)
         held_out = prepare.held_out_features(clips, before.task, before.frontend, splits, cache, advance)
+    results.show_left_out(console, training.report.problems + held_out.report.problems)
+    prepare.check_examples(training, before.task.keywords, "train")
+    prepare.check_examples(held_out, before.task.keywords, " and ".join(splits))
     if dynamic is None:
         recipe = recipes.TrainConfig(batch_size=batch_size, learning_rate=learning_rate, seed=seed)
         with phases.phase("training in two stages") as advance:

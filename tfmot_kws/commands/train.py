@@ -49,12 +49,16 @@ def run(
     sound: list = []
     if mine is not None:
         with phases.phase("reading sound to mine") as advance:
-            sound = data_files.read_long(mine, frontend.sample_rate, advance)
+            sound, problems = data_files.read_long(mine, frontend.sample_rate, advance)
+        results.show_left_out(console, problems)
     with phases.phase("features") as advance:
         training = prepare.training_features(clips, task, frontend, copies, seed, cache, advance)
         held_out = prepare.held_out_features(clips, task, frontend, splits, cache, advance)
     console.print(f"train: {training.report.summary()}")
     console.print(f"{' and '.join(splits)}: {held_out.report.summary()}")
+    results.show_left_out(console, training.report.problems + held_out.report.problems)
+    prepare.check_examples(training, task.keywords, "train")
+    prepare.check_examples(held_out, task.keywords, " and ".join(splits))
 
     from tfmot_kws.commands.parts import progress
     from tfmot_kws.evaluation import clips as evaluate

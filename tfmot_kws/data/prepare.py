@@ -81,6 +81,25 @@ def check_splits(clips: corpus.Corpus, keywords: Sequence[str], splits: Sequence
             )
 
 
+def check_examples(features: feature_set.FeatureSet, keywords: Sequence[str], split: str) -> None:
+    """Whether every keyword has examples once its files were read.
+
+    Args:
+        features: of one split.
+        keywords: each of which must have examples.
+        split: its name, for the message.
+
+    Raises:
+        ValueError: all files of a keyword were left out; the message has the first of them.
+    """
+    for word in keywords:
+        if not features.report.examples.get(word):
+            here = [item for item in features.report.dropped() if os.path.dirname(item.path).endswith(word)]
+            first = (here or [*features.report.dropped()])[:1]
+            why = f"; the first file that was left out is {first[0].path}: {first[0].problem}" if first else ""
+            raise ValueError(f"keyword {word}: none of its clips in {split} can be used{why}")
+
+
 def pick_keywords(clips: corpus.Corpus, splits: Sequence[str]) -> tuple[str, ...]:
     """The words of kind "wake", else those with the most clips, at most 10.
 

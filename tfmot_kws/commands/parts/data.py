@@ -14,6 +14,7 @@ import rich.text
 from tfmot_kws.commands.parts.sidecar import Sidecar
 from tfmot_kws.data import corpus, datasets, prepare
 from tfmot_kws.data.task import SILENCE, UNKNOWN
+from tfmot_kws.sound.problems import Problem
 
 LONG_SECONDS = 60.0
 
@@ -111,8 +112,10 @@ def speak_confusables(
     return spoken
 
 
-def read_long(folder: Path, rate: int, progress=None) -> list:
-    """All sound of a folder, short files joined to stretches of a minute: float32 [samples] each.
+def read_long(folder: Path, rate: int, progress=None) -> tuple[list, list[Problem]]:
+    """All sound of a folder, and what is wrong with files that are left out.
+
+    Short files are joined to stretches of a minute: float32 [samples] each.
 
     Raises:
         ValueError: there is no folder or no sound in it.
@@ -124,12 +127,12 @@ def read_long(folder: Path, rate: int, progress=None) -> list:
     if not folder.is_dir():
         raise ValueError(f"--mine {folder}: no such folder")
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in audio.EXTENSIONS)
-    stretches, parts = [], []
+    stretches, parts, problems = [], [], []
     for index, path in enumerate(files):
         try:
             parts.append(audio.read(path, rate))
-        except audio.AudioError:
-            continue
+        except audio.AudioError as error:
+            problems.append(Problem(error.path, error.problem, error.detail))
         finally:
             if progress is not None:
                 progress(index + 1, len(files))
@@ -139,5 +142,6 @@ def read_long(folder: Path, rate: int, progress=None) -> list:
     if parts:
         stretches.append(np.concatenate(parts))
     if not stretches:
-        raise ValueError(f"--mine {folder}: no sound in it ({len(files)} files)")
-    return stretches
+        why = f"; the first is {problems[0].path}: {problems[0].problem}: {problems[0].detail}" if problems else ""
+        raise ValueError(f"--mine {folder}: no sound in it ({len(files)} files{why})")
+    return stretches, problems

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import rich.console
 
-from tfmot_kws.commands.parts import sidecar, stream_runners
+from tfmot_kws.commands.parts import results, sidecar, stream_runners
 from tfmot_kws.commands.parts.console import Advance, Phases, table
 from tfmot_kws.data import stream_labels
 from tfmot_kws.evaluation import detector
@@ -21,6 +21,7 @@ from tfmot_kws.evaluation.detector import DetectorConfig
 from tfmot_kws.evaluation.streams import Stream, StreamEvaluation
 from tfmot_kws.frontend import features
 from tfmot_kws.sound import files as audio
+from tfmot_kws.sound.problems import Problem
 
 JOINED_SECONDS = 60.0
 """Recordings without keywords are joined to streams of at least this length: a clip alone ends before a model of one
@@ -103,7 +104,7 @@ class Measured:
     evaluation: StreamEvaluation
     seconds: float
     spent: float
-    skipped: int
+    skipped: tuple[Problem, ...]
 
 
 def _read_streams(folder: pathlib.Path, rate: int, advance: Advance) -> list[Recording]:
@@ -122,22 +123,25 @@ def _read_streams(folder: pathlib.Path, rate: int, advance: Advance) -> list[Rec
     return recordings
 
 
-def _read_negatives(folder: pathlib.Path, rate: int, advance: Advance) -> tuple[list[Recording], int]:
-    """Joined recordings, and how many files gave no sound."""
+def _read_negatives(folder: pathlib.Path, rate: int, advance: Advance) -> tuple[list[Recording], list[Problem]]:
+    """Joined recordings, and the files that gave no sound."""
     files = stream_labels.sounds(folder)
-    recordings, parts, skipped = [], [], 0
+    recordings, parts, skipped = [], [], []
     for index, file in enumerate(files):
         try:
             parts.append(audio.read(file, rate))
-        except audio.AudioError:
-            skipped += 1
+        except audio.AudioError as error:
+            skipped.append(Problem(error.path, error.problem, error.detail))
         last = index + 1 == len(files)
         if parts and (last or sum(map(len, parts)) >= JOINED_SECONDS * rate):
             recordings.append(Recording(f"negatives {len(recordings) + 1}", np.concatenate(parts)))
             parts = []
         advance(index + 1, len(files))
     if not recordings:
-        raise ValueError(f"--negatives {folder}: none of {len(files)} recordings can be read")
+        raise ValueError(
+            f"--negatives {folder}: none of {len(files)} recordings can be read; the first is {skipped[0].path}: "
+            f"{skipped[0].problem}: {skipped[0].detail}"
+        )
     return recordings, skipped
 
 
@@ -161,7 +165,7 @@ def measure(model: pathlib.Path, runtime: str, options: Options, phases: Phases)
     words = about.task.keywords
     thresholds = options.thresholds(words)
     rate = about.frontend.sample_rate
-    recordings, skipped = [], 0
+    recordings, skipped = [], []
     if options.streams is not None:
         with phases.phase("streams") as advance:
             recordings += _read_streams(options.streams, rate, advance)
@@ -209,7 +213,7 @@ def measure(model: pathlib.Path, runtime: str, options: Options, phases: Phases)
             progress=advance,
         )
     spent = time.perf_counter() - start
-    return Measured(evaluation, sum(len(r.samples) for r in recordings) / rate, spent, skipped)
+    return Measured(evaluation, sum(len(r.samples) for r in recordings) / rate, spent, tuple(skipped))
 
 
 def _known_at(frames: np.ndarray, frontend: features.FrontendConfig) -> np.ndarray:
@@ -290,7 +294,8 @@ def show(console: rich.console.Console, title: str, measured: Measured, options:
             "give more by --negatives"
         )
     if measured.skipped:
-        console.print(f"{measured.skipped} recordings of --negatives could not be read")
+        console.print(f"{len(measured.skipped)} recordings of --negatives could not be read")
+        results.show_left_out(console, measured.skipped)
     counts = evaluation.mlperf
     if counts.targets:
         verdict = "pass" if counts.passed else "fail"

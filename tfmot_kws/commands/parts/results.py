@@ -8,9 +8,13 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import rich.console
+import rich.text
 
 from tfmot_kws.commands.parts.console import table
 from tfmot_kws.evaluation import clips as evaluate
+from tfmot_kws.sound.problems import Problem
+
+_MOST_NAMED = 20
 
 _COLUMNS = (
     {"key": "keyword", "label": "keyword", "format": ""},
@@ -25,6 +29,15 @@ def check_suffix(path: pathlib.Path, suffix: str, option: str) -> None:
     """Raises ValueError where a path ends otherwise; before any work is done."""
     if path.suffix.lower() != suffix:
         raise ValueError(f"{option} {path}: must end in {suffix}")
+
+
+def show_left_out(console: rich.console.Console, problems: Sequence[Problem]) -> None:
+    """Names the files that were left out, each once; only counts those behind the first ``_MOST_NAMED``."""
+    lines = list(dict.fromkeys(f"left out: {p.path}: {p.problem}: {p.detail}" for p in problems if p.dropped))
+    for line in lines[:_MOST_NAMED]:
+        console.print(rich.text.Text(line))
+    if len(lines) > _MOST_NAMED:
+        console.print(f"left out: {len(lines) - _MOST_NAMED} more files")
 
 
 def keras_function(model) -> Callable[[np.ndarray], np.ndarray]:
