@@ -73,6 +73,10 @@ Speakers = Annotated[
         show_default="as the model was trained, else speaker_nohash_1.wav or folders, else clip",
     ),
 ]
+Resume = Annotated[
+    bool,
+    typer.Option("--resume", help="Go on after the last whole epoch of a run that was stopped, with the same options."),
+]
 
 
 def _version(value: bool) -> None:
@@ -144,6 +148,7 @@ def train(
     seed: Seed = 0,
     cache: Cache = None,
     speakers: Speakers = None,
+    resume: Resume = False,
 ) -> None:
     """Trains a float model.
 
@@ -158,7 +163,7 @@ def train(
 
     command.run(
         data, out, keywords, epochs, width, backend, copies, batch_size, learning_rate, clip_seconds, seed, cache,
-        context, mine, mine_rounds, confusables, speakers,
+        context, mine, mine_rounds, confusables, speakers, resume,
     )  # fmt: skip
 
 
@@ -237,6 +242,7 @@ def quantize(
     seed: Seed = 0,
     cache: Cache = None,
     speakers: Speakers = None,
+    resume: Resume = False,
 ) -> None:
     """Quantizes a float model and trains it on in two stages, or in one with --dynamic.
 
@@ -249,7 +255,7 @@ def quantize(
 
     command.run(
         model, data, out, bits, layer_bits or [], stage1_epochs, stage2_epochs, copies, batch_size, learning_rate, seed,
-        cache, dynamic, weights, speakers,
+        cache, dynamic, weights, speakers, resume,
     )  # fmt: skip
 
 

@@ -36,7 +36,7 @@ def run(
     speakers: str | None = None,
 ) -> None:
     """Trains the 50K spotter in three stages and writes it with its sidecar."""
-    results.check_suffix(out, ".keras", "--out")
+    results.check_output(out, ".keras", "--out")
     console = consoles.stdout()
     phases = Phases(console)
     frontend = dataclasses.replace(FRONTEND, backend=backend)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import rich.console
 import rich.progress
@@ -21,8 +21,50 @@ def stdout() -> rich.console.Console:
     return rich.console.Console(highlight=False, soft_wrap=True)
 
 
-Advance = Callable[[int, int], None]
-"""Called with (done, all)."""
+class Advance(Protocol):
+    """Tells how much of a phase is done."""
+
+    def __call__(self, done: int, total: int, note: str = "") -> None:
+        """So much of so much; ``note`` goes with it ("loss 0.25")."""
+
+    def begin(self, done: int) -> None:
+        """So much was done before, in another run: the time that is left follows from what is done from now on."""
+
+
+class _Bar:
+    """An `Advance` that moves a bar."""
+
+    def __init__(self, progress: rich.progress.Progress, label: str):
+        self._progress, self._label = progress, label
+        self._task = progress.add_task(label, total=None)
+
+    def __call__(self, done: int, total: int, note: str = "") -> None:
+        text = f"{self._label}, {note}" if note else self._label
+        self._progress.update(self._task, completed=done, total=total, description=text)
+
+    def begin(self, done: int) -> None:
+        self._progress.reset(self._task, completed=done)
+
+
+class _Lines:
+    """An `Advance` that prints a line now and then: for what has a note after the first step, then every 20 s."""
+
+    def __init__(self, print_line: Callable[[str], None], label: str):
+        self._print, self._label = print_line, label
+        self._start = self._last = time.monotonic()
+        self._before, self._noted = 0, False
+
+    def __call__(self, done: int, total: int, note: str = "") -> None:
+        now = time.monotonic()
+        first = bool(note) and not self._noted
+        if not first and (done >= total or now - self._last < _PLAIN_SECONDS):
+            return
+        self._last, self._noted = now, self._noted or bool(note)
+        left = (now - self._start) / max(done - self._before, 1) * (total - done)
+        self._print(f"{self._label}: {done}/{total}{f', {note}' if note else ''}, about {left:.0f} s left")
+
+    def begin(self, done: int) -> None:
+        self._before, self._start = done, time.monotonic()
 
 
 class Phases:
@@ -49,7 +91,7 @@ class Phases:
                 yield advance
         else:
             self._line(f"{label} ...")
-            yield self._plain(label, start)
+            yield _Lines(self._line, label)
         self.seconds[name] = time.monotonic() - start
         self._line(f"{label}: {self.seconds[name]:.1f} s")
 
@@ -68,20 +110,7 @@ class Phases:
             rich.progress.TimeRemainingColumn(),
         )
         with rich.progress.Progress(*columns, console=self.console, transient=True) as progress:
-            task = progress.add_task(label, total=None)
-            yield lambda done, total: progress.update(task, completed=done, total=total)
-
-    def _plain(self, label: str, start: float) -> Advance:
-        last = [start]
-
-        def advance(done: int, total: int) -> None:
-            now = time.monotonic()
-            if done < total and now - last[0] >= _PLAIN_SECONDS:
-                last[0] = now
-                left = (now - start) / max(done, 1) * (total - done)
-                self._line(f"{label}: {done}/{total}, about {left:.0f} s left")
-
-        return advance
+            yield _Bar(progress, label)
 
 
 def formatted(value: Any, spec: str) -> str:

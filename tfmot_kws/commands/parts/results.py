@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import pathlib
+import tempfile
 from collections.abc import Callable, Sequence
 
 import numpy as np
 import rich.console
 import rich.text
 
+from tfmot_kws.commands.parts import sidecar
 from tfmot_kws.commands.parts.console import table
 from tfmot_kws.evaluation import clips as evaluate
 from tfmot_kws.sound.problems import Problem
@@ -29,6 +31,27 @@ def check_suffix(path: pathlib.Path, suffix: str, option: str) -> None:
     """Raises ValueError where a path ends otherwise; before any work is done."""
     if path.suffix.lower() != suffix:
         raise ValueError(f"{option} {path}: must end in {suffix}")
+
+
+def check_output(path: pathlib.Path, suffix: str, option: str) -> None:
+    """Raises where a file of this name cannot be written, or its sidecar; before any work is done, and leaves nothing.
+
+    Raises:
+        ValueError: the path ends otherwise.
+        OSError: it is a folder, or the folder it is in cannot be made or written to.
+    """
+    check_suffix(path, suffix, option)
+    for file in (path, sidecar.path_of(path)):
+        if file.is_dir():
+            raise IsADirectoryError(f"{option} {file}: is a folder; name a file")
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if not folder.is_dir():
+        raise NotADirectoryError(f"{option} {path}: {folder} is no folder")
+    try:  # permissions do not tell all: the file system may be read-only or full, the name too long
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=f".{path.stem}.", suffix=f"{path.suffix}.json") as file:
+            file.write(b" ")
+    except OSError as error:
+        raise OSError(f"{option} {path}: cannot be written: {error.strerror} ({folder})") from error
 
 
 def show_left_out(console: rich.console.Console, problems: Sequence[Problem]) -> None:
