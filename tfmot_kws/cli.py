@@ -73,6 +73,21 @@ Speakers = Annotated[
         show_default="as the model was trained, else speaker_nohash_1.wav or folders, else clip",
     ),
 ]
+Threshold = Annotated[
+    str | None,
+    typer.Option(
+        help="Score from which on a keyword counts: a number, WORD=NUMBER,... or the file of evaluate --json.",
+        show_default="likelier",
+    ),
+]
+Smooth = Annotated[
+    float | None,
+    typer.Option(help="Seconds over which scores are averaged.", show_default="that of the file, or 0.2"),
+]
+Refractory = Annotated[
+    float | None,
+    typer.Option(help="Seconds after a detection without another one.", show_default="that of the file, or 1.0"),
+]
 Resume = Annotated[
     bool,
     typer.Option("--resume", help="Go on after the last whole epoch of a run that was stopped, with the same options."),
@@ -312,14 +327,9 @@ def listen(
             show_default="the microphone",
         ),
     ] = None,
-    threshold: Annotated[
-        float | None,
-        typer.Option(
-            help="Score from which on a keyword counts; evaluate --streams finds one.", show_default="likelier"
-        ),
-    ] = None,
-    smooth: Annotated[float, typer.Option(help="Seconds over which scores are averaged.")] = 0.2,
-    refractory: Annotated[float, typer.Option(help="Seconds after a detection without another one.")] = 1.0,
+    threshold: Threshold = None,
+    smooth: Smooth = None,
+    refractory: Refractory = None,
     runtime: Annotated[
         str | None, typer.Option(help="reference, tflite, litert or tflm.", show_default=DEFAULT_RUNTIME)
     ] = None,
@@ -330,6 +340,7 @@ def listen(
 
     Examples:
       tfmot-kws listen --model stream.tflite --wav recording.wav --threshold 2
+      tfmot-kws listen --model stream.tflite --threshold numbers.json
       arecord -f S16_LE -r 48000 -c 2 -t wav - | tfmot-kws listen --model stream.tflite --wav -
     """
     from tfmot_kws.commands import listen as command
@@ -341,11 +352,9 @@ def listen(
 def firmware(
     model: Annotated[pathlib.Path, typer.Option(help="Streaming .tflite made by export --streaming internal.")],
     out: Annotated[pathlib.Path, typer.Option(help="Folder for the C files.")],
-    threshold: Annotated[
-        float | None, typer.Option(help="Score from which on a keyword counts.", show_default="likelier")
-    ] = None,
-    smooth: Annotated[float, typer.Option(help="Seconds over which scores are averaged.")] = 0.2,
-    refractory: Annotated[float, typer.Option(help="Seconds after a detection without another one.")] = 1.0,
+    threshold: Threshold = None,
+    smooth: Smooth = None,
+    refractory: Refractory = None,
 ) -> None:
     """Writes a streaming spotter as C: the model, and the settings of front end and detector.
 
@@ -388,10 +397,12 @@ def evaluate(
     ] = 0.5,
     threshold: Annotated[
         str | None,
-        typer.Option(help="Streams: the threshold, as found on other recordings, or WORD=NUMBER,... for several."),
+        typer.Option(
+            help="Streams: the threshold found on other recordings: a number, WORD=NUMBER,... or the file of --json."
+        ),
     ] = None,
-    smooth: Annotated[float, typer.Option(help="Streams: seconds over which outputs are averaged.")] = 0.2,
-    refractory: Annotated[float, typer.Option(help="Streams: seconds after a detection without another.")] = 1.0,
+    smooth: Smooth = None,
+    refractory: Refractory = None,
     tolerance: Annotated[
         float, typer.Option(help="Streams: seconds after the end of a word in which it may be detected.")
     ] = 1.0,

@@ -48,6 +48,8 @@ def run(
         extras.require("matplotlib", "--plot")
     if data is None and streams is None:
         raise ValueError("nothing to evaluate on: give --data, --streams or --negatives")
+    if data is not None:
+        _check_clips(model)
     console = consoles.stdout()
     phases = Phases(console)
     value: dict[str, Any] = {"model": model.name, "runtime": "Keras" if model.suffix == ".keras" else runtime}
@@ -60,6 +62,21 @@ def run(
     if json_out is not None:
         atomic.write_json(json_out, value)
         console.print(f"wrote {json_out}")
+
+
+def _check_clips(model: pathlib.Path) -> None:
+    """Raises ValueError where a file does not take whole clips."""
+    about = sidecar.read(model)
+    if model.suffix != ".tflite":
+        return
+    from tflite_export.flatbuffer import reader
+    from tflite_export.streaming import schedule
+
+    if about.options.get("streaming") or schedule.METADATA in reader.parse(model.read_bytes()).metadata:
+        raise ValueError(
+            f"--data: {model} is a streaming file, which takes new frames and no whole clips; measure it on long "
+            "recordings (--streams, --negatives), and on clips the .keras model or its export without --streaming"
+        )
 
 
 def _on_streams(

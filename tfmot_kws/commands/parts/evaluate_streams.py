@@ -6,13 +6,12 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 import time
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import rich.console
 
-from tfmot_kws.commands.parts import results, sidecar, stream_runners
+from tfmot_kws.commands.parts import results, sidecar, stream_runners, thresholds
 from tfmot_kws.commands.parts.console import Advance, Phases, table
 from tfmot_kws.data import stream_labels
 from tfmot_kws.evaluation import detector
@@ -49,8 +48,8 @@ class Options:
 
     streams: pathlib.Path | None
     negatives: pathlib.Path | None
-    smooth: float = 0.2
-    refractory: float = 1.0
+    smooth: float | None = None
+    refractory: float | None = None
     tolerance: float = 1.0
     fa_per_hour: float = 0.5
     threshold: str | None = None
@@ -58,7 +57,7 @@ class Options:
     scores: str = "auto"
 
     def __post_init__(self) -> None:
-        for name in ("smooth", "refractory", "tolerance", "fa_per_hour"):
+        for name in ("tolerance", "fa_per_hour"):
             value = getattr(self, name)
             if not 0.0 <= value < float("inf"):
                 raise ValueError(f"--{name.replace('_', '-')} {value}: must be 0 or more")
@@ -66,26 +65,6 @@ class Options:
             raise ValueError(f"--scores {self.scores}: must be one of auto, {', '.join(detector.MODES)}")
         if self.hop < 1:
             raise ValueError(f"--hop {self.hop}: must be 1 frame or more")
-
-    def thresholds(self, words: Sequence[str]) -> tuple[float, ...]:
-        """What --threshold says for each keyword: "2.5" for all, or "yes=2.5,no=1.25"; zeros where it was not given.
-
-        Raises:
-            ValueError: it is neither, or leaves a keyword out.
-        """
-        text = "0" if self.threshold is None else self.threshold
-        try:
-            if "=" not in text:
-                values = dict.fromkeys(words, float(text))
-            else:
-                pairs = (part.split("=") for part in text.split(","))
-                values = {word.strip(): float(value) for word, value in pairs}
-        except ValueError:
-            values = {}
-        if set(values) != set(words) or not np.isfinite(list(values.values())).all():
-            example = ",".join(f"{word}=1.5" for word in words)
-            raise ValueError(f"--threshold {text}: must be one number, or one for each keyword: {example}")
-        return tuple(values[word] for word in words)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,6 +81,7 @@ class Measured:
     """A finished evaluation and how long its parts took; ``seconds`` are those of sound."""
 
     evaluation: StreamEvaluation
+    chosen: thresholds.Chosen
     seconds: float
     spent: float
     skipped: tuple[Problem, ...]
@@ -163,7 +143,7 @@ def measure(model: pathlib.Path, runtime: str, options: Options, phases: Phases)
     """Reads, runs and evaluates."""
     about = sidecar.read(model)
     words = about.task.keywords
-    thresholds = options.thresholds(words)
+    chosen = thresholds.choose(options.threshold, options.smooth, options.refractory, words)
     rate = about.frontend.sample_rate
     recordings, skipped = [], []
     if options.streams is not None:
@@ -186,14 +166,15 @@ def measure(model: pathlib.Path, runtime: str, options: Options, phases: Phases)
     mode = options.scores
     if mode == "auto":
         mode = "value" if stream_runners.are_posteriors(numbers, scale, zero_point) else "margin"
+    chosen.check_mode(mode)
     step_seconds = runner.hop * about.frontend.hop_ms / 1000.0
     config = DetectorConfig.in_seconds(
         step_seconds,
-        options.smooth,
-        options.refractory,
+        chosen.smooth,
+        chosen.refractory,
         classes=len(about.task.classes),
         keywords=tuple(about.task.classes.index(word) for word in words),
-        thresholds=thresholds,
+        thresholds=0.0 if chosen.values is None else chosen.values,
         mode=mode,
         scale=scale,
         zero_point=zero_point,
@@ -213,7 +194,7 @@ def measure(model: pathlib.Path, runtime: str, options: Options, phases: Phases)
             progress=advance,
         )
     spent = time.perf_counter() - start
-    return Measured(evaluation, sum(len(r.samples) for r in recordings) / rate, spent, tuple(skipped))
+    return Measured(evaluation, chosen, sum(len(r.samples) for r in recordings) / rate, spent, tuple(skipped))
 
 
 def _known_at(frames: np.ndarray, frontend: features.FrontendConfig) -> np.ndarray:
@@ -233,6 +214,8 @@ def metrics(measured: Measured, options: Options) -> dict[str, Any]:
             "keywords": dict(zip(evaluation.words, config.keywords)),
             "thresholds": dict(zip(evaluation.words, config.thresholds)),
             "sum_thresholds": dict(zip(evaluation.words, config.sum_thresholds)),
+            "smooth_seconds": measured.chosen.smooth,
+            "refractory_seconds": measured.chosen.refractory,
             "smooth_steps": config.smooth,
             "refractory_steps": config.refractory,
             "scale": config.scale,
