@@ -7,11 +7,13 @@ import collections
 import hashlib
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tfmot_kws.data import corpus, datasets, prepare, splits
+from tfmot_kws.sound import problems
 
 
 def lay(root: Path, *names: str) -> Path:
@@ -191,6 +193,23 @@ def test_a_keyword_without_clips_in_a_split_is_refused(tmp_path) -> None:
     by_prefix = datasets.open_corpus(tmp_path, "prefix")
     with pytest.raises(ValueError, match=r"no clips of alexa are held out|keyword alexa: no clips .* by 1 speaker"):
         datasets.prepare(by_prefix, ("alexa",))
+
+
+def test_a_keyword_whose_files_cannot_be_read_is_refused() -> None:
+    broken = problems.Problem("d/hey/1.wav", "unreadable", "no sound")
+    report = datasets.LoadReport(4, {"alexa": 3, "hey": 0}, (broken,))
+    loaded = datasets.FeatureSet(
+        np.zeros((3, 49, 40), np.float32),
+        np.zeros(3, np.int32),
+        ("alexa", "hey"),
+        report,
+        np.zeros(3, np.int32),
+        ("a",),
+    )
+    assert repr(loaded) == "<FeatureSet: 3 examples of [49, 40], classes alexa, hey>"
+    prepare.check_examples(loaded, ("alexa",), "train")
+    with pytest.raises(ValueError, match=r"keyword hey: none of its clips in train .* d/hey/1\.wav: unreadable"):
+        prepare.check_examples(loaded, ("alexa", "hey"), "train")
 
 
 def test_noise_alone_holds_nothing_out(tmp_path) -> None:

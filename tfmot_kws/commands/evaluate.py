@@ -46,6 +46,9 @@ def run(
         raise ValueError(f"--plot {plot}: must end in one of {', '.join(_PLOTS)}")
     if plot is not None:
         extras.require("matplotlib", "--plot")
+    for option, path in (("--plot", plot), ("--json", json_out)):
+        if path is not None:
+            results.check_writable(path, option)
     if data is None and streams is None:
         raise ValueError("nothing to evaluate on: give --data, --streams or --negatives")
     if data is not None:

@@ -42,15 +42,23 @@ def check_output(path: pathlib.Path, suffix: str, option: str) -> None:
     """
     check_suffix(path, suffix, option)
     for file in (path, sidecar.path_of(path)):
-        if file.is_dir():
-            raise IsADirectoryError(f"{option} {file}: is a folder; name a file")
-    folder = next(parent for parent in path.absolute().parents if parent.exists())
-    if not folder.is_dir():
-        raise NotADirectoryError(f"{option} {path}: {folder} is no folder")
+        check_writable(file, option)
+
+
+def check_writable(path: pathlib.Path, option: str) -> None:
+    """Raises OSError where a file cannot be written; before any work is done, and leaves nothing."""
+    folder = path.parent
     try:  # permissions do not tell all: the file system may be read-only or full, the name too long
-        with tempfile.NamedTemporaryFile(dir=folder, prefix=f".{path.stem}.", suffix=f"{path.suffix}.json") as file:
+        if path.is_dir():
+            raise IsADirectoryError(f"{option} {path}: is a folder; name a file")
+        folder = next(parent for parent in path.absolute().parents if parent.exists())
+        if not folder.is_dir():
+            raise NotADirectoryError(f"{option} {path}: {folder} is no folder")
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=f".{path.stem}.", suffix=path.suffix) as file:
             file.write(b" ")
     except OSError as error:
+        if error.errno is None:  # one of the above
+            raise
         raise OSError(f"{option} {path}: cannot be written: {error.strerror} ({folder})") from error
 
 

@@ -40,6 +40,8 @@ def check(out: pathlib.Path, resume: bool, options: Mapping[str, Any]) -> None:
     folder = folder_of(out)
     if resume and not folder.is_dir():
         raise ValueError(f"--resume: there is no unfinished run for {out} ({folder} is not there)")
+    if not any(folder.glob("*/checkpoint")) and (folder / _OPTIONS).is_file():
+        shutil.rmtree(folder)  # stopped before its first epoch was done: there is nothing to go on from
     if not resume and folder.exists():
         raise ValueError(
             f"{folder}: holds an unfinished run for {out}; go on with it by --resume, or remove it to begin anew"
