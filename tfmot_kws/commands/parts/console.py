@@ -27,32 +27,44 @@ class Advance(Protocol):
     def __call__(self, done: int, total: int, note: str = "") -> None:
         """So much of so much; ``note`` goes with it ("loss 0.25")."""
 
-    def begin(self, done: int) -> None:
-        """So much was done before, in another run: the time that is left follows from what is done from now on."""
+    def begin(self, done: float) -> None:
+        """So much is done now, by another run or by what takes its time only once: time counts from here."""
+
+
+class _Left:
+    """How long the rest takes if it goes on as it went since the start, or since ``begin``."""
+
+    def __init__(self) -> None:
+        self.begin(0)
+
+    def begin(self, done: float) -> None:
+        self._before, self._start = done, time.monotonic()
+
+    def __call__(self, done: int, total: int) -> str:
+        one = (time.monotonic() - self._start) / max(done - self._before, 1e-3)
+        return f"about {one * (total - done):.0f} s left"
 
 
 class _Bar:
     """An `Advance` that moves a bar."""
 
     def __init__(self, progress: rich.progress.Progress, label: str):
-        self._progress, self._label = progress, label
-        self._task = progress.add_task(label, total=None)
+        self._progress, self._label, self._left = progress, label, _Left()
+        self._task = progress.add_task(label, total=None, left="")
+        self.begin = self._left.begin
 
     def __call__(self, done: int, total: int, note: str = "") -> None:
-        text = f"{self._label}, {note}" if note else self._label
-        self._progress.update(self._task, completed=done, total=total, description=text)
-
-    def begin(self, done: int) -> None:
-        self._progress.reset(self._task, completed=done)
+        text, left = f"{self._label}, {note}" if note else self._label, self._left(done, total)
+        self._progress.update(self._task, completed=done, total=total, description=text, left=left)
 
 
 class _Lines:
     """An `Advance` that prints a line now and then: for what has a note after the first step, then every 20 s."""
 
     def __init__(self, print_line: Callable[[str], None], label: str):
-        self._print, self._label = print_line, label
-        self._start = self._last = time.monotonic()
-        self._before, self._noted = 0, False
+        self._print, self._label, self._left = print_line, label, _Left()
+        self._last, self._noted = time.monotonic(), False
+        self.begin = self._left.begin
 
     def __call__(self, done: int, total: int, note: str = "") -> None:
         now = time.monotonic()
@@ -60,11 +72,7 @@ class _Lines:
         if not first and (done >= total or now - self._last < _PLAIN_SECONDS):
             return
         self._last, self._noted = now, self._noted or bool(note)
-        left = (now - self._start) / max(done - self._before, 1) * (total - done)
-        self._print(f"{self._label}: {done}/{total}{f', {note}' if note else ''}, about {left:.0f} s left")
-
-    def begin(self, done: int) -> None:
-        self._before, self._start = done, time.monotonic()
+        self._print(f"{self._label}: {done}/{total}{f', {note}' if note else ''}, {self._left(done, total)}")
 
 
 class Phases:
@@ -106,8 +114,7 @@ class Phases:
             rich.progress.BarColumn(),
             rich.progress.TaskProgressColumn(),
             rich.progress.TimeElapsedColumn(),
-            rich.progress.TextColumn("left:"),
-            rich.progress.TimeRemainingColumn(),
+            rich.progress.TextColumn("{task.fields[left]}", markup=False),
         )
         with rich.progress.Progress(*columns, console=self.console, transient=True) as progress:
             yield _Bar(progress, label)

@@ -12,17 +12,22 @@ class Epochs(keras.callbacks.Callback):
 
     def __init__(self, advance: Advance):
         super().__init__()
-        self._advance, self._begun = advance, False
+        self._advance, self._epoch, self._begun = advance, 0, False
+        self._supports_tf_logs = True  # Keras would else wait for the numbers of every batch
 
     def on_epoch_begin(self, epoch, logs=None):
         """Called by Keras."""
-        if not self._begun and epoch:  # a run that is resumed
-            self._advance.begin(epoch)
-        self._begun = True
+        self._epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Called by Keras. The first batch takes far longer than others: it is traced."""
+        if not self._begun:
+            self._begun = True
+            self._advance.begin(self._epoch + (batch + 1) / (self.params["steps"] or 1))
 
     def on_epoch_end(self, epoch, logs=None):
         """Called by Keras."""
         logs = logs or {}
-        said = [f"loss {logs['loss']:.4f}"] if "loss" in logs else []
-        said += [f"accuracy {logs['accuracy']:.1%}"] if "accuracy" in logs else []
+        said = [f"loss {float(logs['loss']):.4f}"] if "loss" in logs else []
+        said += [f"accuracy {float(logs['accuracy']):.1%}"] if "accuracy" in logs else []
         self._advance(epoch + 1, self.params["epochs"], ", ".join(said))
