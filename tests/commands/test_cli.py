@@ -53,7 +53,7 @@ def test_training_says_what_it_trains_on(made) -> None:
     shown = (made / "train.txt").read_text()
     assert "keywords: low, high" in shown
     assert f"left out: {made / 'words' / 'low' / 'broken.wav'}: unreadable: " in shown
-    assert shown.count("left out: ") == 1 and "note: who speaks in 1 clips (low) is not known" in shown
+    assert shown.count("left out: ") == 1 and "note: who speaks in 1 clip (low) is not known" in shown
 
 
 def test_quantized_model_and_layer_bits(made) -> None:

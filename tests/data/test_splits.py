@@ -184,7 +184,7 @@ def test_words_with_speakers_of_their_own_are_all_held_out() -> None:
 def test_a_keyword_without_clips_in_a_split_is_refused(tmp_path) -> None:
     lay(tmp_path, *numbered("alexa", 10), "hey/hey_1.wav", *numbered("other", 10))
     clips = datasets.open_corpus(tmp_path)
-    with pytest.raises(ValueError, match=r"keyword hey: no clips in split test \(train 1, dev 0, test 0; 1 clips\)"):
+    with pytest.raises(ValueError, match=r"keyword hey: no clips in split test \(train 1, dev 0, test 0; 1 clip\)"):
         datasets.prepare(clips, ("alexa", "hey"))
     with pytest.raises(ValueError, match=r"keyword alexa: no clips in split train .*--speakers clip"):
         prepare.check_splits(clips.filter(lambda c: c.split != "train"), ("alexa",), ("train", "test"))

@@ -74,10 +74,11 @@ def check_splits(clips: corpus.Corpus, keywords: Sequence[str], splits: Sequence
         if missing:
             speakers = {clip.speaker for clip in here if clip.speaker}
             by = f" by {len(speakers)} speaker{'s' * (len(speakers) != 1)}" if speakers else ""
+            count = f"{len(here)} clip{'s' * (len(here) != 1)}"
             shown = ", ".join(f"{split} {counts[split]}" for split in corpus.SPLITS)
             raise ValueError(
-                f"keyword {word}: no clips in split {missing[0]} ({shown}; {len(here)} clips{by}). Record more "
-                "speakers, name splits in a manifest.csv or the lists, or split clips one by one (--speakers clip)"
+                f"keyword {word}: no clips in split {missing[0]} ({shown}; {count}{by}). Record more speakers, name splits "
+                "in a manifest.csv or the lists, or split clips one by one (--speakers clip)"
             )
 
 

@@ -201,10 +201,10 @@ def unknown_note(clips: Sequence[tuple[str, str]]) -> str:
     """One line on clips (word, file) whose speakers nobody knows."""
     words = collections.Counter(word for word, _ in clips)
     shown = ", ".join(list(words)[:3]) + (", ..." if len(words) > 3 else "")
+    count = f"{len(clips)} clip{'s' * (len(clips) != 1)}"
     return (
-        f"who speaks in {len(clips)} clips ({shown}) is not known: they are split one by one, so voices of the "
-        "training clips may be in the test. Folders word/speaker/file, a manifest.csv or a rule (--speakers) say who "
-        "speaks"
+        f"who speaks in {count} ({shown}) is not known: they are split one by one, so voices of the training clips may "
+        "be in the test. Folders word/speaker/file, a manifest.csv or a rule (--speakers) say who speaks"
     )
 
 
