@@ -77,8 +77,8 @@ def check_splits(clips: corpus.Corpus, keywords: Sequence[str], splits: Sequence
             count = f"{len(here)} clip{'s' * (len(here) != 1)}"
             shown = ", ".join(f"{split} {counts[split]}" for split in corpus.SPLITS)
             raise ValueError(
-                f"keyword {word}: no clips in split {missing[0]} ({shown}; {count}{by}). Record more speakers, name splits "
-                "in a manifest.csv or the lists, or split clips one by one (--speakers clip)"
+                f"keyword {word}: no clips in split {missing[0]} ({shown}; {count}{by}). Record more speakers, name "
+                "splits in a manifest.csv or the lists, or split clips one by one (--speakers clip)"
             )
 
 
