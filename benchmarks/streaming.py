@@ -182,7 +182,7 @@ class Study:
             model = self.float_model(task, examples)
             if name not in self.rows:
                 self.keep(name, self.hear(model, task))
-        sound = data_files.read_long(self.args.data / "negatives" / "train", FRONTEND.sample_rate)
+        sound, _ = data_files.read_long(self.args.data / "negatives" / "train", FRONTEND.sample_rate)
         for _ in range(2):
             found = mining.mine(
                 model.predict_on_batch, sound, FRONTEND, model.input_shape[1], (task.classes.index(word),)

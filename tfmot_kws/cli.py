@@ -52,7 +52,9 @@ app = typer.Typer(
 
 Data = Annotated[
     pathlib.Path,
-    typer.Option(help="Recordings: a folder word/*.wav|flac|ogg, a folder with manifest.csv, or a .csv file."),
+    typer.Option(
+        help="Recordings: a folder word/*.wav (or flac, mp3 ...), a folder with manifest.csv, or a .csv file."
+    ),
 ]
 Seed = Annotated[int, typer.Option(min=0, help="Of everything random; the same seed gives the same result.")]
 Cache = Annotated[
@@ -62,6 +64,33 @@ Cache = Annotated[
 Keywords = Annotated[
     str | None,
     typer.Option(help="Words to spot, with commas.", show_default="wake words of the manifest, else most frequent"),
+]
+Speakers = Annotated[
+    str | None,
+    typer.Option(
+        help="Who speaks: folder (word/speaker/file), prefix (of the file's name, up to _), clip (nobody knows; clips "
+        "are split one by one) or a regular expression with a group.",
+        show_default="as the model was trained, else speaker_nohash_1.wav or folders, else clip",
+    ),
+]
+Threshold = Annotated[
+    str | None,
+    typer.Option(
+        help="Score from which on a keyword counts: a number, WORD=NUMBER,... or the file of evaluate --json.",
+        show_default="likelier",
+    ),
+]
+Smooth = Annotated[
+    float | None,
+    typer.Option(help="Seconds over which scores are averaged.", show_default="that of the file, or 0.2"),
+]
+Refractory = Annotated[
+    float | None,
+    typer.Option(help="Seconds after a detection without another one.", show_default="that of the file, or 1.0"),
+]
+Resume = Annotated[
+    bool,
+    typer.Option("--resume", help="Go on after the last whole epoch of a run that was stopped, with the same options."),
 ]
 
 
@@ -89,6 +118,7 @@ def demo(
         typer.Option(help="Recordings of your own, as for train.", show_default="synthetic speech"),
     ] = None,
     keywords: Keywords = None,
+    speakers: Speakers = None,
     seed: Seed = 0,
     fast: Annotated[bool, typer.Option("--fast", help="A minute or so, to see that it works; poor models.")] = False,
 ) -> None:
@@ -104,7 +134,7 @@ def demo(
     """
     from tfmot_kws.commands import demo as command
 
-    command.run(out, data, keywords, seed, fast)
+    command.run(out, data, keywords, seed, fast, speakers)
 
 
 @app.command()
@@ -132,6 +162,8 @@ def train(
     ] = None,
     seed: Seed = 0,
     cache: Cache = None,
+    speakers: Speakers = None,
+    resume: Resume = False,
 ) -> None:
     """Trains a float model.
 
@@ -146,7 +178,7 @@ def train(
 
     command.run(
         data, out, keywords, epochs, width, backend, copies, batch_size, learning_rate, clip_seconds, seed, cache,
-        context, mine, mine_rounds, confusables,
+        context, mine, mine_rounds, confusables, speakers, resume,
     )  # fmt: skip
 
 
@@ -172,6 +204,7 @@ def low_rank(
     clip_seconds: Annotated[float, typer.Option(help="Length of an example in seconds.")] = 1.0,
     seed: Seed = 0,
     cache: Cache = None,
+    speakers: Speakers = None,
     checkpoints: Annotated[
         pathlib.Path | None, typer.Option(help="Folder to go on from, after any epoch; the result is the same.")
     ] = None,
@@ -189,7 +222,7 @@ def low_rank(
 
     command.run(
         data, out, keywords, alignment, (phone_epochs, multitask_epochs, low_rank_epochs), backend, copies, batch_size,
-        learning_rate, clip_seconds, seed, cache, checkpoints,
+        learning_rate, clip_seconds, seed, cache, checkpoints, speakers,
     )  # fmt: skip
 
 
@@ -223,6 +256,8 @@ def quantize(
     learning_rate: Annotated[float, typer.Option(help="Adam's, at the start of stage 1.")] = 2e-3,
     seed: Seed = 0,
     cache: Cache = None,
+    speakers: Speakers = None,
+    resume: Resume = False,
 ) -> None:
     """Quantizes a float model and trains it on in two stages, or in one with --dynamic.
 
@@ -235,7 +270,7 @@ def quantize(
 
     command.run(
         model, data, out, bits, layer_bits or [], stage1_epochs, stage2_epochs, copies, batch_size, learning_rate, seed,
-        cache, dynamic, weights,
+        cache, dynamic, weights, speakers, resume,
     )  # fmt: skip
 
 
@@ -287,28 +322,25 @@ def listen(
     wav: Annotated[
         pathlib.Path | None,
         typer.Option(
-            help="A WAV, FLAC or OGG file, or - for a pipe (16-bit WAV, or raw 16-bit mono at 16 kHz).",
+            help="A sound file, or - for a pipe (WAV as it comes, other formats once they end, or raw 16-bit mono at "
+            "16 kHz).",
             show_default="the microphone",
         ),
     ] = None,
-    threshold: Annotated[
-        float | None,
-        typer.Option(
-            help="Score from which on a keyword counts; evaluate --streams finds one.", show_default="likelier"
-        ),
-    ] = None,
-    smooth: Annotated[float, typer.Option(help="Seconds over which scores are averaged.")] = 0.2,
-    refractory: Annotated[float, typer.Option(help="Seconds after a detection without another one.")] = 1.0,
+    threshold: Threshold = None,
+    smooth: Smooth = None,
+    refractory: Refractory = None,
     runtime: Annotated[
         str | None, typer.Option(help="reference, tflite, litert or tflm.", show_default=DEFAULT_RUNTIME)
     ] = None,
 ) -> None:
     """Listens to a file, a pipe or the microphone and prints the keywords as they come.
 
-    Any sample rate, mono or stereo. A microphone needs: pip install tfmot-kws[[microphone]]
+    Any sample rate, mono or stereo. A microphone needs: pip install "tfmot-kws\\[microphone]"
 
     Examples:
       tfmot-kws listen --model stream.tflite --wav recording.wav --threshold 2
+      tfmot-kws listen --model stream.tflite --threshold numbers.json
       arecord -f S16_LE -r 48000 -c 2 -t wav - | tfmot-kws listen --model stream.tflite --wav -
     """
     from tfmot_kws.commands import listen as command
@@ -320,11 +352,9 @@ def listen(
 def firmware(
     model: Annotated[pathlib.Path, typer.Option(help="Streaming .tflite made by export --streaming internal.")],
     out: Annotated[pathlib.Path, typer.Option(help="Folder for the C files.")],
-    threshold: Annotated[
-        float | None, typer.Option(help="Score from which on a keyword counts.", show_default="likelier")
-    ] = None,
-    smooth: Annotated[float, typer.Option(help="Seconds over which scores are averaged.")] = 0.2,
-    refractory: Annotated[float, typer.Option(help="Seconds after a detection without another one.")] = 1.0,
+    threshold: Threshold = None,
+    smooth: Smooth = None,
+    refractory: Refractory = None,
 ) -> None:
     """Writes a streaming spotter as C: the model, and the settings of front end and detector.
 
@@ -343,7 +373,7 @@ def evaluate(
     model: Annotated[pathlib.Path, typer.Option(help="Model file, .keras or .tflite, with its .json.")],
     data: Annotated[
         pathlib.Path | None,
-        typer.Option(help="Clips: a folder word/*.wav|flac|ogg, a folder with manifest.csv, or a .csv file."),
+        typer.Option(help="Clips: a folder word/*.wav (or flac, mp3 ...), a folder with manifest.csv, or a .csv file."),
     ] = None,
     runtime: Annotated[
         str | None, typer.Option(help="For .tflite: reference, tflite, litert or tflm.", show_default=DEFAULT_RUNTIME)
@@ -367,10 +397,12 @@ def evaluate(
     ] = 0.5,
     threshold: Annotated[
         str | None,
-        typer.Option(help="Streams: the threshold, as found on other recordings, or WORD=NUMBER,... for several."),
+        typer.Option(
+            help="Streams: the threshold found on other recordings: a number, WORD=NUMBER,... or the file of --json."
+        ),
     ] = None,
-    smooth: Annotated[float, typer.Option(help="Streams: seconds over which outputs are averaged.")] = 0.2,
-    refractory: Annotated[float, typer.Option(help="Streams: seconds after a detection without another.")] = 1.0,
+    smooth: Smooth = None,
+    refractory: Refractory = None,
     tolerance: Annotated[
         float, typer.Option(help="Streams: seconds after the end of a word in which it may be detected.")
     ] = 1.0,
@@ -383,6 +415,7 @@ def evaluate(
     plot: Annotated[pathlib.Path | None, typer.Option(help="DET curves as .png, .svg or .pdf.")] = None,
     json_out: Annotated[pathlib.Path | None, typer.Option("--json", help="Write the numbers here.")] = None,
     cache: Cache = None,
+    speakers: Speakers = None,
 ) -> None:
     """Measures a Keras or .tflite model on clips (accuracy, DET curves) and on long recordings.
 
@@ -403,7 +436,7 @@ def evaluate(
         options = evaluate_streams.Options(
             streams, negatives, smooth, refractory, tolerance, fa_per_hour, threshold, hop, scores
         )
-    command.run(model, data, runtime, split, frr, plot, json_out, cache, options)
+    command.run(model, data, runtime, split, frr, plot, json_out, cache, options, speakers)
 
 
 @app.command()

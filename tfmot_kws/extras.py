@@ -19,6 +19,8 @@ EXTRAS = {
     "espeakng_loader": "synthetic",
 }
 """Package as it is imported -> extra of tfmot-kws."""
+TENSORFLOWS = ("2.16", "2.17", "2.18", "2.19", "2.20", "2.21")
+"""TensorFlows that an extra keeps as they are: 2.18 has the extra tf218."""
 _KERAS = ("tensorflow", "tf_keras", "tensorflow_model_optimization")
 
 
@@ -32,16 +34,20 @@ def install(package: str) -> str:
     """The command that brings a package of :data:`EXTRAS`.
 
     Where TensorFlow is there already, it asks for the tf_keras that goes with it: pip would otherwise take the newest
-    tf_keras, and with it another TensorFlow.
+    tf_keras, and with it another TensorFlow. A TensorFlow that no extra goes with is named.
     """
-    extra = EXTRAS[package]
-    if package in _KERAS:
-        try:
-            major, minor = importlib.metadata.version("tensorflow").split(".")[:2]
-            return f"pip install 'tfmot-kws[{extra},tf{major}{minor}]', which leaves this TensorFlow as it is"
-        except importlib.metadata.PackageNotFoundError:
-            pass
-    return f"pip install 'tfmot-kws[{extra}]'"
+    command = f"pip install 'tfmot-kws[{EXTRAS[package]}]'"
+    if package not in _KERAS:
+        return command
+    try:
+        version = importlib.metadata.version("tensorflow")
+    except importlib.metadata.PackageNotFoundError:
+        return command
+    minor = ".".join(version.split(".")[:2])
+    if minor not in TENSORFLOWS:
+        return f"{command}, which replaces TensorFlow {version}: needed is {TENSORFLOWS[0]} to {TENSORFLOWS[-1]}"
+    both = f"{EXTRAS[package]},tf{minor.replace('.', '')}"
+    return f"pip install 'tfmot-kws[{both}]', which leaves this TensorFlow as it is"
 
 
 def explained(error: ImportError) -> ImportError:

@@ -35,7 +35,7 @@ def write_examples(model: pathlib.Path, features: pathlib.Path | None, examples:
     (out / "expected.txt").write_text("\n".join(lines) + "\n")
 
 
-def write_stream(model: pathlib.Path, wav: pathlib.Path, out: pathlib.Path, **options: float | None) -> None:
+def write_stream(model: pathlib.Path, wav: pathlib.Path, out: pathlib.Path, **options: str | float | None) -> None:
     """frames.bin with int8 features, the sound as the front end takes it, and the detections."""
     import soundfile
 
@@ -62,9 +62,9 @@ def main() -> None:
     parser.add_argument("features", type=pathlib.Path, nargs="?")
     parser.add_argument("--examples", type=int, default=5, help="random examples, where no features are given")
     parser.add_argument("--wav", type=pathlib.Path, help="sound for a streaming model")
-    parser.add_argument("--threshold", type=float, help="as of tfmot-kws firmware; so are the next two")
-    parser.add_argument("--smooth", type=float, default=0.2)
-    parser.add_argument("--refractory", type=float, default=1.0)
+    parser.add_argument("--threshold", help="as of tfmot-kws firmware; so are the next two")
+    parser.add_argument("--smooth", type=float)
+    parser.add_argument("--refractory", type=float)
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("."))
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)

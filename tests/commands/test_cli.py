@@ -30,7 +30,9 @@ def made(tmp_path_factory) -> pathlib.Path:
     folder = tmp_path_factory.mktemp("cli")
     words = speech_files.make_words(folder / "words")
     common = ("--data", words, "--cache", folder / "cache", "--copies", 1, "--batch-size", 16)
-    run("train", *common, "--out", folder / "float.keras", "--keywords", "low,high", "--epochs", 2, "--width", 8)
+    small = ("--keywords", "low,high", "--epochs", 2, "--width", 8)
+    shown = run("train", *common, "--out", folder / "float.keras", *small).stdout
+    (folder / "train.txt").write_text(shown)
     stages = ("--stage1-epochs", 1, "--stage2-epochs", 1)
     float_model = ("--model", folder / "float.keras")
     run("quantize", *float_model, *common, *stages, "--layer-bits", "logits=8", "--out", folder / "q.keras")
@@ -45,6 +47,13 @@ def test_training_leaves_a_model_and_its_sidecar(made) -> None:
     assert about.task.classes == ("_silence_", "_unknown_", "low", "high")
     assert about.frontend.backend == "micro" and about.options["epochs"] == 2
     assert 0.0 <= about.metrics["accuracy"] <= 1.0
+
+
+def test_training_says_what_it_trains_on(made) -> None:
+    shown = (made / "train.txt").read_text()
+    assert "keywords: low, high" in shown
+    assert f"left out: {made / 'words' / 'low' / 'broken.wav'}: unreadable: " in shown
+    assert shown.count("left out: ") == 1 and "note: who speaks in 1 clip (low) is not known" in shown
 
 
 def test_quantized_model_and_layer_bits(made) -> None:
@@ -260,7 +269,7 @@ def test_at_most_ten_most_frequent_words() -> None:
 def test_nothing_held_out_or_no_word_in_all_splits() -> None:
     with pytest.raises(ValueError, match="no clips are held out"):
         prepare.eval_splits(corpus_of(("a", "word", "train")))
-    with pytest.raises(ValueError, match="--keywords"):
+    with pytest.raises(ValueError, match="--speakers clip"):
         prepare.pick_keywords(corpus_of(("a", "word", "train"), ("b", "word", "dev")), ("train", "dev"))
 
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import io
+import json
 import pathlib
 import re
 import shutil
 
+import command_line
 import kept
 import numpy as np
 import pytest
 import rich.console
 import soundfile
+import speech_files
 import typer.testing
 from spotter_files import FRONTEND, TASK, speech, write_spotter
 
@@ -109,6 +112,10 @@ def test_threshold_is_where_a_keyword_is_likelier_by_default(folder) -> None:
     assert "--threshold 0: where a keyword is likelier than all else" in shown
 
 
+def test_help_names_the_extra_in_its_brackets() -> None:
+    assert 'pip install "tfmot-kws[microphone]"' in run("--help", env={"COLUMNS": "200"})
+
+
 def test_silence_short_and_broken_sound(folder) -> None:
     model = ("--model", folder / "stream.tflite", "--threshold", 99)
     for name, sound in (
@@ -122,7 +129,9 @@ def test_silence_short_and_broken_sound(folder) -> None:
     (folder / "text.wav").write_text("not sound")
     assert "text.wav: unreadable" in run(*model, "--wav", folder / "text.wav", status=1)
     assert "no such file" in run(*model, "--wav", folder / "nothing.wav", status=1)
-    assert "must be a number" in run(*model[:2], "--threshold", "nan", "--wav", folder / "silent.wav", status=1)
+    assert "--threshold nan: must be one number" in run(
+        *model[:2], "--threshold", "nan", "--wav", folder / "silent.wav", status=1
+    )
 
 
 def test_models_that_do_not_suit(folder) -> None:
@@ -144,3 +153,32 @@ def test_view_shows_scores_and_threshold(folder) -> None:
     console.print(listen.picture(ear, 3661.25))
     shown = console.file.getvalue()
     assert "waiting" in shown and "low" in shown and "high" in shown and "│" in shown and "1:01:01.25" in shown
+
+
+def test_thresholds_go_from_evaluate_to_listen_and_firmware_by_a_file(folder, tmp_path) -> None:
+    speech_files.make_stream(tmp_path / "streams", "first", ["low", "rising", "high", "low"])
+    model, numbers = ("--model", folder / "stream.tflite"), tmp_path / "numbers.json"
+    streams = ("--streams", tmp_path / "streams", "--runtime", "reference")
+    command_line.run("evaluate", *model, *streams, "--fa-per-hour", 2000, "--smooth", 0.4, "--json", numbers)
+    chosen = json.loads(numbers.read_text())["streams"]["detector"]
+    assert chosen["smooth_seconds"] == 0.4 and chosen["refractory_seconds"] == 1.0
+    ear = spotter.open_spotter(folder / "stream.tflite", numbers)
+    assert dict(zip(ear.keywords, ear.config.sum_thresholds)) == chosen["sum_thresholds"]
+    assert ear.config.smooth == chosen["smooth_steps"] and ear.config.refractory == chosen["refractory_steps"]
+    shown = run(*model, "--threshold", numbers, "--wav", tmp_path / "streams" / "deep" / "first.wav")
+    limits = ", ".join(f"{word} {limit:g}" for word, limit in chosen["thresholds"].items())
+    assert f"thresholds of {numbers}: {limits}" in shown.replace("\n", "") and "--threshold 0" not in shown
+    again = tmp_path / "again.json"
+    command_line.run("evaluate", *model, *streams, "--threshold", numbers, "--json", again)
+    assert json.loads(again.read_text())["streams"]["detector"] == chosen
+    command_line.run("firmware", *model, "--threshold", numbers, "--out", tmp_path / "c")
+    sums = ", ".join(str(chosen["sum_thresholds"][word]) for word in ear.keywords)
+    assert f"kws_spotter_thresholds[] = {{{sums}}}" in (tmp_path / "c" / "kws_spotter.h").read_text()
+    assert "--smooth 0.2: the thresholds of" in command_line.error(
+        "listen", *model, "--threshold", numbers, "--smooth", 0.2, "--wav", folder / "speech.wav"
+    )
+
+
+def test_a_streaming_file_is_not_measured_on_clips(folder) -> None:
+    shown = command_line.error("evaluate", "--model", folder / "stream.tflite", "--data", folder)
+    assert "stream.tflite is a streaming file" in shown and "--streams, --negatives" in shown

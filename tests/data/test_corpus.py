@@ -66,14 +66,6 @@ def test_folder_of_words(folder):
     assert datasets.open_corpus(folder) == corpus
 
 
-def test_speakers_without_nohash(tmp_path):
-    for name in ("anna_1.wav", "anna_2.wav", "solo_1.wav", "clip.wav"):
-        write(tmp_path / "yes" / name, tone(1))
-    speakers = {Path(clip.path).name: clip.speaker for clip in datasets.from_folder(tmp_path)}
-    assert speakers["anna_1.wav"] == speakers["anna_2.wav"] == "anna"
-    assert len({speakers["solo_1.wav"], speakers["clip.wav"], "anna"}) == 3
-
-
 def test_lists_of_the_archive_win(folder):
     (folder / "validation_list.txt").write_text("yes/00000000_nohash_0.wav\n")
     (folder / "testing_list.txt").write_text("no/00000001_nohash_0.flac\nyes/00000002_nohash_0.wav\n")

@@ -120,8 +120,9 @@ def test_thresholds_are_chosen_for_each_keyword_on_its_own(rng: np.random.Genera
             curve = got.curves[word]
             index = int(np.searchsorted(curve.thresholds, threshold))
             assert curve.thresholds[index] == threshold
-            assert (curve.fa_per_hour[index:] <= rate).all()
-            assert index == 0 or curve.fa_per_hour[index - 1] > rate
+            allowed = curve.fa_per_hour <= rate
+            assert allowed[index] and curve.hits[index] == curve.hits[allowed].max()
+            assert curve.false_accepts[index] == curve.false_accepts[allowed & (curve.hits == curve.hits[index])].min()
             alone = dataclasses.replace(config, keywords=(2 + words.index(word),), thresholds=(threshold,))
             assert counted(streams, alone, (word,), 1.0)[1][word] == curve.false_accepts[index]
 
@@ -202,12 +203,28 @@ def test_keywords_without_targets_have_no_miss_rate(tmp_path: pathlib.Path) -> N
         det_plot.plot_streams(got.curves, tmp_path / "x.png")
 
 
-def test_uneven_curves_are_read_from_above() -> None:
+def test_no_point_of_an_uneven_curve_is_better_than_the_chosen_one() -> None:
     curve = StreamCurve(np.arange(6.0), np.array([5, 5, 4, 4, 2, 0]), np.array([9, 1, 3, 1, 0, 0]), 5, 2.0)
-    assert [curve.index_at(rate) for rate in (0.0, 0.4, 0.5, 1.4, 1.5, 5.0)] == [4, 4, 3, 3, 1, 0]
-    assert curve.frr_at(0.5) == pytest.approx(0.2)
+    assert [curve.index_at(rate) for rate in (0.0, 0.4, 0.5, 1.4, 1.5, 5.0)] == [4, 4, 1, 1, 1, 1]
+    assert curve.frr_at(0.5) == 0.0
+    quiet = dataclasses.replace(curve, targets=0, hits=np.zeros(6, int))
+    assert [quiet.index_at(rate) for rate in (0.0, 0.4, 0.5, 1.4, 1.5, 5.0)] == [4, 4, 3, 3, 1, 0]
     with pytest.raises(ValueError, match="fa_per_hour=-1"):
         curve.index_at(-1)
+
+
+@hypothesis.given(
+    st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=12),
+    st.floats(0.0, 6.0),
+)
+def test_the_chosen_threshold_is_never_dominated(points, rate) -> None:
+    hits, false = np.array([*points, (0, 0)]).T  # at the last one nothing fires
+    curve = StreamCurve(np.arange(len(hits), dtype=float), hits, false, 5, 1.0)
+    at = curve.index_at(rate)
+    assert false[at] <= rate
+    as_good = (hits >= hits[at]) & (false <= false[at])
+    assert not (as_good & ((hits > hits[at]) | (false < false[at]))).any()
+    assert not ((false <= rate) & (hits > hits[at])).any()
 
 
 def test_evaluate_says_what_is_wrong() -> None:
@@ -460,4 +477,5 @@ def test_short_negatives_are_joined(tmp_path: pathlib.Path, rng: np.random.Gener
         audio.write(tmp_path / f"{index}.wav", rng.normal(0, 0.1, 16000 * 25).astype(np.float32))
     (tmp_path / "broken.wav").write_bytes(b"no sound")
     found, skipped = evaluate_streams._read_negatives(tmp_path, 16000, lambda *_: None)
-    assert skipped == 1 and [len(r.samples) / 16000 for r in found] == [75.0, 50.0]
+    assert [problem.problem for problem in skipped] == ["unreadable"] and "broken.wav" in skipped[0].path
+    assert [len(r.samples) / 16000 for r in found] == [75.0, 50.0]

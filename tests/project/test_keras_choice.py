@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -80,6 +81,24 @@ def test_what_to_install(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     versions.clear()
     assert f"{package} is not installed" in str(extras.explained(missing))
     assert "pip install 'tfmot-kws[train]'" in str(extras.explained(missing))
+
+
+@pytest.mark.parametrize("version", ["2.15.1", "2.22.0rc1", "3.0"])
+def test_a_tensorflow_that_no_extra_goes_with_is_named(version: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(extras.importlib.metadata, "version", lambda name: version)
+    said = extras.install("tf_keras")
+    assert said == f"pip install 'tfmot-kws[train]', which replaces TensorFlow {version}: needed is 2.16 to 2.21"
+    assert extras.install("sounddevice") == "pip install 'tfmot-kws[microphone]'"
+
+
+def test_hints_name_extras_that_exist() -> None:
+    text = (pathlib.Path(__file__).resolve().parents[2] / "pyproject.toml").read_text()
+    section = text.split("[project.optional-dependencies]")[1].split("\n[")[0]
+    existing = set(re.findall(r"^(\w+) = \[", section, re.MULTILINE))
+    assert set(extras.EXTRAS.values()) <= existing
+    assert {f"tf{version.replace('.', '')}" for version in extras.TENSORFLOWS} == {
+        name for name in existing if re.fullmatch(r"tf\d+", name)
+    }
 
 
 def test_other_errors_are_left_as_they_are() -> None:

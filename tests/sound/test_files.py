@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Decoding, resampling and writing, by both decoders, and files that are broken."""
 
+import struct
 import subprocess
 import sys
 
@@ -9,6 +10,7 @@ import pytest
 import soundfile
 
 from tfmot_kws.sound import files as audio
+from tfmot_kws.sound import stream as audio_stream
 
 DECODERS = ("tensorflow-io", "soundfile")
 
@@ -158,3 +160,85 @@ def test_without_tensorflow_io_soundfile_serves(tmp_path):
         "assert 'tensorflow' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def _chunk(name: bytes, content: bytes) -> bytes:
+    return name + struct.pack("<I", len(content)) + content + b"\0" * (len(content) % 2)
+
+
+@pytest.mark.parametrize("decoder", (*DECODERS, "auto"))
+@pytest.mark.parametrize("size", [0, 1, 2, 3, 27, 28])
+@pytest.mark.parametrize("behind", [False, True])
+def test_chunks_of_any_length_lie_around_the_format(tmp_path, decoder, size, behind):
+    form, extra = _chunk(b"fmt ", struct.pack("<HHIIHH", 1, 1, 16000, 32000, 2, 16)), _chunk(b"LIST", bytes(size))
+    samples = np.rint(_tone() * 32767).astype("<i2")
+    body = b"WAVE" + (form + extra if behind else extra + form) + _chunk(b"data", samples.tobytes()) + extra
+    (tmp_path / "a.wav").write_bytes(b"RIFF" + struct.pack("<I", len(body)) + body)
+    np.testing.assert_array_equal(audio.read(tmp_path / "a.wav", decoder=decoder), samples / np.float32(32768))
+
+
+@pytest.mark.parametrize("result", ["short", "nothing", "raises"])
+def test_soundfile_is_asked_whenever_tensorflow_io_does_not_give_all(tmp_path, monkeypatch, result):
+    import tensorflow as tf
+    import tensorflow_io as tfio
+
+    def decode(content, dtype):
+        if result == "raises":
+            raise tf.errors.InternalError(None, None, "no")
+        return tf.zeros((100 if result == "short" else 0, 1), dtype)
+
+    soundfile.write(tmp_path / "a.wav", _tone(), 16000)
+    monkeypatch.setattr(tfio.audio, "decode_wav", decode)
+    np.testing.assert_allclose(audio.read(tmp_path / "a.wav", decoder="tensorflow-io"), _tone(), atol=1e-4)
+
+
+@pytest.mark.parametrize(("name", "subtype"), [("a.mp3", None), ("a.opus", "OPUS"), ("a.aiff", None), ("a.caf", None)])
+def test_training_reads_what_listening_reads(tmp_path, name, subtype):
+    kind = {"a.opus": "OGG"}.get(name)
+    soundfile.write(tmp_path / name, _tone(), 16000, format=kind, subtype=subtype)
+    assert (tmp_path / name).suffix in audio.EXTENSIONS
+    heard = np.concatenate(list(audio_stream.read_file(tmp_path / name, 16000)))
+    np.testing.assert_allclose(audio.read(tmp_path / name), heard, atol=1e-6)
+    assert abs(len(heard) - 8000) < 3000 and 0.3 < np.abs(heard).max() < 0.7
+
+
+@pytest.fixture
+def fake_ffmpeg(tmp_path, monkeypatch):
+    """A program of that name that gives what lies in ``sound.wav``, or fails where there is none."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    program = folder / "ffmpeg"
+    program.write_text(
+        f'#!/bin/sh\n[ -f {folder}/sound.wav ] || {{ echo "Invalid data" >&2; exit 1; }}\n'
+        f'echo "$@" > {folder}/asked\nexec cat {folder}/sound.wav\n'
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+    return folder
+
+
+def test_ffmpeg_reads_what_soundfile_does_not_know(tmp_path, fake_ffmpeg):
+    path = tmp_path / "-clip.m4a"
+    path.write_bytes(b"\0\0\0\x20ftypM4A " + bytes(200))
+    with pytest.raises(audio.AudioError, match=r"-clip\.m4a: unreadable: .* ffmpeg: Invalid data"):
+        audio.read(path)
+    with pytest.raises(audio.AudioError, match="ffmpeg: Invalid data"):
+        list(audio_stream.read_file(path, 16000))
+    soundfile.write(fake_ffmpeg / "sound.wav", _tone(), 16000, subtype="FLOAT")
+    np.testing.assert_allclose(audio.read(path), _tone(), atol=1e-6)
+    assert f"-i file:{path}" in (fake_ffmpeg / "asked").read_text()
+    np.testing.assert_array_equal(np.concatenate(list(audio_stream.read_file(path, 16000))), audio.read(path))
+    with path.open("rb") as pipe:
+        np.testing.assert_array_equal(np.concatenate(list(audio_stream.read_pipe(pipe, 16000))), audio.read(path))
+    soundfile.write(tmp_path / "cut.flac", _tone(), 16000)
+    (tmp_path / "cut.flac").write_bytes((tmp_path / "cut.flac").read_bytes()[:3000])
+    with pytest.raises(audio.AudioError, match=r"cut\.flac: unreadable"):  # what soundfile knows is not tried again
+        audio.read(tmp_path / "cut.flac")
+
+
+def test_without_ffmpeg_the_message_says_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (tmp_path / "a.m4a").write_bytes(b"\0\0\0\x20ftypM4A " + bytes(200))
+    for read in (lambda path: audio.read(path), lambda path: list(audio_stream.read_file(path, 16000))):
+        with pytest.raises(audio.AudioError, match=r"a\.m4a: unreadable: .*Install ffmpeg, or convert the file to WAV"):
+            read(tmp_path / "a.m4a")

@@ -102,16 +102,15 @@ def test_errors(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "text.wav").write_text("no sound")
     with pytest.raises(audio.AudioError, match="text.wav: unreadable"):
         list(audio_stream.read_file(tmp_path / "text.wav", 16000))
-    with pytest.raises(audio.AudioError, match="-: unreadable: no WAV stream of 16-bit samples"):
-        list(audio_stream.read_pipe(io.BytesIO(b"RIFF1234WAVEjunk"), 16000))
-    wide = io.BytesIO()
-    soundfile.write(wide, np.zeros(100), 16000, subtype="PCM_24", format="WAV")
-    with pytest.raises(audio.AudioError, match="must bring 16-bit samples, found 24 bits"):
-        list(audio_stream.read_pipe(io.BytesIO(wide.getvalue()), 16000))
     with pytest.raises(ValueError, match="sample rates must be above 0, found 0 and 16000"):
         audio_stream.Mono(0, 16000)
     monkeypatch.setitem(sys.modules, "sounddevice", None)
-    with pytest.raises(ImportError, match=r"pip install tfmot-kws\[microphone\]"):
+    with pytest.raises(ImportError, match=r"pip install 'tfmot-kws\[microphone\]'"):
+        next(audio_stream.read_microphone(16000))
+    (tmp_path / "sounddevice.py").write_text("raise OSError('PortAudio library not found')")
+    monkeypatch.delitem(sys.modules, "sounddevice")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ImportError, match=r"needs the library PortAudio \(libportaudio2 in Debian"):
         next(audio_stream.read_microphone(16000))
 
 

@@ -54,7 +54,9 @@ def test_batches_of_an_epoch_are_the_same_wherever_the_data_begins() -> None:
 def test_checkpoints_know_their_run(tmp_path) -> None:
     resumable.Checkpoints(tmp_path / "a", {"seed": 1, "sizes": (1, 2)})
     resumable.Checkpoints(tmp_path / "a", {"seed": 1, "sizes": (1, 2)})
-    with pytest.raises(ValueError, match=r"other options \(seed 1, now 2\); name another"):
+    with pytest.raises(
+        ValueError, match=r"other options \(seed 1, now 2\); give the same options, remove the folder or"
+    ):
         resumable.Checkpoints(tmp_path / "a", {"seed": 2, "sizes": (1, 2)})
 
 

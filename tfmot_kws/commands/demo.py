@@ -15,7 +15,14 @@ from tfmot_kws.commands.parts import data as data_files
 from tfmot_kws.commands.parts.console import Phases, table
 
 
-def run(out: pathlib.Path, data: pathlib.Path | None, keywords: str | None, seed: int, fast: bool) -> None:
+def run(
+    out: pathlib.Path,
+    data: pathlib.Path | None,
+    keywords: str | None,
+    seed: int,
+    fast: bool,
+    speakers: str | None = None,
+) -> None:
     """Runs the demo and prints its table."""
     if data is None and importlib.util.find_spec("espeakng_loader") is None:
         raise ImportError(
@@ -25,7 +32,7 @@ def run(out: pathlib.Path, data: pathlib.Path | None, keywords: str | None, seed
     from tfmot_kws.commands.parts import demo
 
     console = consoles.stdout()
-    config = demo.DemoConfig(out, data, data_files.words_of(keywords), seed, fast)
+    config = demo.DemoConfig(out, data, data_files.words_of(keywords), seed, fast, speakers=speakers)
     phases = Phases(console, 6 + 2 * len(config.bits))
     show(console, demo.run(config, phases), out)
 

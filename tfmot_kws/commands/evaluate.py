@@ -14,7 +14,7 @@ from tfmot_kws.commands.parts import console as consoles
 from tfmot_kws.commands.parts import data as data_files
 from tfmot_kws.commands.parts import evaluate_streams, results, sidecar
 from tfmot_kws.commands.parts.console import Phases
-from tfmot_kws.data import datasets, prepare
+from tfmot_kws.data import prepare
 from tfmot_kws.evaluation import clips as evaluate
 from tfmot_kws.evaluation import report
 
@@ -31,6 +31,7 @@ def run(
     json_out: pathlib.Path | None,
     cache: pathlib.Path | None,
     streams: evaluate_streams.Options | None = None,
+    speakers: str | None = None,
 ) -> None:
     """Measures a model on clips, long recordings or both, and prints, draws and writes what was found."""
     if model.suffix not in (".keras", ".tflite"):
@@ -45,13 +46,18 @@ def run(
         raise ValueError(f"--plot {plot}: must end in one of {', '.join(_PLOTS)}")
     if plot is not None:
         extras.require("matplotlib", "--plot")
+    for option, path in (("--plot", plot), ("--json", json_out)):
+        if path is not None:
+            results.check_writable(path, option)
     if data is None and streams is None:
         raise ValueError("nothing to evaluate on: give --data, --streams or --negatives")
+    if data is not None:
+        _check_clips(model)
     console = consoles.stdout()
     phases = Phases(console)
     value: dict[str, Any] = {"model": model.name, "runtime": "Keras" if model.suffix == ".keras" else runtime}
     if data is not None:
-        value |= _on_clips(console, phases, model, data, runtime, split, frr, plot, cache)
+        value |= _on_clips(console, phases, model, data, runtime, split, frr, plot, cache, speakers)
     if streams is not None:
         if data is not None and plot is not None:
             plot = plot.with_name(f"{plot.stem}_streams{plot.suffix}")
@@ -59,6 +65,21 @@ def run(
     if json_out is not None:
         atomic.write_json(json_out, value)
         console.print(f"wrote {json_out}")
+
+
+def _check_clips(model: pathlib.Path) -> None:
+    """Raises ValueError where a file does not take whole clips."""
+    about = sidecar.read(model)
+    if model.suffix != ".tflite":
+        return
+    from tflite_export.flatbuffer import reader
+    from tflite_export.streaming import schedule
+
+    if about.options.get("streaming") or schedule.METADATA in reader.parse(model.read_bytes()).metadata:
+        raise ValueError(
+            f"--data: {model} is a streaming file, which takes new frames and no whole clips; measure it on long "
+            "recordings (--streams, --negatives), and on clips the .keras model or its export without --streaming"
+        )
 
 
 def _on_streams(
@@ -88,10 +109,12 @@ def _on_clips(
     frr: float,
     plot: pathlib.Path | None,
     cache: pathlib.Path | None,
+    speakers: str | None,
 ) -> dict[str, Any]:
     about = sidecar.read(model)
-    clips = prepare.without_compounds(datasets.open_corpus(data), about.task.keywords)
-    splits = (split,) if split else prepare.eval_splits(clips)
+    clips = data_files.open_recordings(console, data, speakers, about)
+    clips = prepare.without_compounds(clips, about.task.keywords)
+    splits = (split,) if split else prepare.eval_splits(clips, about.task.keywords)
     with phases.phase("features") as advance:
         cache = cache or data_files.default_cache()
         held_out = prepare.held_out_features(clips, about.task, about.frontend, splits, cache, advance)
@@ -116,6 +139,7 @@ def _on_clips(
         if done.arena_bytes is not None:
             console.print(f"TFLM arena: {done.arena_bytes:,} bytes")
     console.print(held_out.report.summary())
+    results.show_left_out(console, held_out.report.problems)
     results.show(console, f"{model.name} in {where}", evaluation, splits, frr)
     if plot is not None:
         plot.parent.mkdir(parents=True, exist_ok=True)

@@ -19,7 +19,7 @@ def run(
     model: pathlib.Path, out: pathlib.Path, ops: str, target: str, streaming: str | None, c_array: bool, rows: bool
 ) -> None:
     """Writes the .tflite file, its sidecar and, where wanted, the C arrays."""
-    results.check_suffix(out, ".tflite", "--out")
+    results.check_output(out, ".tflite", "--out")
     if ops not in OPS:
         raise ValueError(f"--ops {ops}: must be {' or '.join(OPS)}")
     if streaming not in (None, *STREAMING):

@@ -16,7 +16,11 @@ _NUMBERS_A_LINE = 24
 
 
 def run(
-    model: pathlib.Path, out: pathlib.Path, threshold: float | None, smooth: float, refractory: float
+    model: pathlib.Path,
+    out: pathlib.Path,
+    threshold: str | float | None,
+    smooth: float | None,
+    refractory: float | None,
 ) -> list[pathlib.Path]:
     """Writes kws_inference.c, kws_inference.h and kws_spotter.h into a folder; returns their paths.
 

@@ -26,15 +26,13 @@ _BAR = 40
 def run(
     model: pathlib.Path,
     wav: pathlib.Path | None,
-    threshold: float | None,
-    smooth: float,
-    refractory: float,
+    threshold: str | float | None,
+    smooth: float | None,
+    refractory: float | None,
     runtime: str | None,
 ) -> None:
     """Prints detections as they come, and on a terminal a view that moves."""
     console = consoles.stdout()
-    if threshold is not None and not math.isfinite(threshold):
-        raise ValueError(f"--threshold {threshold}: must be a number")
     runtime = runtime or interpreter.default_runtime()
     ear = spotter.open_spotter(model, threshold=threshold, smooth=smooth, refractory=refractory, runtime=runtime)
     if threshold is None:
@@ -42,6 +40,9 @@ def run(
             f"--threshold {ear.config.thresholds[0]:g}: where a keyword is likelier than all else; choose one by "
             "'tfmot-kws evaluate --streams'"
         )
+    elif str(threshold).endswith(".json"):
+        limits = ", ".join(f"{word} {limit:g}" for word, limit in zip(ear.keywords, ear.config.thresholds))
+        console.print(f"thresholds of {threshold}: {limits}", markup=False)
     count, seconds = 0, 0.0
     with _view(console, ear) as show, contextlib.suppress(KeyboardInterrupt):
         for block in _blocks(wav, ear.frontend.sample_rate):

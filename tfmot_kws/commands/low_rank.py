@@ -12,7 +12,7 @@ from tfmot_kws.commands.parts import data as data_files
 from tfmot_kws.commands.parts import results, sidecar
 from tfmot_kws.commands.parts.console import Phases
 from tfmot_kws.data import alignment as alignments
-from tfmot_kws.data import datasets, prepare
+from tfmot_kws.data import prepare
 from tfmot_kws.frontend import features
 
 FRONTEND = features.FrontendConfig(mel_bins=20, window_ms=25, hop_ms=10)
@@ -33,15 +33,14 @@ def run(
     seed: int,
     cache: pathlib.Path | None,
     checkpoints: pathlib.Path | None,
+    speakers: str | None = None,
 ) -> None:
     """Trains the 50K spotter in three stages and writes it with its sidecar."""
-    results.check_suffix(out, ".keras", "--out")
+    results.check_output(out, ".keras", "--out")
     console = consoles.stdout()
     phases = Phases(console)
     frontend = dataclasses.replace(FRONTEND, backend=backend)
-    clips = datasets.open_corpus(data)
-    splits = prepare.eval_splits(clips)
-    clips, task = prepare.prepare(clips, data_files.words_of(keywords), clip_seconds)
+    clips, task, splits = data_files.open_task(console, data, speakers, keywords, clip_seconds)
     cache = cache or data_files.default_cache()
     table = None if alignment is None else alignments.read(alignment)  # before anything that takes long
     with phases.phase("features") as advance:
@@ -49,6 +48,9 @@ def run(
         held_out = prepare.held_out_features(clips, task, frontend, splits, cache, advance)
     console.print(f"train: {training.report.summary()}")
     console.print(f"{' and '.join(splits)}: {held_out.report.summary()}")
+    results.show_left_out(console, training.report.problems + held_out.report.problems)
+    prepare.check_examples(training, task.keywords, "train")
+    prepare.check_examples(held_out, task.keywords, " and ".join(splits))
 
     from tfmot_kws.commands.parts import progress
     from tfmot_kws.data import frame_labels
@@ -85,6 +87,7 @@ def run(
         "batch_size": batch_size,
         "learning_rate": learning_rate,
         "seed": seed,
+        "speakers": speakers or "auto",
     }
     with atomic.replacing(out) as temporary:
         spotter.save(temporary)

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from tfmot_kws import atomic
 from tfmot_kws.commands.parts import console as consoles
 from tfmot_kws.commands.parts import data as data_files
-from tfmot_kws.commands.parts import results, sidecar
+from tfmot_kws.commands.parts import results, sidecar, unfinished
 from tfmot_kws.commands.parts.console import Phases
-from tfmot_kws.data import datasets, prepare
+from tfmot_kws.data import prepare
 
 
 def parse_layer_bits(entries: Sequence[str]) -> dict[str, int]:
@@ -65,9 +65,19 @@ def run(
     cache: pathlib.Path | None,
     dynamic: str | None = None,
     weights: str = "linear",
+    speakers: str | None = None,
+    resume: bool = False,
 ) -> None:
     """Quantizes a float model, trains it on and writes it with its sidecar."""
-    results.check_suffix(out, ".keras", "--out")
+    results.check_output(out, ".keras", "--out")
+    if out.absolute() == model.absolute():
+        raise ValueError(f"--out {out}: is the float model itself; name another file")
+    asked = {
+        "model": str(model.absolute()), "data": str(data.absolute()), "bits": bits, "layer-bits": list(layer_bits),
+        "dynamic": dynamic, "weights": weights, "stage1-epochs": stage1_epochs, "stage2-epochs": stage2_epochs,
+        "copies": copies, "batch-size": batch_size, "learning-rate": learning_rate, "speakers": speakers, "seed": seed,
+    }  # fmt: skip
+    unfinished.check(out, resume, asked)
     widths = parse_layer_bits(layer_bits)
     chosen, label = choose(bits, widths, dynamic, weights)
     before = sidecar.read(model)
@@ -75,8 +85,10 @@ def run(
         raise ValueError(f"{model}: is {before.kind}; quantize starts from a float model, made by 'tfmot-kws train'")
     console = consoles.stdout()
     phases = Phases(console)
-    clips = prepare.without_compounds(datasets.open_corpus(data), before.task.keywords)
-    splits = prepare.eval_splits(clips)
+    clips = data_files.open_recordings(console, data, speakers, before)
+    clips = prepare.without_compounds(clips, before.task.keywords)
+    splits = prepare.eval_splits(clips, before.task.keywords)
+    prepare.check_splits(clips, before.task.keywords, ("train", *splits))
     cache = cache or data_files.default_cache()
 
     from tfmot_kws.commands.parts import progress
@@ -84,6 +96,14 @@ def run(
     from tfmot_kws.quantize import apply, saving
     from tfmot_kws.training import low_rank_recipes, recipes
 
+    recipe = recipes.TrainConfig(batch_size=batch_size, learning_rate=learning_rate, seed=seed)
+    one_stage = low_rank_recipes.LowRankConfig(
+        quantized_epochs=max(1, stage1_epochs + stage2_epochs),
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        quantized_rate_factor=1.0,
+        seed=seed,
+    )
     float_model = saving.load_model(model)
     if dynamic is None:
         chosen.check_names([layer.name for layer in float_model.layers])
@@ -92,46 +112,50 @@ def run(
     with phases.phase("features") as advance:
         training = prepare.training_features(clips, before.task, before.frontend, copies, seed, cache, advance)
         held_out = prepare.held_out_features(clips, before.task, before.frontend, splits, cache, advance)
-    if dynamic is None:
-        recipe = recipes.TrainConfig(batch_size=batch_size, learning_rate=learning_rate, seed=seed)
-        with phases.phase("training in two stages") as advance:
-            quantized = recipes.train_quantized(
-                float_model, chosen, training, recipe, stage1_epochs, stage2_epochs, [progress.Epochs(advance)]
-            )
-    elif stage1_epochs + stage2_epochs:
-        one_stage = low_rank_recipes.LowRankConfig(
-            quantized_epochs=stage1_epochs + stage2_epochs,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            quantized_rate_factor=1.0,
-            seed=seed,
-        )
-        with phases.phase("training") as advance:
-            quantized = low_rank_recipes.train_quantized(
-                start, training, one_stage, callbacks=[progress.Epochs(advance)]
-            )
-    else:
-        quantized = start
-    base = evaluate.evaluate(results.keras_function(float_model), held_out)
-    evaluation = evaluate.evaluate(results.keras_function(quantized), held_out)
-    compared = evaluate.compare(base, evaluation)
-    options = {
-        "float_model": model.name,
-        "bits": bits,
-        "layer_bits": widths,
-        "dynamic": dynamic,
-        "weights": weights if dynamic else "tanh",
-        "stage1_epochs": stage1_epochs,
-        "stage2_epochs": stage2_epochs,
-        "copies": copies,
-        "batch_size": batch_size,
-        "learning_rate": learning_rate,
-        "seed": seed,
-    }
-    with atomic.replacing(out) as temporary:
-        quantized.save(temporary)
-    metrics = results.metrics(evaluation, splits)
-    sidecar.write(out, sidecar.Sidecar("quantized", before.frontend, before.task, options, metrics))
+    results.show_left_out(console, training.report.problems + held_out.report.problems)
+    prepare.check_examples(training, before.task.keywords, "train")
+    prepare.check_examples(held_out, before.task.keywords, " and ".join(splits))
+    with unfinished.kept(console, out, asked) as run_folder:
+        if dynamic is None:
+            with phases.phase("training in two stages") as advance:
+                quantized = recipes.train_quantized(
+                    float_model,
+                    chosen,
+                    training,
+                    recipe,
+                    stage1_epochs,
+                    stage2_epochs,
+                    [progress.Epochs(advance)],
+                    checkpoints=run_folder / "quantized",
+                )
+        elif stage1_epochs + stage2_epochs:
+            with phases.phase("training") as advance:
+                quantized = low_rank_recipes.train_quantized(
+                    start, training, one_stage, run_folder / "quantized", callbacks=[progress.Epochs(advance)]
+                )
+        else:
+            quantized = start
+        base = evaluate.evaluate(results.keras_function(float_model), held_out)
+        evaluation = evaluate.evaluate(results.keras_function(quantized), held_out)
+        compared = evaluate.compare(base, evaluation)
+        options = {
+            "float_model": model.name,
+            "bits": bits,
+            "layer_bits": widths,
+            "dynamic": dynamic,
+            "weights": weights if dynamic else "tanh",
+            "stage1_epochs": stage1_epochs,
+            "stage2_epochs": stage2_epochs,
+            "copies": copies,
+            "batch_size": batch_size,
+            "learning_rate": learning_rate,
+            "seed": seed,
+            "speakers": speakers or before.options.get("speakers") or "auto",
+        }
+        with atomic.replacing(out) as temporary:
+            quantized.save(temporary)
+        metrics = results.metrics(evaluation, splits)
+        sidecar.write(out, sidecar.Sidecar("quantized", before.frontend, before.task, options, metrics))
     results.show(console, f"{out.name}: {label}", evaluation, splits)
     console.print(
         f"float model: accuracy {base.accuracy:.1%}; false detections {compared.float_fdr:.2%} where it misses "

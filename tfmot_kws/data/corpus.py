@@ -9,26 +9,15 @@ from __future__ import annotations
 import collections
 import csv
 import dataclasses
-import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from tfmot_kws.data import splits
+from tfmot_kws.data.splits import SPLITS, hash_split, split_name
 from tfmot_kws.sound import files as audio
 
-SPLITS = ("train", "dev", "test")
 NOISE_WORDS = ("_background_noise_", "_silence_", "noise", "silence")
-_SPLIT_NAMES = {
-    "train": "train",
-    "training": "train",
-    "dev": "dev",
-    "val": "dev",
-    "valid": "dev",
-    "validation": "dev",
-    "test": "test",
-    "testing": "test",
-}
-_HASH_RANGE = 2**27 - 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +27,7 @@ class Clip:
     Attributes:
         path: the file.
         word: what is said, or a name like ``negatives`` or ``noise``.
-        speaker: who says it; clips of one speaker share a split.
+        speaker: who says it; clips of one speaker share a split. "" where nobody knows.
         split: ``train``, ``dev`` or ``test``.
         start: where the word begins, in seconds, or None if unknown.
         end: where the word ends, in seconds, or None.
@@ -65,17 +54,22 @@ class Clip:
         return self.kind in ("stream", "streams")
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Corpus:
     """Clips, and the files that were left out.
 
     Attributes:
         clips: in a fixed order (that of the manifest, or by path).
         skipped: files that could not be listed, with the reason.
+        notes: what to know about how the clips were split, a line each.
     """
 
     clips: tuple[Clip, ...]
     skipped: tuple[audio.Problem, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<Corpus: {len(self.words())} words, {self._counts()}>"
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -84,7 +78,8 @@ class Corpus:
         return iter(self.clips)
 
     def __add__(self, other: Corpus) -> Corpus:
-        return Corpus(self.clips + other.clips, self.skipped + other.skipped)
+        notes = tuple(dict.fromkeys(self.notes + other.notes))
+        return Corpus(self.clips + other.clips, self.skipped + other.skipped, notes)
 
     def words(self) -> dict[str, int]:
         """How many clips there are of each word, by name."""
@@ -113,7 +108,7 @@ class Corpus:
             and (chosen_words is None or clip.word in chosen_words)
             and (chosen_kinds is None or clip.kind in chosen_kinds)
         )
-        return Corpus(clips, self.skipped)
+        return Corpus(clips, self.skipped, self.notes)
 
     def split(self, name: str) -> Corpus:
         """The clips of one split.
@@ -128,10 +123,16 @@ class Corpus:
         if not clips:
             found = sorted({clip.split for clip in self.clips})
             raise ValueError(f"split {name!r}: no clips; this corpus has {found}")
-        return Corpus(clips, self.skipped)
+        return Corpus(clips, self.skipped, self.notes)
+
+    def _counts(self) -> str:
+        speakers = {clip.speaker for clip in self.clips if clip.speaker}
+        unknown = sum(not clip.speaker and not clip.is_noise for clip in self.clips)
+        nobody = f", {unknown} clips of unknown speakers" if unknown else ""
+        return f"{len(self.clips)} clips, {len(speakers)} speakers{nobody}, {len(self.skipped)} left out"
 
     def summary(self) -> str:
-        """A table of clips per word and split, and the count of files left out."""
+        """A table of clips per word and split, the count of files left out, and the notes."""
         counts = collections.Counter((clip.word, clip.split) for clip in self.clips)
         splits = [name for name in SPLITS if any(key[1] == name for key in counts)]
         words = self.words()
@@ -140,62 +141,7 @@ class Corpus:
         for word in words:
             numbers = (f"{counts[word, name]:>7}" for name in splits)
             lines.append(" ".join([f"{word:<{width}}", *numbers]))
-        speakers = len({clip.speaker for clip in self.clips})
-        lines.append(f"{len(self.clips)} clips, {speakers} speakers, {len(self.skipped)} left out")
-        return "\n".join(lines)
-
-
-def split_name(name: str) -> str:
-    """``train``, ``dev`` or ``test`` for any of their usual names.
-
-    Raises:
-        ValueError: another name.
-    """
-    try:
-        return _SPLIT_NAMES[name.strip().lower()]
-    except KeyError:
-        raise ValueError(f"split {name!r}: must be one of {sorted(_SPLIT_NAMES)}") from None
-
-
-def hash_split(name: str, dev_percent: float = 10.0, test_percent: float = 10.0) -> str:
-    """The split rule of Speech Commands: by a hash of the speaker, so that it never changes.
-
-    The SHA-1 of the file's name without folder and without ``_nohash_`` and what follows,
-    modulo 2**27, becomes a percentage; the lowest go to ``dev``, the next to ``test``.
-
-    Args:
-        name: a file name or path, or a speaker.
-        dev_percent: share of ``dev``, 0..100.
-        test_percent: share of ``test``, 0..100.
-
-    Raises:
-        ValueError: the shares are negative or exceed 100 together.
-    """
-    if dev_percent < 0 or test_percent < 0 or dev_percent + test_percent > 100:
-        raise ValueError(
-            f"dev_percent={dev_percent!r}, test_percent={test_percent!r}: must not be negative or exceed 100 together"
-        )
-    stem = os.path.basename(name).split("_nohash_")[0]
-    digest = int(hashlib.sha1(stem.encode()).hexdigest(), 16)
-    percent = (digest % (_HASH_RANGE + 1)) * (100.0 / _HASH_RANGE)
-    if percent < dev_percent:
-        return "dev"
-    return "test" if percent < dev_percent + test_percent else "train"
-
-
-def _speakers(paths: list[Path]) -> dict[Path, str]:
-    """Who speaks, by file name: before ``_nohash_``, else a shared first part, else the file."""
-    first = {path: path.stem.split("_")[0] for path in paths}
-    shared = collections.Counter(first.values())
-    names = {}
-    for path in paths:
-        if "_nohash_" in path.name:
-            names[path] = path.name.split("_nohash_")[0]
-        elif "_" in path.stem and shared[first[path]] > 1:
-            names[path] = first[path]
-        else:
-            names[path] = f"{path.parent.name}/{path.name}"
-    return names
+        return "\n".join([*lines, self._counts(), *(f"note: {note}" for note in self.notes)])
 
 
 def _read_list(path: Path) -> frozenset[str]:
@@ -205,32 +151,36 @@ def _read_list(path: Path) -> frozenset[str]:
     return frozenset(line.strip() for line in lines if line.strip())
 
 
-def from_folder(path: str | os.PathLike, dev_percent: float = 10.0, test_percent: float = 10.0) -> Corpus:
-    """A folder of words: ``path/word/*.wav|flac|ogg``.
+def from_folder(
+    path: str | os.PathLike, dev_percent: float = 10.0, test_percent: float = 10.0, speakers: str = "auto"
+) -> Corpus:
+    """A folder of words: ``path/word/*.wav``, or ``path/word/speaker/*.wav``; ``audio.EXTENSIONS`` says what is read.
 
-    A ``validation_list.txt`` and ``testing_list.txt`` (lines of ``word/file``) are honoured.
-    Without them the split is by speaker, by ``hash_split``. The speaker is the name before
-    ``_nohash_``, or before the first underscore where several files share it, else the file.
-    Files in ``_background_noise_`` are noise: train, and dev and test where there are lists or
-    not, by their hash.
+    A ``validation_list.txt`` and ``testing_list.txt`` (lines of ``word/file``) are honoured. Without them, files named
+    ``speaker_nohash_number`` are split by ``hash_split`` of the speaker. All others are split such that each word has
+    its share of every split (``splits.in_shares``): by speaker where a folder or a rule says who speaks, else one by
+    one, which ``Corpus.notes`` says. Files in ``_background_noise_`` are noise: they have no speakers and are split one
+    by one, by ``hash_split`` next to files that are named as in Speech Commands.
 
     Args:
         path: the folder.
-        dev_percent: share of speakers for ``dev``.
-        test_percent: share of speakers for ``test``.
+        dev_percent: share of ``dev``, 0..100.
+        test_percent: share of ``test``, 0..100.
+        speakers: who speaks: ``"auto"``, ``"folder"``, ``"prefix"``, ``"clip"`` or a regular expression with a group,
+            see ``splits.Speakers``.
 
     Raises:
         FileNotFoundError: no such folder.
-        ValueError: it holds no words.
+        ValueError: it holds no words, a share is wrong, or the rule for speakers names nobody for a file.
     """
+    rule = splits.Speakers(speakers)
+    splits.check_shares(dev_percent, test_percent)
     root = Path(path)
     if not root.is_dir():
         raise FileNotFoundError(f"{root}: no such folder; expected word/*.wav|flac|ogg inside")
     files, skipped = [], []
-    for folder in sorted(item for item in root.iterdir() if item.is_dir()):
-        for file in sorted(item for item in folder.iterdir() if item.is_file()):
-            if file.name.startswith("."):
-                continue
+    for folder in sorted(item for item in root.iterdir() if item.is_dir() and not item.name.startswith(".")):
+        for file in _files_in(folder):
             if file.suffix.lower() in audio.EXTENSIONS:
                 files.append(file)
             elif file.suffix.lower() not in (".txt", ".md", ".csv", ".json", ""):
@@ -239,43 +189,87 @@ def from_folder(path: str | os.PathLike, dev_percent: float = 10.0, test_percent
     if not files:
         raise ValueError(f"{root}: no sound found; expected word/*.wav|flac|ogg inside")
     dev, test = _read_list(root / "validation_list.txt"), _read_list(root / "testing_list.txt")
-    names = _speakers(files)
-    clips = []
-    for file in files:
-        word, listed = file.parent.name, f"{file.parent.name}/{file.name}"
+    places = [file.relative_to(root).as_posix() for file in files]
+    words = [place.split("/")[0] for place in places]
+    if not dev and not test and all(splits.is_split_name(word) for word in words):
+        raise ValueError(
+            f"{root}: its folders {', '.join(sorted(set(words)))} are splits, expected are words; name splits in a "
+            "manifest.csv (columns path, word, split)"
+        )
+    spoken = [place for place, word in zip(places, words) if word not in NOISE_WORDS]
+    names = dict(zip(spoken, rule.of(spoken)))
+    hashed = rule.rule == "auto" and any(splits.by_name(place) for place in spoken)
+    chosen: dict[str, str] = {}
+    groups: dict[str, list[tuple[str, str]]] = collections.defaultdict(list)  # what is left to share out
+    for place, word in zip(places, words):
         if (dev or test) and word not in NOISE_WORDS:
-            split = "dev" if listed in dev else "test" if listed in test else "train"
+            chosen[place] = "dev" if place in dev else "test" if place in test else "train"
+        elif rule.rule == "auto" and (splits.by_name(place) if place in names else hashed or dev or test):
+            chosen[place] = hash_split(place, dev_percent, test_percent)
         else:
-            split = hash_split(names[file], dev_percent, test_percent)
-        kind = "noise" if word in NOISE_WORDS else "word"
-        clips.append(Clip(str(file), word, names[file], split, kind=kind))
-    return Corpus(tuple(clips), tuple(skipped))
+            groups[word].append((place, names.get(place) or place))
+    chosen |= _shared_out(groups, dev_percent, test_percent)
+    clips = tuple(
+        Clip(str(file), word, names.get(place, ""), chosen[place], kind="noise" if word in NOISE_WORDS else "word")
+        for file, place, word in zip(files, places, words)
+    )
+    unknown = [(word, place) for word, places in groups.items() for place, name in places if name == place]
+    return Corpus(clips, tuple(skipped), _notes(unknown))
 
 
-def _seconds(text: str | None) -> float | None:
-    return float(text) if text and text.strip() else None
+def _files_in(folder: Path) -> list[Path]:
+    """All files of a folder and of those below it, without hidden ones; those of the folder itself first."""
+    found, seen = [], set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        seen.add(os.path.realpath(place))
+        folders[:] = sorted(
+            name for name in folders if name[0] != "." and os.path.realpath(os.path.join(place, name)) not in seen
+        )
+        found += [Path(place, name) for name in sorted(names) if name[0] != "."]
+    return [file for file in found if file.is_file()]
 
 
-def from_manifest(path: str | os.PathLike) -> Corpus:
+def _shared_out(
+    groups: dict[str, list[tuple[str, str]]], dev_percent: float = 10.0, test_percent: float = 10.0
+) -> dict[str, str]:
+    """The split of each place; ``groups`` has the (place, speaker) of each word."""
+    names = {word: [name for _, name in pairs] for word, pairs in groups.items()}
+    split_of = splits.in_shares(names, dev_percent, test_percent)
+    return {place: split_of[name] for pairs in groups.values() for place, name in pairs}
+
+
+def _notes(unknown: list[tuple[str, str]]) -> tuple[str, ...]:
+    """What is to be said of (word, place) of clips whose speakers nobody knows; noise has none."""
+    spoken = [pair for pair in unknown if pair[0] not in NOISE_WORDS]
+    return (splits.unknown_note(spoken),) if spoken else ()
+
+
+def from_manifest(path: str | os.PathLike, speakers: str = "auto") -> Corpus:
     """A table of clips: a CSV file with a header line.
 
     Columns: ``path`` (relative to the manifest) and ``word`` (the kind where empty); optional ``speaker``, ``kind``,
-    ``split`` (by ``hash_split`` of the speaker where empty), ``word_start`` and
-    ``word_end`` in seconds. Others are ignored. Rows that make no sense or whose file is
+    ``split``, ``word_start`` and ``word_end`` in seconds. Others are ignored. Rows that make no sense or whose file is
     missing are counted as skipped.
+
+    A row without a split gets it by ``hash_split`` of the speaker, or of the file's name where there is no speaker,
+    which ``Corpus.notes`` says. Where a rule for speakers is named, it gives rows without a speaker one, and rows
+    without a split are shared out as those of folders are (``splits.in_shares``).
 
     Args:
         path: the file, or the folder that holds ``manifest.csv``.
+        speakers: who speaks where the column ``speaker`` says nothing, as in ``from_folder``; a regular expression
+            is searched in the column ``path``.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: a needed column is missing, or no row is usable.
+        ValueError: a needed column is missing, no row is usable, or the rule for speakers names nobody for a file.
     """
+    rule = splits.Speakers(speakers)
     path = Path(path)
     path = path / "manifest.csv" if path.is_dir() else path
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such manifest")
-    clips, skipped = [], []
+    clips, places, skipped = [], [], []
     with path.open(newline="", encoding="utf-8-sig") as stream:
         reader = csv.DictReader(stream)
         missing = {"path", "word"} - set(reader.fieldnames or ())
@@ -284,24 +278,51 @@ def from_manifest(path: str | os.PathLike) -> Corpus:
         for row in reader:
             try:
                 clips.append(_clip_of_row(path.parent, row))
+                places.append(Path(row["path"]).as_posix())
             except (ValueError, OSError) as error:
                 file = str(path.parent / (row.get("path") or f"line {reader.line_num}"))
                 skipped.append(audio.Problem(file, "unreadable", str(error)))
     if not clips:
         raise ValueError(f"{path}: no usable row ({len(skipped)} left out)")
-    return Corpus(tuple(clips), tuple(skipped))
+    clips, unknown = _with_splits(clips, places, rule)
+    return Corpus(tuple(clips), tuple(skipped), _notes(unknown))
+
+
+def _with_splits(
+    clips: list[Clip], places: list[str], rule: splits.Speakers
+) -> tuple[list[Clip], list[tuple[str, str]]]:
+    """Clips of a manifest with a split each, and (word, place) of those that only their file's name has split."""
+    unnamed = [i for i, clip in enumerate(clips) if not clip.speaker and not clip.is_noise]
+    if rule.rule == "auto":  # folders of a manifest may mean anything
+        unnamed = [i for i in unnamed if splits.by_name(places[i])]
+    for i, name in zip(unnamed, rule.of([places[i] for i in unnamed])):
+        clips[i] = dataclasses.replace(clips[i], speaker=name)
+    unsplit = [i for i, clip in enumerate(clips) if not clip.split]
+    unknown = [(clips[i].word, places[i]) for i in unsplit if not clips[i].speaker and not clips[i].is_noise]
+    if rule.rule == "auto":
+        chosen = {i: hash_split(clips[i].speaker or os.path.basename(places[i])) for i in unsplit}
+    else:
+        groups: dict[str, list[tuple[str, str]]] = collections.defaultdict(list)
+        for i in unsplit:
+            groups[clips[i].word].append((str(i), clips[i].speaker or places[i]))
+        chosen = {int(i): split for i, split in _shared_out(groups).items()}
+    return [dataclasses.replace(clip, split=chosen.get(i, clip.split)) for i, clip in enumerate(clips)], unknown
+
+
+def _seconds(text: str | None) -> float | None:
+    return float(text) if text and text.strip() else None
 
 
 def _clip_of_row(root: Path, row: dict[str, str]) -> Clip:
+    """The clip of a row; its split is "" where the row has none."""
     kind = row.get("kind") or "word"
     if not row["path"] or not (row["word"] or row.get("kind")):
         raise ValueError("no path, or neither word nor kind, in this row")
     file = root / row["path"]
     if not file.is_file():
         raise FileNotFoundError("no such file")
-    speaker = row.get("speaker") or file.name
     start, end = _seconds(row.get("word_start")), _seconds(row.get("word_end"))
     if (start is None) != (end is None) or (start is not None and not 0 <= start < end):
         raise ValueError(f"word_start={start}, word_end={end}: must be 0 <= start < end")
-    split = split_name(row["split"]) if row.get("split") else hash_split(speaker)
-    return Clip(str(file), row["word"] or kind, speaker, split, start, end, kind)
+    split = split_name(row["split"]) if row.get("split") else ""
+    return Clip(str(file), row["word"] or kind, row.get("speaker") or "", split, start, end, kind)

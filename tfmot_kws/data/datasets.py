@@ -78,20 +78,21 @@ def _is_speech_commands(folder: Path) -> bool:
     return (folder / "validation_list.txt").is_file() or (folder / "testing_list.txt").is_file()
 
 
-def open_corpus(path: str | os.PathLike) -> Corpus:
+def open_corpus(path: str | os.PathLike, speakers: str = "auto") -> Corpus:
     """Opens what is there: a manifest (file or folder), Speech Commands or a folder of words.
 
     Args:
         path: a ``.csv`` file, or a folder with ``manifest.csv``, with Speech Commands' lists,
             or with one folder per word.
+        speakers: the rule that says who speaks, see ``from_folder``.
 
     Raises:
         FileNotFoundError: nothing there.
-        ValueError: nothing usable there.
+        ValueError: nothing usable there, or the rule does not suit.
     """
     path = Path(path)
     if path.is_file() or (path / "manifest.csv").is_file():
-        return from_manifest(path)
+        return from_manifest(path, speakers)
     if not path.is_dir():
         raise FileNotFoundError(f"{path}: expected a folder of words (word/*.wav|flac|ogg) or a manifest.csv")
-    return from_folder(path)
+    return from_folder(path, speakers=speakers)

@@ -28,7 +28,7 @@ from tfmot_kws.frontend import features
 from tfmot_kws.sound import augment as augmentation
 from tfmot_kws.sound import files as audio_files
 
-CACHE_VERSION = 1  # raise it whenever the same options give other numbers
+CACHE_VERSION = 2  # raise it whenever the same options give other numbers
 _CLIPPED_SHARE = 0.01
 _BATCH = 256
 
@@ -53,6 +53,10 @@ class LoadReport:
         """How many files have each problem."""
         return dict(sorted(collections.Counter(item.problem for item in self.problems).items()))
 
+    def dropped(self) -> tuple[audio_files.Problem, ...]:
+        """The faults of files that were left out."""
+        return tuple(item for item in self.problems if item.dropped)
+
     def summary(self) -> str:
         """One line."""
         examples = ", ".join(f"{name} {count}" for name, count in self.examples.items())
@@ -60,7 +64,7 @@ class LoadReport:
         return f"{self.files} files; examples: {examples}; problems: {faults or 'none'}"
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class FeatureSet:
     """Features and labels of one split.
 
@@ -86,6 +90,9 @@ class FeatureSet:
 
     def __len__(self) -> int:
         return len(self.y)
+
+    def __repr__(self) -> str:
+        return f"<FeatureSet: {len(self)} examples of {list(self.x.shape[1:])}, classes {', '.join(self.classes)}>"
 
     def with_examples(self, x: np.ndarray, label: str, where: str) -> FeatureSet:
         """The same and more examples of one class.

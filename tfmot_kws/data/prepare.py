@@ -28,20 +28,77 @@ _COMPOUND_LETTERS = 5
 _NEGATIVE_KINDS = ("negatives", "negative", "confusable", "other")
 
 
-def eval_splits(clips: corpus.Corpus) -> tuple[str, ...]:
+def eval_splits(clips: corpus.Corpus, keywords: Sequence[str] | None = None) -> tuple[str, ...]:
     """The held-out splits: test where there is one, else dev.
+
+    Args:
+        clips: from ``datasets.open_corpus``; noise and streams do not count.
+        keywords: whose clips count; None for those of all words.
 
     Raises:
         ValueError: there is neither.
     """
-    found = {clip.split for clip in clips if not clip.is_stream}
+    found = {
+        clip.split
+        for clip in clips
+        if not clip.is_stream and not clip.is_noise and (keywords is None or clip.word in keywords)
+    }
     for name in ("test", "dev"):
         if name in found:
             return (name,)
+    whose = "" if keywords is None else f" of {', '.join(keywords)}"
     raise ValueError(
-        "no clips are held out: every clip is in split 'train'. Give some speakers split dev or test in the manifest, "
-        "or record more speakers (folders are split by speaker)"
+        f"no clips{whose} are held out: every clip is in split 'train'. Give some speakers split dev or test in a "
+        "manifest.csv, record more speakers, or split clips one by one (--speakers clip)"
     )
+
+
+def check_splits(clips: corpus.Corpus, keywords: Sequence[str], splits: Sequence[str]) -> None:
+    """Whether every keyword has clips in every split that it is needed in.
+
+    Args:
+        clips: those that take part.
+        keywords: each of which must have clips.
+        splits: in each of these, ``("train", "test")`` say.
+
+    Raises:
+        ValueError: a keyword has none in one of them; the message says what there is and what to do.
+    """
+    for word in keywords:
+        here = [clip for clip in clips if clip.word == word and not clip.is_stream]
+        if not here:
+            known = ", ".join(list(clips.words())[:30])
+            raise ValueError(f"keywords {word}: no such word here; found {known}")
+        counts = collections.Counter(clip.split for clip in here)
+        missing = [split for split in splits if not counts[split]]
+        if missing:
+            speakers = {clip.speaker for clip in here if clip.speaker}
+            by = f" by {len(speakers)} speaker{'s' * (len(speakers) != 1)}" if speakers else ""
+            count = f"{len(here)} clip{'s' * (len(here) != 1)}"
+            shown = ", ".join(f"{split} {counts[split]}" for split in corpus.SPLITS)
+            raise ValueError(
+                f"keyword {word}: no clips in split {missing[0]} ({shown}; {count}{by}). Record more speakers, name "
+                "splits in a manifest.csv or the lists, or split clips one by one (--speakers clip)"
+            )
+
+
+def check_examples(features: feature_set.FeatureSet, keywords: Sequence[str], split: str) -> None:
+    """Whether every keyword has examples once its files were read.
+
+    Args:
+        features: of one split.
+        keywords: each of which must have examples.
+        split: its name, for the message.
+
+    Raises:
+        ValueError: all files of a keyword were left out; the message has the first of them.
+    """
+    for word in keywords:
+        if not features.report.examples.get(word):
+            here = [item for item in features.report.dropped() if os.path.dirname(item.path).endswith(word)]
+            first = (here or [*features.report.dropped()])[:1]
+            why = f"; the first file that was left out is {first[0].path}: {first[0].problem}" if first else ""
+            raise ValueError(f"keyword {word}: none of its clips in {split} can be used{why}")
 
 
 def pick_keywords(clips: corpus.Corpus, splits: Sequence[str]) -> tuple[str, ...]:
@@ -66,7 +123,10 @@ def pick_keywords(clips: corpus.Corpus, splits: Sequence[str]) -> tuple[str, ...
     usable = [word for word, _ in counts.most_common() if places[word] >= set(splits)]
     chosen = [word for word in usable if word in wake] or usable[:MAX_KEYWORDS]
     if not chosen:
-        raise ValueError(f"no word has clips in each of {', '.join(splits)}; name some by --keywords")
+        raise ValueError(
+            f"no word has clips in each of {', '.join(splits)}: record more speakers, name splits in a "
+            "manifest.csv, or split clips one by one (--speakers clip)"
+        )
     return tuple(sorted(chosen))
 
 
@@ -125,11 +185,13 @@ def prepare(
         The clips without compounds of the keywords, and the task.
 
     Raises:
-        ValueError: no clips are held out, or a keyword has no clips; the message says which.
+        ValueError: no clips are held out, or a keyword has no clips to train or to test on; the message says which.
     """
     words = tuple(keywords) if keywords is not None else pick_keywords(clips, ("train", *eval_splits(clips)))
     clips = without_compounds(clips, words)
-    return clips, make_task(clips, words, clip_seconds, context_seconds)
+    task = make_task(clips, words, clip_seconds, context_seconds)
+    check_splits(clips, words, ("train", *eval_splits(clips, words)))
+    return clips, task
 
 
 def training_features(
@@ -185,7 +247,7 @@ def held_out_features(
         ValueError: no clips are held out, or none is usable.
     """
     frontend = frontend or features.FrontendConfig()
-    splits = eval_splits(clips) if splits is None else splits
+    splits = eval_splits(clips, task.keywords) if splits is None else splits
     parts = [
         feature_set.load_features(clips, split, task, frontend, cache_dir=cache, progress=progress) for split in splits
     ]

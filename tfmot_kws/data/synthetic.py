@@ -25,6 +25,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tfmot_kws import extras
 from tfmot_kws.data import alignment
 from tfmot_kws.data import corpus as corpora
 from tfmot_kws.sound import augment
@@ -133,7 +134,7 @@ def synthesize(
         RuntimeError: the speaking process failed; its message is included.
     """
     if importlib.util.find_spec("espeakng_loader") is None:
-        raise ImportError("synthetic speech needs espeak-ng: pip install tfmot-kws[synthetic]")
+        raise ImportError(f"synthetic speech needs espeak-ng: {extras.install('espeakng_loader')}")
     if clips < 20:
         raise ValueError(f"clips={clips!r}: must be 20 or more")
     words = [wake, *confusables, *others]

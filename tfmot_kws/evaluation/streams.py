@@ -77,16 +77,23 @@ class StreamCurve:
         return self.false_accepts / self.hours
 
     def index_at(self, fa_per_hour: float) -> int:
-        """The lowest threshold from which on there are at most so many false accepts an hour, also at all higher ones.
+        """Where most targets are found with at most so many false accepts an hour, and of these the fewest.
 
-        The refractory time makes curves uneven: a higher threshold can fire more often, because it fires later.
+        Curves are uneven: because of the refractory time a higher threshold can fire more often, as it fires later.
+        No other point of the curve has fewer misses without more false accepts, or fewer false accepts without more
+        misses. Of equal ones it is the lowest threshold. Without targets it is the lowest threshold from which on,
+        also at all higher ones, there are at most so many.
 
         Raises:
             ValueError: the rate is negative.
         """
         if not fa_per_hour >= 0.0:
             raise ValueError(f"fa_per_hour={fa_per_hour!r}: must be 0 or more")
-        return int(np.flatnonzero(np.concatenate([[True], self.fa_per_hour > fa_per_hour]))[-1])
+        allowed = self.fa_per_hour <= fa_per_hour
+        if not self.targets:
+            return int(np.flatnonzero(np.concatenate([[True], ~allowed]))[-1])
+        best = allowed & (self.hits == self.hits[allowed].max())
+        return int(np.flatnonzero(best & (self.false_accepts == self.false_accepts[best].min()))[0])
 
     def frr_at(self, fa_per_hour: float) -> float:
         """Miss rate (0..1) at the threshold of ``index_at``."""

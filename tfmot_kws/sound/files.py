@@ -3,13 +3,13 @@
 
 Files are decoded and resampled by tensorflow-io where its native ops load, and by soundfile
 with ``scipy.signal.resample_poly`` where they do not (other TensorFlow versions, other
-platforms) or where tensorflow-io does not know the encoding of a file.
+platforms) or where tensorflow-io does not read the whole file. soundfile reads MP3 and Opus where its
+libsndfile does (1.1 or newer); what it does not know is left to ffmpeg, where that is installed.
 """
 
 from __future__ import annotations
 
 import atexit
-import dataclasses
 import functools
 import math
 import os
@@ -19,8 +19,29 @@ from pathlib import Path
 
 import numpy as np
 
+from tfmot_kws.sound import ffmpeg, wav
+from tfmot_kws.sound.problems import PROBLEMS, AudioError, Problem
+
+__all__ = [
+    "DECODERS",
+    "EXTENSIONS",
+    "PROBLEMS",
+    "AudioError",
+    "Problem",
+    "clipped_share",
+    "read",
+    "resample",
+    "tensorflow_io_works",
+    "write",
+]
+
+_UNRECOGNISED = 1
 DECODERS = ("auto", "tensorflow-io", "soundfile")
-EXTENSIONS = (".wav", ".flac", ".ogg")
+EXTENSIONS = (
+    ".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".aifc", ".au", ".snd", ".caf", ".w64", ".rf64",
+    *ffmpeg.EXTENSIONS,
+)  # fmt: skip
+"""Of files that are taken for sound. What a file holds decides how it is read, not its name."""
 _NATIVE_TYPES = {
     ("WAV", "PCM_U8"): "uint8",
     ("WAV", "PCM_16"): "int16",
@@ -29,38 +50,6 @@ _NATIVE_TYPES = {
     ("FLAC", "PCM_16"): "int16",
     ("FLAC", "PCM_24"): "int32",
 }
-PROBLEMS = ("unreadable", "empty", "too short", "clipped")
-
-
-class AudioError(ValueError):
-    """A file that gives no usable sound.
-
-    Attributes:
-        path: the file.
-        problem: ``"unreadable"``, ``"empty"`` or ``"too short"``.
-        detail: what was found.
-    """
-
-    def __init__(self, path: str | os.PathLike, problem: str, detail: str) -> None:
-        super().__init__(f"{path}: {problem}: {detail}")
-        self.path, self.problem, self.detail = str(path), problem, detail
-
-
-@dataclasses.dataclass(frozen=True)
-class Problem:
-    """One file with a fault, for a report.
-
-    Attributes:
-        path: the file.
-        problem: one of ``PROBLEMS``.
-        detail: what was found.
-        dropped: whether the file was left out; clipped files are kept.
-    """
-
-    path: str
-    problem: str
-    detail: str
-    dropped: bool = True
 
 
 @functools.cache
@@ -95,7 +84,7 @@ def read(
     decoder: str = "auto",
     min_seconds: float = 0.0,
 ) -> np.ndarray:
-    """Reads a WAV, FLAC or OGG file, mixed to mono, at ``sample_rate``.
+    """Reads a sound file, mixed to mono, at ``sample_rate``.
 
     Args:
         path: the file.
@@ -135,8 +124,25 @@ def _read_soundfile(path: str | os.PathLike, sample_rate: int) -> np.ndarray:
     try:
         samples, rate = soundfile.read(os.fspath(path), dtype="float32", always_2d=True)
     except (OSError, RuntimeError, TypeError, ValueError) as error:
-        raise AudioError(path, "unreadable", str(error)) from error
+        if not is_unknown(error):
+            raise AudioError(path, "unreadable", str(error)) from error
+        samples, rate = _read_ffmpeg(path, str(error))
     return resample(samples.mean(axis=1, dtype=np.float32), rate, sample_rate, "soundfile")
+
+
+def is_unknown(error: Exception) -> bool:
+    """Whether soundfile raised this of a format that it does not know, so that ffmpeg may try."""
+    import soundfile
+
+    return isinstance(error, soundfile.LibsndfileError) and error.code == _UNRECOGNISED
+
+
+def _read_ffmpeg(path: str | os.PathLike, reason: str) -> tuple[np.ndarray, int]:
+    """float32 [frames, channels], and the rate."""
+    with ffmpeg.wav_of(path, reason) as pipe:
+        header = wav.read_header(pipe)
+        data = pipe.read()
+    return header.samples(data[: len(data) // header.frame_bytes * header.frame_bytes]), header.rate
 
 
 def _read_tensorflow_io(path: str | os.PathLike, sample_rate: int) -> np.ndarray | None:
@@ -162,6 +168,8 @@ def _read_tensorflow_io(path: str | os.PathLike, sample_rate: int) -> np.ndarray
             return None
     except (tf.errors.OpError, OSError, RuntimeError, TypeError, ValueError):
         return None
+    if len(samples) != header.frames or samples.shape[1:] != (header.channels,):
+        return None  # it stops at a chunk of odd length, for one
     if samples.size == 0:
         return np.zeros(0, np.float32)
     if samples.dtype == np.uint8:

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import os
 import queue
-import wave
+import shutil
+import tempfile
 from collections.abc import Iterator
 from typing import BinaryIO
 
 import numpy as np
 
-from tfmot_kws.sound.files import AudioError
+from tfmot_kws import extras
+from tfmot_kws.sound import ffmpeg, files, sniff, wav
+from tfmot_kws.sound.problems import AudioError
 
 BLOCK_SECONDS = 0.1
 _RAW_RATE = 16000
@@ -54,7 +57,7 @@ class Mono:
 
 
 def read_file(path: str | os.PathLike, to_rate: int, block_seconds: float = BLOCK_SECONDS) -> Iterator[np.ndarray]:
-    """Blocks of a WAV, FLAC or OGG file, float32 [samples].
+    """Blocks of a sound file, float32 [samples]: WAV, FLAC, OGG, MP3 and what else soundfile or ffmpeg read.
 
     Raises:
         AudioError: the file cannot be read; what was read before has been given.
@@ -64,45 +67,93 @@ def read_file(path: str | os.PathLike, to_rate: int, block_seconds: float = BLOC
     path = os.fspath(path)
     try:
         with soundfile.SoundFile(path) as file:
+            # soundfile seeks to where it is after every read of what can seek, and a decoder of MP3 then starts anew:
+            # a frame needs bits of those before it.
+            file.seekable = lambda: False
             mono = Mono(file.samplerate, to_rate)
-            for block in file.blocks(max(1, round(block_seconds * file.samplerate)), dtype="float32", always_2d=True):
-                yield mono.step(block)
+            size = max(1, round(block_seconds * file.samplerate))
+            while len(block := file.read(size, dtype="float32", always_2d=True)):
+                yield mono.step(_finite(block, path))
             yield mono.step(np.zeros(0, np.float32), last=True)
     except (soundfile.SoundFileError, RuntimeError, OSError) as error:
-        raise AudioError(path, "unreadable", str(error)) from error
+        if not files.is_unknown(error):
+            raise AudioError(path, "unreadable", str(error)) from error
+        with ffmpeg.wav_of(path, str(error)) as pipe:
+            yield from _read_wav(_Ahead(pipe), path, to_rate, block_seconds)
 
 
 def read_pipe(pipe: BinaryIO, to_rate: int, block_seconds: float = BLOCK_SECONDS) -> Iterator[np.ndarray]:
-    """Blocks of what a pipe brings: a WAV stream of 16 bits, or without a header 16-bit mono samples at 16 kHz.
+    """Blocks of what a pipe brings, float32 [samples].
 
-    A sample that is cut off at the end is dropped.
+    WAV (also of unknown length, big-endian or extensible; 8 to 32 bits, floats), and what nothing says the format of:
+    16-bit mono samples at 16 kHz. These are given as they come. FLAC, OGG, MP3, AIFF and what else ``read_file`` reads
+    are given once the pipe has ended. A sample that is cut off at the end is dropped.
 
     Raises:
-        AudioError: a WAV header that is damaged or of another width.
+        AudioError: what comes is no sound (text, a picture, an archive), or a header is damaged; the message says what
+            was found.
     """
     ahead = _Ahead(pipe)
-    rate, channels = _RAW_RATE, 1
-    if ahead.peek(4) == b"RIFF":
-        try:
-            header = wave.open(ahead)
-        except (wave.Error, EOFError) as error:
-            raise AudioError(
-                "-", "unreadable", f"no WAV stream of 16-bit samples: {error or 'the header is cut off'}"
-            ) from error
-        if header.getsampwidth() != 2:
-            raise AudioError(
-                "-", "unreadable", f"a pipe must bring 16-bit samples, found {8 * header.getsampwidth()} bits"
-            )
-        rate, channels = header.getframerate(), header.getnchannels()
-    mono = Mono(rate, to_rate)
-    size = 2 * channels * max(1, round(block_seconds * rate))
+    kind = sniff.kind(ahead.peek(sniff.BYTES))
+    if kind == "raw":
+        yield from _read_samples(ahead, wav.Format(_RAW_RATE, 1, 2), "-", to_rate, block_seconds)
+    elif kind == "wav":
+        yield from _read_wav(ahead, "-", to_rate, block_seconds)
+    elif kind == "sound":
+        yield from _read_rest(ahead, to_rate, block_seconds)
+    else:
+        raise AudioError("-", "unreadable", f"the pipe brings {kind}, which is no sound")
+
+
+def _read_wav(ahead: _Ahead, name: str, to_rate: int, block_seconds: float) -> Iterator[np.ndarray]:
+    ahead.keep = True
+    try:
+        header = wav.read_header(ahead)
+    except wav.UnknownEncoding:
+        ahead.back()
+        yield from _read_rest(ahead, to_rate, block_seconds)
+        return
+    except wav.WavError as error:
+        raise AudioError(name, "unreadable", f"WAV stream: {error}") from error
+    ahead.keep = False
+    yield from _read_samples(ahead, header, name, to_rate, block_seconds)
+
+
+def _read_samples(
+    ahead: _Ahead, form: wav.Format, name: str, to_rate: int, block_seconds: float
+) -> Iterator[np.ndarray]:
+    """Blocks of samples of a known format, as they come, up to their length where it is known."""
+    mono = Mono(form.rate, to_rate)
+    frame, left = form.frame_bytes, form.size
+    size = frame * max(1, round(block_seconds * form.rate))
     rest = b""
-    while data := ahead.read(size - len(rest)):
+    while left is None or left > 0:
+        data = ahead.read(size - len(rest) if left is None else min(size - len(rest), left))
+        if not data:
+            break
+        left = None if left is None else left - len(data)
         data = rest + data
-        whole = len(data) // (2 * channels) * 2 * channels
+        whole = len(data) // frame * frame
         rest = data[whole:]
-        yield mono.step(np.frombuffer(data[:whole], "<i2").reshape(-1, channels))
+        yield mono.step(_finite(form.samples(data[:whole]), name))
     yield mono.step(np.zeros(0, np.float32), last=True)
+
+
+def _read_rest(ahead: _Ahead, to_rate: int, block_seconds: float) -> Iterator[np.ndarray]:
+    """Blocks of a format whose decoders have to seek: all of it is put into a file first."""
+    with tempfile.NamedTemporaryFile(prefix="tfmot-kws-pipe-") as copy:
+        shutil.copyfileobj(ahead, copy)
+        copy.flush()
+        try:
+            yield from read_file(copy.name, to_rate, block_seconds)
+        except AudioError as error:
+            raise AudioError("-", error.problem, error.detail.replace(copy.name, "the pipe")) from error
+
+
+def _finite(block: np.ndarray, name: str) -> np.ndarray:
+    if block.dtype != np.int16 and not np.isfinite(block).all():
+        raise AudioError(name, "unreadable", "it holds values that are not finite")
+    return block
 
 
 def read_microphone(to_rate: int, block_seconds: float = BLOCK_SECONDS) -> Iterator[np.ndarray]:
@@ -116,7 +167,9 @@ def read_microphone(to_rate: int, block_seconds: float = BLOCK_SECONDS) -> Itera
         import sounddevice
     except (ImportError, OSError) as error:  # OSError: its library PortAudio is missing
         raise ImportError(
-            f"a microphone needs the package sounddevice and PortAudio: pip install tfmot-kws[microphone] ({error})"
+            f"a microphone needs the package sounddevice: {extras.install('sounddevice')}"
+            if isinstance(error, ModuleNotFoundError)
+            else f"sounddevice needs the library PortAudio (libportaudio2 in Debian, portaudio in Homebrew): {error}"
         ) from error
     blocks: queue.Queue[np.ndarray] = queue.Queue()
     try:
@@ -137,19 +190,32 @@ def read_microphone(to_rate: int, block_seconds: float = BLOCK_SECONDS) -> Itera
 
 
 class _Ahead:
-    """A pipe whose first bytes can be looked at; it cannot go back otherwise."""
+    """A pipe whose first bytes can be looked at; it cannot go back otherwise.
+
+    Attributes:
+        keep: whether what is read is kept, so that ``back`` can put it in front again.
+    """
 
     def __init__(self, pipe: BinaryIO) -> None:
-        self._pipe, self._kept = pipe, b""
+        self._pipe, self._next, self._read, self.keep = pipe, b"", b"", False
 
     def peek(self, count: int) -> bytes:
-        while len(self._kept) < count and (more := self._pipe.read(count - len(self._kept))):
-            self._kept += more
-        return self._kept
+        """The next bytes: at least ``count``, or all that are left."""
+        while len(self._next) < count and (more := self._pipe.read(count - len(self._next))):
+            self._next += more
+        return self._next
 
-    def read(self, count: int) -> bytes:
-        kept, self._kept = self._kept[:count], self._kept[count:]
-        return kept + (self._pipe.read(count - len(kept)) if len(kept) < count else b"")
+    def read(self, count: int = -1) -> bytes:
+        """As of a pipe."""
+        data = self._next if count < 0 else self._next[:count]
+        self._next = self._next[len(data) :]
+        if count < 0:
+            data += self._pipe.read()
+        elif not data:
+            data = self._pipe.read(count)
+        self._read = self._read + data if self.keep else b""
+        return data
 
-    def close(self) -> None:
-        """The caller's to close."""
+    def back(self) -> None:
+        """Puts what was kept in front again."""
+        self._next, self._read, self.keep = self._read + self._next, b"", False

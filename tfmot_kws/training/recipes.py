@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 from collections.abc import Sequence
 
 import numpy as np
@@ -19,6 +20,7 @@ from tfmot_kws.data.feature_set import FeatureSet
 from tfmot_kws.keras import keras
 from tfmot_kws.models import spotters as models
 from tfmot_kws.quantize import apply, scheme
+from tfmot_kws.training import resumable
 from tfmot_kws.training import stages as train
 
 
@@ -222,6 +224,7 @@ def train_float(
     config: TrainConfig | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     verbose: int = 0,
+    checkpoints: str | os.PathLike | None = None,
 ) -> keras.Model:
     """Trains a float model from random weights.
 
@@ -232,12 +235,13 @@ def train_float(
         config: the recipe; its defaults where None.
         callbacks: for ``model.fit``.
         verbose: for ``model.fit``.
+        checkpoints: folder that keeps the last whole epoch. The same call goes on from there, to the same result.
 
     Returns:
         The trained model, not compiled.
 
     Raises:
-        ValueError: features and model do not agree, or there are no features.
+        ValueError: features and model do not agree, there are no features, or ``checkpoints`` holds another run.
     """
     config = config or TrainConfig()
     if model_config is None:
@@ -246,7 +250,7 @@ def train_float(
     keras.utils.set_random_seed(config.seed)
     model = models.build(model_config)
     stages = [(config.learning_rate, config.epochs * _steps(features, config))]
-    return _fit(model, features, config, stages, config.epochs, callbacks, verbose)
+    return _fit(model, features, config, stages, config.epochs, callbacks, verbose, checkpoints)
 
 
 def train_on(
@@ -255,6 +259,7 @@ def train_on(
     config: TrainConfig | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     verbose: int = 0,
+    checkpoints: str | os.PathLike | None = None,
 ) -> keras.Model:
     """Trains a float model on from its weights, with more examples, say.
 
@@ -264,15 +269,16 @@ def train_on(
         config: the recipe, with the epochs to add; its defaults where None.
         callbacks: for ``model.fit``.
         verbose: for ``model.fit``.
+        checkpoints: folder that keeps the last whole epoch. The same call goes on from there, to the same result.
 
     Raises:
-        ValueError: features and model do not agree, or there are no features.
+        ValueError: features and model do not agree, there are no features, or ``checkpoints`` holds another run.
     """
     config = config or TrainConfig()
     _check(features, tuple(model.input_shape[1:]), model.output_shape[-1], f"model {model.name!r}")
     keras.utils.set_random_seed(config.seed)
     stages = [(config.learning_rate, config.epochs * _steps(features, config))]
-    return _fit(model, features, config, stages, config.epochs, callbacks, verbose)
+    return _fit(model, features, config, stages, config.epochs, callbacks, verbose, checkpoints)
 
 
 def train_quantized(
@@ -284,6 +290,7 @@ def train_quantized(
     stage2_epochs: int = 6,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     verbose: int = 0,
+    checkpoints: str | os.PathLike | None = None,
 ) -> keras.Model:
     """Quantizes a trained float model and trains it on in two stages.
 
@@ -297,12 +304,14 @@ def train_quantized(
         stage2_epochs: epochs with everything quantized; 0 only enters stage 2.
         callbacks: for ``model.fit``.
         verbose: for ``model.fit``.
+        checkpoints: folder that keeps the last whole epoch. The same call goes on from there, to the same result.
 
     Returns:
         The quantized model in stage 2, ready for ``tflite_export.convert``.
 
     Raises:
-        ValueError: features and model do not agree, there are no features, or a number of epochs is below 0.
+        ValueError: features and model do not agree, there are no features, a number of epochs is below 0, or
+            ``checkpoints`` holds another run.
     """
     config = config or TrainConfig()
     for name, epochs in (("stage1_epochs", stage1_epochs), ("stage2_epochs", stage2_epochs)):
@@ -320,7 +329,7 @@ def train_quantized(
         train.calibrate(model, features.x)
     if stage1_epochs + stage2_epochs:
         staged = [train.TwoStageSchedule(stage1_epochs), *callbacks]
-        model = _fit(model, features, config, stages, stage1_epochs + stage2_epochs, staged, verbose)
+        model = _fit(model, features, config, stages, stage1_epochs + stage2_epochs, staged, verbose, checkpoints)
     train.set_stage(model, 2)
     return model
 
@@ -341,7 +350,13 @@ def _check(features: FeatureSet, shape: tuple, classes: int, name: str) -> None:
         raise ValueError(f"features have {len(features.classes)} classes {features.classes}, {name} has {classes}")
 
 
-def _fit(model, features, config, stages, epochs, callbacks, verbose) -> keras.Model:
+def _fit(model, features, config, stages, epochs, callbacks, verbose, checkpoints) -> keras.Model:
+    run = None
+    if checkpoints is not None:
+        options = dataclasses.asdict(config)
+        options.pop("epochs")  # the stages say how many there are
+        run = {**options, "steps": [steps for _, steps in stages]}
+        run |= {"data": resumable.checksum([features.x, features.y]), "start": resumable.checksum(model.get_weights())}
     schedule = CosineStages(stages, config.final_learning_rate_factor)
     weights = None
     if config.class_weights:
@@ -356,9 +371,21 @@ def _fit(model, features, config, stages, epochs, callbacks, verbose) -> keras.M
     model.optimizer.build(model.trainable_variables)
     # AutoGraph would rewrite the source of Keras itself, function by function: many times longer than the tracing.
     model.train_step = tf.autograph.experimental.do_not_convert(model.train_step)
-    model.fit(
-        batches(features, config), epochs=epochs, callbacks=list(callbacks), verbose=verbose, class_weight=weights
-    )
+    data, kept, done = batches(features, config), [], 0
+    if checkpoints is not None:
+        kept = [resumable.Checkpoints(checkpoints, run)]
+        done = min(kept[0].restore(model), epochs)
+    for _ in range(done):  # every epoch of the dataset draws another order and other seeds: draw those that are done
+        next(iter(data))
+    if done < epochs:
+        model.fit(
+            data,
+            initial_epoch=done,
+            epochs=epochs,
+            callbacks=[*kept, *callbacks],
+            verbose=verbose,
+            class_weight=weights,
+        )
     del model.train_step  # the class's own again
     # The same layers, not compiled: saved files hold no optimizer state and load without the classes of this module.
     return keras.Model(model.inputs, model.outputs, name=model.name)

@@ -118,7 +118,10 @@ class Checkpoints(keras.callbacks.Callback):
             old = json.loads(kept.read_text(encoding="utf-8"))
             differ = [f"{k} {old.get(k)!r}, now {run.get(k)!r}" for k in {**old, **run} if old.get(k) != run.get(k)]
             if differ:
-                raise ValueError(f"{self.folder}: holds a run with other options ({'; '.join(differ)}); name another")
+                raise ValueError(
+                    f"{self.folder}: holds a run with other options ({'; '.join(differ)}); give the same "
+                    "options, remove the folder or name another"
+                )
         else:
             atomic.write_json(kept, run)
         self._epochs = tf.Variable(0, dtype=tf.int64, trainable=False)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import rich.console
 import rich.progress
@@ -21,8 +21,58 @@ def stdout() -> rich.console.Console:
     return rich.console.Console(highlight=False, soft_wrap=True)
 
 
-Advance = Callable[[int, int], None]
-"""Called with (done, all)."""
+class Advance(Protocol):
+    """Tells how much of a phase is done."""
+
+    def __call__(self, done: int, total: int, note: str = "") -> None:
+        """So much of so much; ``note`` goes with it ("loss 0.25")."""
+
+    def begin(self, done: float) -> None:
+        """So much is done now, by another run or by what takes its time only once: time counts from here."""
+
+
+class _Left:
+    """How long the rest takes if it goes on as it went since the start, or since ``begin``."""
+
+    def __init__(self) -> None:
+        self.begin(0)
+
+    def begin(self, done: float) -> None:
+        self._before, self._start = done, time.monotonic()
+
+    def __call__(self, done: int, total: int) -> str:
+        one = (time.monotonic() - self._start) / max(done - self._before, 1e-3)
+        return f"about {one * (total - done):.0f} s left"
+
+
+class _Bar:
+    """An `Advance` that moves a bar."""
+
+    def __init__(self, progress: rich.progress.Progress, label: str):
+        self._progress, self._label, self._left = progress, label, _Left()
+        self._task = progress.add_task(label, total=None, left="")
+        self.begin = self._left.begin
+
+    def __call__(self, done: int, total: int, note: str = "") -> None:
+        text, left = f"{self._label}, {note}" if note else self._label, self._left(done, total)
+        self._progress.update(self._task, completed=done, total=total, description=text, left=left)
+
+
+class _Lines:
+    """An `Advance` that prints a line now and then: for what has a note after the first step, then every 20 s."""
+
+    def __init__(self, print_line: Callable[[str], None], label: str):
+        self._print, self._label, self._left = print_line, label, _Left()
+        self._last, self._noted = time.monotonic(), False
+        self.begin = self._left.begin
+
+    def __call__(self, done: int, total: int, note: str = "") -> None:
+        now = time.monotonic()
+        first = bool(note) and not self._noted
+        if not first and (done >= total or now - self._last < _PLAIN_SECONDS):
+            return
+        self._last, self._noted = now, self._noted or bool(note)
+        self._print(f"{self._label}: {done}/{total}{f', {note}' if note else ''}, {self._left(done, total)}")
 
 
 class Phases:
@@ -49,7 +99,7 @@ class Phases:
                 yield advance
         else:
             self._line(f"{label} ...")
-            yield self._plain(label, start)
+            yield _Lines(self._line, label)
         self.seconds[name] = time.monotonic() - start
         self._line(f"{label}: {self.seconds[name]:.1f} s")
 
@@ -64,24 +114,10 @@ class Phases:
             rich.progress.BarColumn(),
             rich.progress.TaskProgressColumn(),
             rich.progress.TimeElapsedColumn(),
-            rich.progress.TextColumn("left:"),
-            rich.progress.TimeRemainingColumn(),
+            rich.progress.TextColumn("{task.fields[left]}", markup=False),
         )
         with rich.progress.Progress(*columns, console=self.console, transient=True) as progress:
-            task = progress.add_task(label, total=None)
-            yield lambda done, total: progress.update(task, completed=done, total=total)
-
-    def _plain(self, label: str, start: float) -> Advance:
-        last = [start]
-
-        def advance(done: int, total: int) -> None:
-            now = time.monotonic()
-            if done < total and now - last[0] >= _PLAIN_SECONDS:
-                last[0] = now
-                left = (now - start) / max(done, 1) * (total - done)
-                self._line(f"{label}: {done}/{total}, about {left:.0f} s left")
-
-        return advance
+            yield _Bar(progress, label)
 
 
 def formatted(value: Any, spec: str) -> str:

@@ -8,8 +8,13 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from tfmot_kws.data import corpus, datasets
+import rich.console
+import rich.text
+
+from tfmot_kws.commands.parts.sidecar import Sidecar
+from tfmot_kws.data import corpus, datasets, prepare
 from tfmot_kws.data.task import SILENCE, UNKNOWN
+from tfmot_kws.sound.problems import Problem
 
 LONG_SECONDS = 60.0
 
@@ -22,6 +27,55 @@ def default_cache() -> Path:
 def words_of(text: str | None) -> tuple[str, ...] | None:
     """("a", "b") of "a,b"; None of nothing."""
     return tuple(word.strip() for word in text.split(",") if word.strip()) if text else None
+
+
+def open_recordings(
+    console: rich.console.Console, data: Path, speakers: str | None, about: Sidecar | None = None
+) -> corpus.Corpus:
+    """The corpus of ``--data``; prints its notes.
+
+    Args:
+        console: where to.
+        data: the option.
+        speakers: ``--speakers``; None is the rule that a model was trained with, or "auto".
+        about: the sidecar of that model, without which its test clips could not be told from those it was trained on.
+
+    Raises:
+        OSError, ValueError: as ``datasets.open_corpus``.
+    """
+    kept = None if about is None else about.options.get("speakers")
+    try:
+        clips = datasets.open_corpus(data, speakers or kept or "auto")
+    except ValueError as error:
+        if speakers or kept in (None, "auto"):
+            raise
+        raise ValueError(f"{error}. The model was trained with this rule; --speakers names another") from error
+    for note in clips.notes:
+        console.print(rich.text.Text(f"note: {note}"))
+    return clips
+
+
+def open_task(
+    console: rich.console.Console,
+    data: Path,
+    speakers: str | None,
+    keywords: str | None,
+    clip_seconds: float,
+    context: float = 0.0,
+) -> tuple[corpus.Corpus, datasets.TaskConfig, tuple[str, ...]]:
+    """What a model is to be trained on: the clips, the task, the held-out splits. Prints notes and the keywords.
+
+    Raises:
+        OSError, ValueError: as ``datasets.open_corpus`` and ``datasets.prepare``.
+    """
+    clips = open_recordings(console, data, speakers)
+    clips, task = prepare.prepare(clips, words_of(keywords), clip_seconds, context)
+    splits = prepare.eval_splits(clips, task.keywords)
+    console.print(rich.text.Text(f"keywords: {', '.join(task.keywords)}"))
+    left = sorted({clip.word for clip in clips if clip.kind == "wake"} - set(task.keywords))
+    if left and keywords is None:
+        console.print(rich.text.Text(f"note: wake words without clips in every split are left out: {', '.join(left)}"))
+    return clips, task, splits
 
 
 def other_class(task: datasets.TaskConfig) -> str:
@@ -58,8 +112,10 @@ def speak_confusables(
     return spoken
 
 
-def read_long(folder: Path, rate: int, progress=None) -> list:
-    """All sound of a folder, short files joined to stretches of a minute: float32 [samples] each.
+def read_long(folder: Path, rate: int, progress=None) -> tuple[list, list[Problem]]:
+    """All sound of a folder, and what is wrong with files that are left out.
+
+    Short files are joined to stretches of a minute: float32 [samples] each.
 
     Raises:
         ValueError: there is no folder or no sound in it.
@@ -71,12 +127,12 @@ def read_long(folder: Path, rate: int, progress=None) -> list:
     if not folder.is_dir():
         raise ValueError(f"--mine {folder}: no such folder")
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in audio.EXTENSIONS)
-    stretches, parts = [], []
+    stretches, parts, problems = [], [], []
     for index, path in enumerate(files):
         try:
             parts.append(audio.read(path, rate))
-        except audio.AudioError:
-            continue
+        except audio.AudioError as error:
+            problems.append(Problem(error.path, error.problem, error.detail))
         finally:
             if progress is not None:
                 progress(index + 1, len(files))
@@ -86,5 +142,6 @@ def read_long(folder: Path, rate: int, progress=None) -> list:
     if parts:
         stretches.append(np.concatenate(parts))
     if not stretches:
-        raise ValueError(f"--mine {folder}: no sound in it ({len(files)} files)")
-    return stretches
+        why = f"; the first is {problems[0].path}: {problems[0].problem}: {problems[0].detail}" if problems else ""
+        raise ValueError(f"--mine {folder}: no sound in it ({len(files)} files{why})")
+    return stretches, problems

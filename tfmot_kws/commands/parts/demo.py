@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from tfmot_kws import atomic
+from tfmot_kws.commands.parts import data as data_files
 from tfmot_kws.commands.parts import sidecar
 from tfmot_kws.commands.parts.console import Phases
 from tfmot_kws.data import corpus, datasets, prepare
@@ -50,6 +51,7 @@ class DemoConfig:
         copies: augmented versions of each training clip.
         batch_size: clips per training step.
         epochs: of the float model, of stage 1 and of stage 2.
+        speakers: the rule that says who speaks in ``data``; None is "auto".
 
     Raises:
         ValueError: a width of the weights is not 1..8, or there is none.
@@ -66,6 +68,7 @@ class DemoConfig:
     copies: int = 3
     batch_size: int = 128
     epochs: tuple[int, int, int] = (30, 12, 6)
+    speakers: str | None = None
 
     def __post_init__(self) -> None:
         if not self.bits or any(not 1 <= b <= 8 for b in self.bits) or len(set(self.bits)) < len(self.bits):
@@ -138,8 +141,8 @@ def _open(config: DemoConfig, phases: Phases) -> tuple[corpus.Corpus, tuple[str,
     """The clips, the held-out splits and the keywords."""
     with phases.phase("recordings" if config.data else "synthetic speech") as advance:
         if config.data:
-            clips = datasets.open_corpus(config.data)
-            splits = prepare.eval_splits(clips)
+            clips = data_files.open_recordings(phases.console, config.data, config.speakers)
+            splits = prepare.eval_splits(clips, config.keywords)
         else:
             from tfmot_kws.data import synthetic
 
@@ -147,7 +150,9 @@ def _open(config: DemoConfig, phases: Phases) -> tuple[corpus.Corpus, tuple[str,
             clips = synthetic.synthesize(folder, clips=config.clips, seed=config.seed, progress=advance)
             splits = ("dev", "test")  # nothing is chosen by either, so both can measure
     keywords = config.keywords or prepare.pick_keywords(clips, ("train", *splits))
-    return prepare.without_compounds(clips, keywords), splits, keywords
+    clips = prepare.without_compounds(clips, keywords)
+    prepare.check_splits(clips, keywords, ("train", *splits))
+    return clips, splits, keywords
 
 
 def _features(config: DemoConfig, clips: corpus.Corpus, splits, keywords, phases: Phases) -> _Data:

@@ -6,13 +6,12 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 import time
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import rich.console
 
-from tfmot_kws.commands.parts import sidecar, stream_runners
+from tfmot_kws.commands.parts import results, sidecar, stream_runners, thresholds
 from tfmot_kws.commands.parts.console import Advance, Phases, table
 from tfmot_kws.data import stream_labels
 from tfmot_kws.evaluation import detector
@@ -21,6 +20,7 @@ from tfmot_kws.evaluation.detector import DetectorConfig
 from tfmot_kws.evaluation.streams import Stream, StreamEvaluation
 from tfmot_kws.frontend import features
 from tfmot_kws.sound import files as audio
+from tfmot_kws.sound.problems import Problem
 
 JOINED_SECONDS = 60.0
 """Recordings without keywords are joined to streams of at least this length: a clip alone ends before a model of one
@@ -48,8 +48,8 @@ class Options:
 
     streams: pathlib.Path | None
     negatives: pathlib.Path | None
-    smooth: float = 0.2
-    refractory: float = 1.0
+    smooth: float | None = None
+    refractory: float | None = None
     tolerance: float = 1.0
     fa_per_hour: float = 0.5
     threshold: str | None = None
@@ -57,7 +57,7 @@ class Options:
     scores: str = "auto"
 
     def __post_init__(self) -> None:
-        for name in ("smooth", "refractory", "tolerance", "fa_per_hour"):
+        for name in ("tolerance", "fa_per_hour"):
             value = getattr(self, name)
             if not 0.0 <= value < float("inf"):
                 raise ValueError(f"--{name.replace('_', '-')} {value}: must be 0 or more")
@@ -65,26 +65,6 @@ class Options:
             raise ValueError(f"--scores {self.scores}: must be one of auto, {', '.join(detector.MODES)}")
         if self.hop < 1:
             raise ValueError(f"--hop {self.hop}: must be 1 frame or more")
-
-    def thresholds(self, words: Sequence[str]) -> tuple[float, ...]:
-        """What --threshold says for each keyword: "2.5" for all, or "yes=2.5,no=1.25"; zeros where it was not given.
-
-        Raises:
-            ValueError: it is neither, or leaves a keyword out.
-        """
-        text = "0" if self.threshold is None else self.threshold
-        try:
-            if "=" not in text:
-                values = dict.fromkeys(words, float(text))
-            else:
-                pairs = (part.split("=") for part in text.split(","))
-                values = {word.strip(): float(value) for word, value in pairs}
-        except ValueError:
-            values = {}
-        if set(values) != set(words) or not np.isfinite(list(values.values())).all():
-            example = ",".join(f"{word}=1.5" for word in words)
-            raise ValueError(f"--threshold {text}: must be one number, or one for each keyword: {example}")
-        return tuple(values[word] for word in words)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,9 +81,10 @@ class Measured:
     """A finished evaluation and how long its parts took; ``seconds`` are those of sound."""
 
     evaluation: StreamEvaluation
+    chosen: thresholds.Chosen
     seconds: float
     spent: float
-    skipped: int
+    skipped: tuple[Problem, ...]
 
 
 def _read_streams(folder: pathlib.Path, rate: int, advance: Advance) -> list[Recording]:
@@ -122,22 +103,25 @@ def _read_streams(folder: pathlib.Path, rate: int, advance: Advance) -> list[Rec
     return recordings
 
 
-def _read_negatives(folder: pathlib.Path, rate: int, advance: Advance) -> tuple[list[Recording], int]:
-    """Joined recordings, and how many files gave no sound."""
+def _read_negatives(folder: pathlib.Path, rate: int, advance: Advance) -> tuple[list[Recording], list[Problem]]:
+    """Joined recordings, and the files that gave no sound."""
     files = stream_labels.sounds(folder)
-    recordings, parts, skipped = [], [], 0
+    recordings, parts, skipped = [], [], []
     for index, file in enumerate(files):
         try:
             parts.append(audio.read(file, rate))
-        except audio.AudioError:
-            skipped += 1
+        except audio.AudioError as error:
+            skipped.append(Problem(error.path, error.problem, error.detail))
         last = index + 1 == len(files)
         if parts and (last or sum(map(len, parts)) >= JOINED_SECONDS * rate):
             recordings.append(Recording(f"negatives {len(recordings) + 1}", np.concatenate(parts)))
             parts = []
         advance(index + 1, len(files))
     if not recordings:
-        raise ValueError(f"--negatives {folder}: none of {len(files)} recordings can be read")
+        raise ValueError(
+            f"--negatives {folder}: none of {len(files)} recordings can be read; the first is {skipped[0].path}: "
+            f"{skipped[0].problem}: {skipped[0].detail}"
+        )
     return recordings, skipped
 
 
@@ -159,9 +143,9 @@ def measure(model: pathlib.Path, runtime: str, options: Options, phases: Phases)
     """Reads, runs and evaluates."""
     about = sidecar.read(model)
     words = about.task.keywords
-    thresholds = options.thresholds(words)
+    chosen = thresholds.choose(options.threshold, options.smooth, options.refractory, words)
     rate = about.frontend.sample_rate
-    recordings, skipped = [], 0
+    recordings, skipped = [], []
     if options.streams is not None:
         with phases.phase("streams") as advance:
             recordings += _read_streams(options.streams, rate, advance)
@@ -182,14 +166,15 @@ def measure(model: pathlib.Path, runtime: str, options: Options, phases: Phases)
     mode = options.scores
     if mode == "auto":
         mode = "value" if stream_runners.are_posteriors(numbers, scale, zero_point) else "margin"
+    chosen.check_mode(mode)
     step_seconds = runner.hop * about.frontend.hop_ms / 1000.0
     config = DetectorConfig.in_seconds(
         step_seconds,
-        options.smooth,
-        options.refractory,
+        chosen.smooth,
+        chosen.refractory,
         classes=len(about.task.classes),
         keywords=tuple(about.task.classes.index(word) for word in words),
-        thresholds=thresholds,
+        thresholds=0.0 if chosen.values is None else chosen.values,
         mode=mode,
         scale=scale,
         zero_point=zero_point,
@@ -209,7 +194,7 @@ def measure(model: pathlib.Path, runtime: str, options: Options, phases: Phases)
             progress=advance,
         )
     spent = time.perf_counter() - start
-    return Measured(evaluation, sum(len(r.samples) for r in recordings) / rate, spent, skipped)
+    return Measured(evaluation, chosen, sum(len(r.samples) for r in recordings) / rate, spent, tuple(skipped))
 
 
 def _known_at(frames: np.ndarray, frontend: features.FrontendConfig) -> np.ndarray:
@@ -229,6 +214,8 @@ def metrics(measured: Measured, options: Options) -> dict[str, Any]:
             "keywords": dict(zip(evaluation.words, config.keywords)),
             "thresholds": dict(zip(evaluation.words, config.thresholds)),
             "sum_thresholds": dict(zip(evaluation.words, config.sum_thresholds)),
+            "smooth_seconds": measured.chosen.smooth,
+            "refractory_seconds": measured.chosen.refractory,
             "smooth_steps": config.smooth,
             "refractory_steps": config.refractory,
             "scale": config.scale,
@@ -290,7 +277,8 @@ def show(console: rich.console.Console, title: str, measured: Measured, options:
             "give more by --negatives"
         )
     if measured.skipped:
-        console.print(f"{measured.skipped} recordings of --negatives could not be read")
+        console.print(f"{len(measured.skipped)} recordings of --negatives could not be read")
+        results.show_left_out(console, measured.skipped)
     counts = evaluation.mlperf
     if counts.targets:
         verdict = "pass" if counts.passed else "fail"

@@ -8,12 +8,26 @@ from tfmot_kws.keras import keras
 
 
 class Epochs(keras.callbacks.Callback):
-    """Tells how many epochs are done."""
+    """Tells how many epochs are done, and the loss and accuracy of the last."""
 
     def __init__(self, advance: Advance):
         super().__init__()
-        self._advance = advance
+        self._advance, self._epoch, self._begun = advance, 0, False
+        self._supports_tf_logs = True  # Keras would else wait for the numbers of every batch
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Called by Keras."""
+        self._epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Called by Keras. The first batch takes far longer than others: it is traced."""
+        if not self._begun:
+            self._begun = True
+            self._advance.begin(self._epoch + (batch + 1) / (self.params["steps"] or 1))
 
     def on_epoch_end(self, epoch, logs=None):
         """Called by Keras."""
-        self._advance(epoch + 1, self.params["epochs"])
+        logs = logs or {}
+        said = [f"loss {float(logs['loss']):.4f}"] if "loss" in logs else []
+        said += [f"accuracy {float(logs['accuracy']):.1%}"] if "accuracy" in logs else []
+        self._advance(epoch + 1, self.params["epochs"], ", ".join(said))

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from tfmot_kws.commands.parts import sidecar
+from tfmot_kws.commands.parts import sidecar, thresholds
 from tfmot_kws.evaluation import detector
 from tfmot_kws.frontend import features
 
@@ -55,7 +56,7 @@ class Spotter:
         self,
         flatbuffer: bytes,
         about: sidecar.Sidecar,
-        threshold: float | None = None,
+        threshold: float | Sequence[float] | None = None,
         smooth: float = 0.2,
         refractory: float = 1.0,
         runtime: str = "tflite",
@@ -141,14 +142,32 @@ def _ends_in_softmax(flatbuffer: bytes, output: str) -> bool:
     )
 
 
-def open_spotter(model: pathlib.Path, **options: Any) -> Spotter:
-    """The spotter of a file; raises ValueError where it is no streaming .tflite, and what Spotter raises."""
+def open_spotter(
+    model: pathlib.Path,
+    threshold: str | float | None = None,
+    smooth: float | None = None,
+    refractory: float | None = None,
+    runtime: str = "tflite",
+) -> Spotter:
+    """The spotter of a file.
+
+    Args:
+        model: a streaming .tflite with its sidecar.
+        threshold, smooth, refractory: as ``thresholds.choose`` takes them.
+        runtime: one of ``tflite_export.interpreter.RUNTIMES``.
+
+    Raises:
+        ValueError: it is no streaming .tflite, or the thresholds do not suit; and what Spotter raises.
+    """
     if model.suffix != ".tflite":
         raise ValueError(f"--model {model}: must be a .tflite file, made by 'tfmot-kws export --streaming internal'")
     about = sidecar.read(model)
+    chosen = thresholds.choose(threshold, smooth, refractory, about.task.keywords)
     from tflite_export.streaming import schedule as stream_schedule
 
     try:
-        return Spotter(model.read_bytes(), about, **options)
+        ear = Spotter(model.read_bytes(), about, chosen.values, chosen.smooth, chosen.refractory, runtime)
+        chosen.check_mode(ear.config.mode)
+        return ear
     except stream_schedule.ScheduleError as error:
         raise ValueError(f"{model}: {error}; on the command line: tfmot-kws export --streaming internal") from error
