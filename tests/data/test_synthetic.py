@@ -126,7 +126,7 @@ def test_bad_options_are_named(tmp_path, options, message):
 def test_missing_extra_says_how_to_get_it(tmp_path, monkeypatch):
     found = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "espeakng_loader" else found(name))
-    with pytest.raises(ImportError, match=r"pip install tfmot-kws\[synthetic\]"):
+    with pytest.raises(ImportError, match=r"pip install 'tfmot-kws\[synthetic\]'"):
         synthetic.synthesize(tmp_path / "x", **WORDS)
 
 
