@@ -40,6 +40,7 @@ def stop_after(monkeypatch, epochs: int, error: BaseException) -> None:
     monkeypatch.setattr(progress.Epochs, "on_epoch_end", stop)
 
 
+@pytest.mark.slow
 def test_a_stopped_run_ends_with_the_same_weights(words, tmp_path, monkeypatch) -> None:
     common = ("--data", words / "words", "--cache", tmp_path / "cache")
     straight = run("train", *common, *TRAIN, "--out", tmp_path / "a.keras").stdout

@@ -59,6 +59,14 @@ def test_untracked_ranges_are_refused() -> None:
     refuses(model, "layer 'dense' gave NaN or infinity while ranges were tracked")
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_that_are_no_numbers_are_refused(value: float) -> None:
+    model = ready(dense(), (6,))
+    weight = model.get_layer("dense").trainable_weights[0]
+    weight.assign(np.where(np.arange(weight.numpy().size).reshape(weight.shape) == 1, value, weight.numpy()))
+    refuses(model, r"layer 'dense': its '\w+' holds NaN or infinity")
+
+
 def test_other_things_are_refused() -> None:
     refuses("model", "convert needs a quantized tf_keras model, found builtins.str")
     refuses(dense(), "model 'little' has no quantized layers: call tfmot_kws.quantize_apply first, then train the")

@@ -53,6 +53,7 @@ class Converter:
         """The graph."""
         for node in self.nodes:
             if not node.is_input:
+                self._check_weights(node.layer)
                 self._emit(node)
         inputs = tuple(self._input_name(tensor) for tensor in self.model.inputs)
         outputs = tuple(self._output_name(tensor) for tensor in self.model.outputs)
@@ -60,6 +61,16 @@ class Converter:
         used = {name for op in self.ops for name in (*ir.op_inputs(op), op.output)} | set(inputs) | set(outputs)
         tensors = {name: tensor for name, tensor in self.tensors.items() if name in used}
         return ir.Graph(tensors, tuple(self.ops), inputs, outputs, self.model.name)
+
+    def _check_weights(self, layer) -> None:
+        grid = getattr(layer, "output_grid", None)  # whose range has a message of its own
+        ranges = {id(value) for value in vars(grid).values()} if grid is not None else set()
+        for weight in layer.weights:
+            if id(weight) not in ranges and weight.dtype.is_floating and not np.isfinite(weight.numpy()).all():
+                raise ExportError(
+                    f"layer {layer.name!r}: its {weight.name.split('/')[-1].split(':')[0]!r} holds NaN or infinity: "
+                    "look for a loss that was not finite, and train the model again"
+                )
 
     def _input_name(self, tensor) -> str:
         name = tensor._keras_history.layer.name
