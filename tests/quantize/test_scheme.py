@@ -243,7 +243,9 @@ def dotted() -> keras.Model:
 REFUSED = {
     "LSTM": (lambda: refused(L.LSTM(3, name="bad")), "no way yet.*a stack of causal convolutions"),
     "Lambda": (
-        lambda: refused(L.Lambda(lambda x: tf.py_function(lambda v: v, [x], tf.float32) + x, name="bad")),
+        lambda: refused(
+            L.Lambda(lambda x: tf.ensure_shape(tf.py_function(lambda v: v, [x], tf.float32), x.shape), name="bad")
+        ),
         "cannot be followed.*write its call of supported",
     ),
     "PReLU": (lambda: shake(refused(L.PReLU(name="bad"))), "a slope for each place.*use PReLU(shared_axes=[1])"),

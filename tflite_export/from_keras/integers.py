@@ -488,7 +488,7 @@ def pool_window(layer: L.Layer, rank: int, shape: tuple[int, ...]) -> ir.Window:
 def _pool(shape: tuple[int, ...], size, stride, pads) -> ir.Window:
     """The window of a pool; where one takes a whole axis it moves by one place, so that a stream gives every row."""
     moved = zip(shape, size, stride, pads)
-    stride = [1 if n + sum(pad) < k + s else s for n, k, s, pad in moved]
+    stride = [1 if n + sum(pad) == k else s for n, k, s, pad in moved]
     return _window(size, stride, (1,) * len(size), pads)
 
 

@@ -137,6 +137,8 @@ class _Unfolding:
             try:
                 out = self._node(node, args, kwargs)
             except UnsupportedLayerError as refusal:
+                if any(t.shape.rank is None for t in tf.nest.flatten(node.outputs)):
+                    raise  # what stands behind it has no shape to be looked at with
                 self.refusals.append(refusal)
                 self.dead_ends += [t for t in tf.nest.flatten((args, kwargs)) if tensor_ops.is_tensor(t)]
                 out = tf.nest.map_structure(self._placeholder, node.outputs)
@@ -240,7 +242,12 @@ class _Unfolding:
                 ) from error
             if check:
                 _check_trace(layer, inner, args)
-            outputs = self.graph(inner, tf.nest.flatten(args))
+            try:
+                outputs = self.graph(inner, tf.nest.flatten(args))
+            except UnsupportedLayerError as error:  # the other refusals are kept, with what stands behind them
+                raise UnsupportedLayerError(
+                    layer, f"a call that cannot be followed ({_first_line(error)})", OWN_CODE
+                ) from error
         return tf.nest.pack_sequence_as(out, outputs) if isinstance(out, (list, tuple, dict)) else outputs[0]
 
 
