@@ -350,7 +350,7 @@ def test_all_offenders_are_named_at_once() -> None:
     lines = str(caught.value).splitlines()
     assert lines[0] == "4 layers cannot be quantized:"
     for name in ("grouped", "tf.math.cumsum", "memory", "norm"):
-        (line,) = [line for line in lines if f"'{name}'" in line]
+        (line,) = [line for line in lines if f"'{name}" in line]  # Keras may number a function's layer
         assert "cannot be quantized: " in line
     assert "good" not in str(caught.value) and "last" not in str(caught.value)
 
