@@ -43,6 +43,15 @@ def test_the_same_numbers(model) -> None:
     assert rebuilt.get_layer("conv2d").kernel_regularizer.l2 == np.float32(1e-3) or len(rebuilt.losses) == 1
 
 
+@pytest.mark.parametrize("name", ["hard_sigmoid", "hard_silu", "silu", "leaky_relu", "gelu", "elu", "softsign"])
+def test_activations_are_those_of_keras_3(name: str, newer) -> None:
+    """By what they compute: some have the name of another function of tf_keras."""
+    x = np.linspace(-4, 4, 60).reshape(10, 6).astype(np.float32)
+    for layer in (newer.layers.Dense(5, activation=name), newer.layers.Activation(name)):
+        made = newer.Sequential([newer.Input((6,)), layer])
+        np.testing.assert_allclose(keras3.rebuilt(made)(x), np.asarray(made(x)), atol=1e-5)
+
+
 def test_quantize_apply_takes_it(model) -> None:
     x = features((12, 4))
     quantized = tfmot_kws.quantize_apply(model, tfmot_kws.kws_scheme(8))

@@ -185,6 +185,8 @@ def _arguments(kind: type) -> set[str]:
 
 def _plain(key: str, value: Any, layer: Any) -> Any:
     """A value of a Keras 3 configuration as tf_keras takes it."""
+    if "activation" in key and isinstance(value, str):
+        return _activation(value)
     if not isinstance(value, dict) or "class_name" not in value:
         return tuple(value) if isinstance(value, list) and key != "axis" else value
     name, config = value["class_name"], value.get("config")
