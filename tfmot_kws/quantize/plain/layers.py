@@ -12,7 +12,11 @@ from tfmot_kws.quantize.functions import FUNCTIONS
 
 
 def copied(layer: keras.layers.Layer) -> keras.layers.Layer:
-    """A layer of the same configuration, or itself where its class has none to give."""
+    """A layer of the same configuration, or itself where its class has none to give.
+
+    Keras raises NotImplementedError from ``get_config`` of a class whose constructor has arguments of its own, and
+    TypeError where ``from_config`` does not take them. Such a layer has no copy; it is shared with the user's model.
+    """
     try:
         return type(layer).from_config(layer.get_config())
     except (NotImplementedError, TypeError):
