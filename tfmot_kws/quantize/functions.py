@@ -83,3 +83,10 @@ def function_of(name: str) -> tuple[str, float] | None:
     """(key of ``FUNCTIONS``, alpha) of an activation's name; None where there is none."""
     name = ALIASES.get(name, name)
     return (name, DEFAULT_ALPHA.get(name, 0.0)) if name in NAMES else None
+
+
+def check_function(function: str, layer_name: str) -> str:
+    """``function`` where it is a key of ``FUNCTIONS``; else a ValueError that names the layer."""
+    if function not in FUNCTIONS:
+        raise ValueError(f"layer {layer_name!r}: function must be one of {sorted(FUNCTIONS)}, found {function!r}")
+    return function

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tfmot_kws.keras import AsWritten, keras
 from tfmot_kws.quantize import integer_math
-from tfmot_kws.quantize.functions import BOUNDS, FUNCTIONS
+from tfmot_kws.quantize.functions import BOUNDS, FUNCTIONS, check_function
 from tfmot_kws.quantize.output_grid import FixedGrid, Grid, OutputGrid, quantize_steps, stage_variable
 from tfmot_kws.quantize.quantizers import check_bits, place_on_grid
 
@@ -118,8 +118,7 @@ class QuantizedFunction(QuantizedOp):
 
     def __init__(self, function="linear", alpha=0.0, **kwargs):
         super().__init__(**kwargs)
-        if function not in FUNCTIONS:
-            raise ValueError(f"layer {self.name!r}: function must be one of {sorted(FUNCTIONS)}, found {function!r}")
+        check_function(function, self.name)
         self.function, self.alpha = function, float(alpha)
 
     def get_config(self):

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfmot_kws.keras import AsWritten, keras
-from tfmot_kws.quantize.functions import FUNCTIONS
+from tfmot_kws.quantize.functions import FUNCTIONS, check_function
 
 
 def copied(layer: keras.layers.Layer) -> keras.layers.Layer:
@@ -90,8 +90,7 @@ class Function(AsWritten, keras.layers.Layer):
 
     def __init__(self, function: str, alpha: float = 0.0, **kwargs: Any):
         super().__init__(**kwargs)
-        if function not in FUNCTIONS:
-            raise ValueError(f"layer {self.name!r}: function must be one of {sorted(FUNCTIONS)}, found {function!r}")
+        check_function(function, self.name)
         self.function, self.alpha = function, float(alpha)
 
     def get_config(self):
