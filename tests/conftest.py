@@ -19,8 +19,6 @@ import numpy as np
 import pytest
 from debian import debian_packages, missing_packages
 
-from benchmarks import emulation
-
 # Before anything imports TensorFlow or matplotlib.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
@@ -103,8 +101,8 @@ def require_module() -> Callable[[str], types.ModuleType]:
 
 
 @pytest.fixture(scope="session")
-def kernel_objects(tmp_path_factory: pytest.TempPathFactory) -> Callable[[emulation.Core], list[pathlib.Path]]:
-    """``kernel_objects(core)``: all kernels, compiled once in a run for a core with ``kept.flags_of(core)``."""
+def kernel_objects(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., list[pathlib.Path]]:
+    """``kernel_objects(core, flags)``: all kernels, compiled once in a run; as a rule with ``kept.flags_of(core)``."""
     return functools.partial(kept.kernels_of, tmp_path_factory)
 
 
@@ -127,3 +125,5 @@ def _seeded(seed: int) -> None:
     np.random.seed(seed)
     if "tensorflow" in sys.modules:  # never imported just for this
         sys.modules["tensorflow"].random.set_seed(seed)
+    if "tf_keras" in sys.modules:  # which has a generator of its own, once anybody has called this
+        sys.modules["tf_keras"].utils.set_random_seed(seed)

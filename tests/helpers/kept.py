@@ -6,6 +6,7 @@ import fcntl
 import os
 import pathlib
 import shutil
+import zlib
 from collections.abc import Callable
 
 import pytest
@@ -38,9 +39,10 @@ def flags_of(core: emulation.Core) -> tuple[str, ...]:
     return HOST_FLAGS if core.name == "host" else ("-O2",)
 
 
-def kernels_of(factory: pytest.TempPathFactory, core: emulation.Core) -> list[pathlib.Path]:
-    """All kernels, compiled for a core with `flags_of` it."""
-    folder = once(
-        factory, f"kernels-{core.name}", lambda folder: emulation.compile_kernels(core, folder, flags_of(core))
-    )
-    return sorted(folder.glob("*.o"))
+def kernels_of(
+    factory: pytest.TempPathFactory, core: emulation.Core, flags: tuple[str, ...] | None = None
+) -> list[pathlib.Path]:
+    """All kernels, compiled for a core, with `flags_of` it as a rule: once for all cores that one program serves."""
+    flags = flags_of(core) if flags is None else flags
+    name = f"kernels-{zlib.crc32(repr((core.compiler, flags)).encode()):08x}"
+    return sorted(once(factory, name, lambda folder: emulation.compile_kernels(core, folder, flags)).glob("*.o"))

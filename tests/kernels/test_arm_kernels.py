@@ -7,18 +7,29 @@ import pathlib
 import kept
 import numpy as np
 import pytest
-from kernel_cases import EXPECTED, WIDTHS, cases, check, dense_case, depthwise_cases, write_cases
+from kernel_cases import EXPECTED, WIDTHS, cases, check, dense_case, depthwise_cases, take_cases, write_cases
 
 from benchmarks import arm_kernels, emulation
 from tflite_export.packed import packing
 
 
+@pytest.fixture(scope="module")
+def dense_cases(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """A file of cases for all cores: what they must give is computed once."""
+
+    def make(folder: pathlib.Path) -> None:
+        rng = np.random.default_rng(0)
+        write_cases(folder / "cases.bin", rng, cases(rng, 20))
+
+    return kept.once(tmp_path_factory, "dense-cases", make) / "cases.bin"
+
+
 @pytest.mark.parametrize("name", EXPECTED)
-def test_kernels(name: str, require_tool, kernel_objects, tmp_path: pathlib.Path, rng: np.random.Generator) -> None:
+def test_kernels(name: str, require_tool, kernel_objects, dense_cases: pathlib.Path, tmp_path: pathlib.Path) -> None:
     core = emulation.CORES[name]
     for tool in (core.compiler[0], *core.emulator[:1]):
         require_tool(tool)
-    count = write_cases(tmp_path / "cases.bin", rng, cases(rng, 24 if name == "host" else 8))
+    count = take_cases(dense_cases, tmp_path)
     ran = check(core, tmp_path, count, kept.flags_of(core), kernel_objects(core))
     assert {f"kws_packed_dense_{kernel}" for kernel in EXPECTED[name] | {"ref"}} <= set(ran)
     one_bit = ran.pop("kws_packed_dense_tables", count)
@@ -49,20 +60,16 @@ def test_depthwise_kernels(
     assert ran == {"kws_depthwise_ref": count, "kws_depthwise_c": count}
 
 
-def test_a_build_with_one_width(require_tool, tmp_path: pathlib.Path, rng: np.random.Generator) -> None:
+def test_a_build_with_one_width(require_tool, kernel_objects, tmp_path: pathlib.Path, rng: np.random.Generator) -> None:
     """KWS_WIDTHS leaves the other widths out, and says so where a model needs them."""
     core = emulation.CORES["cortex-m4"]
     for tool in (core.compiler[0], *core.emulator[:1]):
         require_tool(tool)
-    sizes = []
-    for flags in ((), ("-DKWS_WIDTHS=(1 << 4)",)):
-        folder = tmp_path / str(len(sizes))
-        folder.mkdir()
-        chosen = [dense_case(rng, (n,), 9, 4, "mid-rise", 1) for n in (16, 33)]
-        count = write_cases(folder / "cases.bin", rng, chosen)
-        check(core, folder, count, ("-O2", *flags))
-        sizes.append((folder / "dense_dsp.o").stat().st_size)
-    assert sizes[1] < sizes[0] / 2
-    write_cases(folder / "cases.bin", rng, [dense_case(rng, (16,), 9, 5, "mid-rise", 1)])
+    chosen = [dense_case(rng, (n,), 9, 4, "mid-rise", 1) for n in (16, 33)]
+    count = write_cases(tmp_path / "cases.bin", rng, chosen)
+    check(core, tmp_path, count, ("-O2", "-DKWS_WIDTHS=(1 << 4)"))
+    (whole,) = [path for path in kernel_objects(core) if path.name == "dense_dsp.o"]
+    assert (tmp_path / "dense_dsp.o").stat().st_size < whole.stat().st_size / 2
+    write_cases(tmp_path / "cases.bin", rng, [dense_case(rng, (16,), 9, 5, "mid-rise", 1)])
     with pytest.raises(emulation.EmulationError, match="of a width that this build leaves out"):
-        emulation.run(core, folder / "cortex-m4.elf")
+        emulation.run(core, tmp_path / "cortex-m4.elf")

@@ -31,9 +31,7 @@ OPS = {"host": 3000, "cortex-m55": 60}
 """How many ops; a thousand elsewhere. The board's program has no command line and takes its own number."""
 
 
-def _run(
-    core: emulation.Core, folder: pathlib.Path, count: int, objects: list[pathlib.Path] | None, *flags: str
-) -> str:
+def _run(core: emulation.Core, folder: pathlib.Path, count: int, objects: list[pathlib.Path], *flags: str) -> str:
     program = emulation.build(core, [PROGRAM], folder, ("-O2", *flags), kernel_objects=objects, link_flags=("-lm",))
     if core.board:
         return emulation.run(core, program)
@@ -45,7 +43,7 @@ def test_kernels_stay_inside_their_tensors(name: str, require_tool, kernel_objec
     core = CORES[name]
     for tool in core.tools:
         require_tool(tool)
-    objects = kernel_objects(core) if name in ("cortex-a53", "armv8-i8mm", "cortex-a7", "cortex-m55") else None
+    objects = kernel_objects(core, ("-O2",))
     said = _run(core, tmp_path, OPS.get(name, 1000), objects)
     ran = {line.split()[0]: int(line.split()[1]) for line in said.splitlines()[:-1]}
     assert {f"kws_packed_dense_{kernel}" for kernel in EXPECTED[name] | {"ref"}} <= set(ran)
@@ -58,7 +56,7 @@ def test_a_byte_too_far_is_seen(name: str, require_tool, kernel_objects, tmp_pat
     core = CORES[name]
     for tool in core.tools:
         require_tool(tool)
-    objects = kernel_objects(core) if core.board else emulation.compile_kernels(core, tmp_path, ("-O1",))
+    objects = kernel_objects(core, ("-O2",))
     for number, lie in enumerate(("READ_TOO_FAR", "WRITE_TOO_FAR")):
         folder = tmp_path / str(number)
         folder.mkdir()
