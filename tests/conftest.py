@@ -118,6 +118,17 @@ def rng(seed: int) -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
+def _plain_steps(keras: types.ModuleType) -> None:
+    """AutoGraph would rewrite Keras's own steps for every model that is fitted, which takes longer than all else.
+
+    Programs of their own, as the README's and the notebooks', train as Keras is.
+    """
+    for name in ("train_step", "test_step", "predict_step"):
+        step = getattr(keras.Model, name)
+        if not hasattr(step, "autograph_info__"):
+            setattr(keras.Model, name, sys.modules["tensorflow"].autograph.experimental.do_not_convert(step))
+
+
 @pytest.fixture(autouse=True)
 def _seeded(seed: int) -> None:
     """Seeds the global generators, so that no test depends on which ran before it."""
@@ -127,3 +138,4 @@ def _seeded(seed: int) -> None:
         sys.modules["tensorflow"].random.set_seed(seed)
     if "tf_keras" in sys.modules:  # which has a generator of its own, once anybody has called this
         sys.modules["tf_keras"].utils.set_random_seed(seed)
+        _plain_steps(sys.modules["tf_keras"])
