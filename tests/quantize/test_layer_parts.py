@@ -55,6 +55,7 @@ def test_half_of_a_folded_layer_is_frozen(frozen: str, free: str) -> None:
     assert np.array_equal(conv.moving_mean.numpy(), before) == (frozen == "norm")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SCHEMES)
 @pytest.mark.parametrize("start", [0.0, 1e-5, 1e-3])
 def test_a_head_that_starts_near_zero_learns(name: str, start: float) -> None:

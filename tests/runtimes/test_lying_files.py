@@ -242,6 +242,7 @@ def test_an_op_that_is_not_checked_needs_trust(rng: np.random.Generator) -> None
         Interpreter(file, "tflite", trust=True)
 
 
+@pytest.mark.slow
 def test_files_of_tensorflows_converter(rng: np.random.Generator) -> None:
     """Layers without a bias leave out its tensor; nothing of it is refused, and it runs."""
     import tensorflow as tf

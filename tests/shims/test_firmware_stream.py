@@ -163,6 +163,7 @@ def test_header_is_c_whatever_the_words(folder, tmp_path, require_tool) -> None:
     assert done.stdout.decode().splitlines() == list(words) and done.returncode == 0
 
 
+@pytest.mark.slow  # the spotter is trained
 def test_models_that_do_not_suit(folder, tmp_path) -> None:
     with pytest.raises(ValueError, match="no stream"):
         firmware.run(folder / "clip.tflite", tmp_path, None, 0.2, 1.0)

@@ -50,6 +50,7 @@ def made(name: str) -> tuple[np.ndarray, keras.Model, np.ndarray]:
     return wanted, quantized, x
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", KINDS)
 def test_every_runtime_gives_what_keras_was_evaluated_with(name: str, require_module) -> None:
     require_module("ai_edge_litert.interpreter"), require_module("tflite_micro.python.tflite_micro.runtime")
