@@ -76,11 +76,19 @@ def _check_model(model) -> None:
         )
     if isinstance(model, keras.Sequential) and not unfold.is_functional(model):
         raise ValueError(f"model {model.name!r} is a Sequential without an input shape: add keras.Input(shape) first")
-    if any(
-        isinstance(layer, (layers.QuantizedAffine, ops.QuantizeInput, dynamic_layers.DynamicKernel))
-        for layer in model.layers
-    ):
+    if _has_quantized_layers(model.layers):
         raise ValueError(f"model {model.name!r} is quantized already")
+    for inner in model._flatten_layers(include_self=False):
+        if isinstance(inner, keras.Model) and _has_quantized_layers(inner.layers):
+            raise ValueError(
+                f"model {model.name!r} holds model {inner.name!r}, which is quantized already: put the float models "
+                "together, and quantize the whole"
+            )
+
+
+def _has_quantized_layers(found) -> bool:
+    kinds = (layers.QuantizedAffine, ops.QuantizeInput, dynamic_layers.DynamicKernel)
+    return any(isinstance(layer, kinds) for layer in found)
 
 
 def _check_nested(model) -> None:
