@@ -79,14 +79,18 @@ class OutputGrid:
         return bool(np.isfinite(self._largest.numpy()) and np.isfinite(self._least.numpy()))
 
     def reset(self) -> None:
-        """Forgets what has been seen."""
+        """Forgets what has been seen, and what stage 2 learned on it."""
         self._least.assign(0.0)
         self._largest.assign(0.0)
+        self._forget_factor()
 
     def set_range(self, least: float, largest: float) -> None:
         """Takes a range, real units, as if its ends had been seen; what stage 2 learned on the last one is dropped."""
         self._least.assign(min(float(least), 0.0))
         self._largest.assign(max(float(largest), _SEEN))
+        self._forget_factor()
+
+    def _forget_factor(self) -> None:
         if self._offset is not None:
             self._offset.assign(0.0)
 
