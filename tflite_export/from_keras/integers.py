@@ -167,11 +167,6 @@ class Converter:
         if isinstance(layer, TrainingOnly) and not isinstance(node.outputs, list):
             return  # ahead of the input's quantization; the device never trains
         missing = [t for t in inputs if id(t) not in self.names and t.shape.rank]
-        if missing and isinstance(layer, keras.Model):
-            raise ExportError(
-                f"model {self.model.name!r} holds model {layer.name!r}: export that one by itself, "
-                f"convert(model.get_layer({layer.name!r})); what stands around it does not run on the device"
-            )
         if missing:
             raise ExportError(
                 f"layer {layer.name!r} ({kind.__name__}) is in float: quantize it (annotate it, or call quantize_apply "

@@ -71,8 +71,16 @@ def set_stage(model: keras.Model, stage: int) -> None:
     layers = staged_layers(model)
     if stage == 2:
         _check_ranges(layers)
+        if get_stage(model) == 1:
+            _join_replicas(layers)
     for layer in layers:
         layer.stage.assign(float(stage))
+
+
+def _join_replicas(layers: list[keras.layers.Layer]) -> None:
+    for layer in layers:
+        if hasattr(layer, "output_grid"):
+            layer.output_grid.join_replicas()
 
 
 def _check_ranges(layers: list[keras.layers.Layer]) -> None:
@@ -316,6 +324,11 @@ class TwoStageSchedule(keras.callbacks.Callback):
                 print(f"epoch {epoch + 1}: stage {stage}")
         if stage == 1:
             reset_ranges(self.model)
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Joins the ranges that replicas have seen in stage 1, so that a checkpoint holds them."""
+        if get_stage(self.model) == 1:
+            _join_replicas(staged_layers(self.model))
 
     def on_train_end(self, logs=None):
         """Warns where the model is left in stage 1."""
