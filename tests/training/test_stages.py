@@ -232,18 +232,18 @@ def test_a_layer_called_twice_counts_both_calls() -> None:
 
 def test_calibrate_takes_data_as_fit_does() -> None:
     a, b = keras.Input((4,), name="a"), keras.Input((3,), name="b")
-    two = apply.quantize_apply(keras.Model([a, b], L.Dense(2)(L.Concatenate()([a, b]))))
+    two = apply.quantize_apply(keras.Model([a, b], L.Dense(2)(L.Concatenate(name="joined")([a, b]))))
     one, x, y, z = quantized_spotter(), features((8, 4)), features((4,)), features((3,))
     labels, ranges_of = np.zeros(len(x)), lambda layer: layer.output_grid.quantization()
     by_name = ({"a": y, "b": z}, ({"a": y, "b": z}, labels))
     for model, name, forms in (
         (one, "conv", (x, [x], (x, labels), (x, labels, labels), {"x": x}, ({"x": x}, labels), (x, x[:1]))),
-        (two, "concatenate", ([y, z], (y, z), ([y, z], labels), [[y, z]], [(y, z)], *by_name)),
+        (two, "joined", ([y, z], (y, z), ([y, z], labels), [[y, z]], [(y, z)], *by_name)),
     ):
         found = set()
         for data in forms:
             tfmot_kws.calibrate(model, data)
-            found.add(ranges_of(next(layer for layer in model.layers if layer.name == name)))
+            found.add(ranges_of(model.get_layer(name)))
         assert len(found) == 1
     with pytest.raises(ValueError, match=r"batch 1 of the data has shape \[\d+, 4\], \[2, 3\]"):
         tfmot_kws.calibrate(two, [y, z[:2]])
