@@ -112,6 +112,14 @@ def test_float_layers_are_refused_by_name(make) -> None:
     refuses(model, r"layer 'free' \(\w+\) is in float.*: quantize it \(annotate it, or call quantize_apply on a plain")
 
 
+def test_a_model_around_a_quantized_one() -> None:
+    x = keras.Input((6,), name="x")
+    inner = apply.quantize_apply(keras.Model(x, L.Dense(3)(x), name="spotter"))
+    train.calibrate(inner, features((6,)))
+    message = r"model 'outer' holds model 'spotter': export that one by itself, convert\(model.get_layer\('spotter'\)\)"
+    refuses(keras.Sequential([inner, L.Softmax()], name="outer"), message)
+
+
 def test_an_input_that_nothing_quantized_reads() -> None:
     a, b = keras.Input((6,), name="a"), keras.Input((3,), name="b")
     model = keras.Model([a, b], [annotate(L.Dense(3, name="dense"))(a), b])

@@ -41,7 +41,9 @@ class Watch(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         self.stages.append(train.get_stage(self.model))
         self.ranges.append(float(self.model.layers[2].output_grid._offset.numpy()))
-        for variable in self.model.trainable_variables:
+        # Each replica has seen clips of its own, and all quantize by the extremes of all clips.
+        seen = [self.model.layers[2].output_grid._least, self.model.layers[2].output_grid._largest]
+        for variable in [*self.model.trainable_variables, *seen]:
             copies = [v.numpy() for v in variable.values]
             assert len(copies) == 2
             self.agree = self.agree and all((copies[0] == c).all() for c in copies)

@@ -98,6 +98,17 @@ def test_zeros_are_kept(bits: int) -> None:
     assert (conv.kernel.numpy()[~zeros] != others).all()
 
 
+def test_a_new_head_of_zeros_is_not_pruned() -> None:
+    model = spotter()
+    head = model.layers[-1]
+    head.kernel.assign(tf.zeros_like(head.kernel))
+    quantized = tfmot_kws.quantize_apply(model, tfmot_kws.kws_scheme(4, keep_zeros=True))
+    kernel = quantized.get_layer(head.name).kernel
+    optimizer = keras.optimizers.legacy.Adam(0.1)
+    optimizer.minimize(lambda: tf.reduce_sum((quantized(features((8, 4)), training=True) - 1) ** 2), [kernel])
+    assert (quantized.get_layer(head.name).integers(0.1).codes != 8).any()
+
+
 def test_zeros_need_a_grid_that_has_one() -> None:
     assert LayerBits(4, keep_zeros=True).grid == "mid-tread" and LayerBits(4).grid == "mid-rise"
     for arguments, message in (

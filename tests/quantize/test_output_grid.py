@@ -8,6 +8,7 @@ import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 
+import tfmot_kws
 from tfmot_kws.keras import keras
 from tfmot_kws.quantize.output_grid import FixedGrid, OutputGrid, quantize_steps, quantize_vector
 
@@ -88,6 +89,41 @@ def test_fixed_grids_are_those_of_tflite(signed, bits, scale, ends) -> None:
     found = grid.grid()
     assert grid.tracked and grid.quantization() == (1 / scale, 0 if signed else -128)
     assert (found.low.numpy(), found.high.numpy()) == ends
+
+
+def scores_passed_on() -> keras.Model:
+    """Scores of a keyword that is never heard, and layers that cannot leave their range."""
+    x = keras.Input((2,), name="x")
+    a, b = (keras.layers.Dense(1, activation=f, name=f)(x) for f in ("sigmoid", "tanh"))
+    frames, pool = keras.layers.Reshape((1, 1))(a), keras.layers.GlobalAveragePooling1D(name="shared")
+    other = keras.layers.Reshape((1, 1))(keras.layers.Dense(1, name="linear")(x))
+    layers = keras.layers
+    outputs = [
+        layers.GlobalAveragePooling1D(name="mean")(frames), layers.Concatenate(name="joined")([a, b]),
+        layers.Average(name="average")([a, a, a]), layers.Maximum(name="largest")([a, a]),
+        layers.Add(name="sum")([a, b]), pool(frames), pool(other), 1.0 - a,
+    ]  # fmt: skip
+    model = keras.Model(x, outputs)
+    for layer in model.layers:
+        if isinstance(layer, layers.Dense):
+            layer.set_weights([np.full((2, 1), 4.0), np.full(1, -4.0)])
+    return model
+
+
+def test_scores_passed_on_are_not_capped(tmp_path) -> None:
+    model = scores_passed_on()
+    quantized = tfmot_kws.quantize_apply(model, tfmot_kws.kws_scheme(8))
+    tfmot_kws.calibrate(quantized, np.array([[0, 0], [0.1, 1]], np.float32)[:1])
+    quantized.save(tmp_path / "q.keras")
+    grids = {
+        layer.name.replace("_quantized", ""): layer.output_grid
+        for layer in tfmot_kws.load_model(tmp_path / "q.keras").layers if hasattr(layer, "output_grid")
+    }  # fmt: skip
+    for name in ("mean", "average", "average_2", "largest", next(n for n in grids if "subtract" in n)):
+        assert grids[name].quantization() == (1 / 256, -128), name
+    assert grids["joined"].quantization() == (1 / 128, 0)
+    for name in ("sum", "shared"):  # a sum can leave the range; a layer called twice has one grid for all calls
+        assert isinstance(grids[name], OutputGrid), name
 
 
 @pytest.mark.tf221

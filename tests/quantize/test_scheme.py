@@ -365,6 +365,8 @@ def test_a_quantized_model_is_refused() -> None:
     quantized = apply.quantize_apply(spotter())
     with pytest.raises(ValueError, match="model 'spotter' is quantized already"):
         apply.quantize_apply(quantized)
+    with pytest.raises(ValueError, match="model 'outer' holds model 'spotter', which is quantized already"):
+        apply.quantize_apply(keras.Sequential([quantized, L.Softmax()], name="outer"))
 
 
 def overlapping_classes(clips: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

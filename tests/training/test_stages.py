@@ -230,6 +230,33 @@ def test_a_layer_called_twice_counts_both_calls() -> None:
     np.testing.assert_allclose(model.get_layer("shared").output_grid._largest.numpy(), 9, rtol=0.02)
 
 
+def test_calibrate_takes_data_as_fit_does() -> None:
+    a, b = keras.Input((4,), name="a"), keras.Input((3,), name="b")
+    two = apply.quantize_apply(keras.Model([a, b], L.Dense(2)(L.Concatenate(name="joined")([a, b]))))
+    one, x, y, z = quantized_spotter(), features((8, 4)), features((4,)), features((3,))
+    labels, ranges_of = np.zeros(len(x)), lambda layer: layer.output_grid.quantization()
+    by_name = ({"a": y, "b": z}, ({"a": y, "b": z}, labels))
+    for model, name, forms in (
+        (one, "conv", (x, [x], (x, labels), (x, labels, labels), {"x": x}, ({"x": x}, labels), (x, x[:1]))),
+        (two, "joined", ([y, z], (y, z), ([y, z], labels), [[y, z]], [(y, z)], *by_name)),
+    ):
+        found = set()
+        for data in forms:
+            tfmot_kws.calibrate(model, data)
+            found.add(ranges_of(model.get_layer(name)))
+        assert len(found) == 1
+    with pytest.raises(ValueError, match=r"batch 1 of the data has shape \[\d+, 4\], \[2, 3\]"):
+        tfmot_kws.calibrate(two, [y, z[:2]])
+
+
+def test_what_stage_2_learned_on_old_ranges_is_dropped() -> None:
+    model = quantized_spotter()
+    model.get_layer("conv").output_grid._offset.assign(0.5)
+    tfmot_kws.reset_ranges(model)
+    assert model.get_layer("conv").output_grid._offset.numpy() == 0
+    assert tfmot_kws.TwoStageSchedule(np.int64(3)).stage2_epoch == 3
+
+
 def test_calibrate_says_what_is_wrong() -> None:
     model, x = quantized_spotter(), features((8, 4))
     broken = x.copy()
@@ -237,6 +264,11 @@ def test_calibrate_says_what_is_wrong() -> None:
     for arguments, message in (
         ((iter([]),), "data holds no clips"),
         ((x[0],), r"the model reads 'x' \[clips, 8, 4\], but batch 1 of the data has shape \[8, 4\]"),
+        (([x[0]],), r"batch 1 of the data has shape \[8, 4\]; a single clip needs an axis for clips"),
+        ((None,), r"an iterable of batches of inputs \['x'\], found NoneType"),
+        (({"y": x},), r"an iterable of batches of inputs \['x'\], found \['y'\]"),
+        ((["yes"],), "batch 1 is no such array: could not convert string to float"),
+        ((tf.data.Dataset.from_tensors(x).repeat(),), "the dataset has no end"),
         ((broken,), "layer 'quantize_x' gives NaN or infinity for some clips"),
         ((x, "max"), "method must be one of minmax, percentile, mse, found 'max'"),
         ((x, "mse", 0), "percentile must be above 0 and at most 100, found 0"),

@@ -10,6 +10,7 @@ from tflite_export import ir
 from tflite_export.from_keras import dynamic
 from tflite_export.from_keras.integers import Converter, ExportError
 from tfmot_kws.keras import keras
+from tfmot_kws.quantize import apply
 from tfmot_kws.training import stages
 
 __all__ = ["ExportError", "to_graph"]
@@ -25,6 +26,12 @@ def to_graph(model: keras.Model) -> ir.Graph:
     if not isinstance(model, keras.Model):
         raise ExportError(
             f"convert needs a quantized tf_keras model, found {type(model).__module__}.{type(model).__name__}"
+        )
+    inner = next((layer for layer in model.layers if isinstance(layer, keras.Model)), None)
+    if inner is not None and apply.is_quantized_model(inner):
+        raise ExportError(
+            f"model {model.name!r} holds model {inner.name!r}: export that one by itself, convert(model.get_layer("
+            f"{inner.name!r})); what stands around it does not run on the device"
         )
     if dynamic.has_dynamic_layers(model):
         return dynamic.DynamicConverter(model).run()

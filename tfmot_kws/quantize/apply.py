@@ -76,11 +76,20 @@ def _check_model(model) -> None:
         )
     if isinstance(model, keras.Sequential) and not unfold.is_functional(model):
         raise ValueError(f"model {model.name!r} is a Sequential without an input shape: add keras.Input(shape) first")
-    if any(
-        isinstance(layer, (layers.QuantizedAffine, ops.QuantizeInput, dynamic_layers.DynamicKernel))
-        for layer in model.layers
-    ):
+    if is_quantized_model(model):
         raise ValueError(f"model {model.name!r} is quantized already")
+    for inner in model._flatten_layers(include_self=False):
+        if isinstance(inner, keras.Model) and is_quantized_model(inner):
+            raise ValueError(
+                f"model {model.name!r} holds model {inner.name!r}, which is quantized already: put the float models "
+                "together, and quantize the whole"
+            )
+
+
+def is_quantized_model(model: keras.Model) -> bool:
+    """Whether the model itself, not one inside it, holds quantized layers."""
+    kinds = (layers.QuantizedAffine, ops.QuantizeInput, dynamic_layers.DynamicKernel)
+    return any(isinstance(layer, kinds) for layer in model.layers)
 
 
 def _check_nested(model) -> None:

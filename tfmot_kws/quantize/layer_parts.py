@@ -201,7 +201,7 @@ class TanhKernel:
         theta, gain, amplitude = initial_theta(flat, self.bits.bits, self.bits.grid)
         gain, amplitude = room_to_grow(gain, amplitude, len(flat))
         self.kernel.assign(kernel_of(theta, self.bits.bits).reshape(self.kernel.shape))
-        if self.mask is not None:
+        if self.mask is not None and np.any(weight):  # a layer of zeros alone is not pruned but new, and has to learn
             self.mask.assign((np.asarray(weight) != 0).astype(np.float32).reshape(self.kernel.shape))
         self.gain.assign(gain)
         self.amplitude.assign(amplitude)

@@ -19,15 +19,22 @@ _SOFTMAX_ONE = 2.0**15
 
 
 class QuantizedOp(AsWritten, keras.layers.Layer):
-    """Base: a stage and an output grid."""
+    """Base: a stage and an output grid.
 
-    def __init__(self, activation_bits=8, **kwargs):
+    Args:
+      activation_bits: of the output, 2..8.
+      bounds: (0, 1) or (-1, 1) where that is the known range of the output, whose grid then is fixed; None: its range
+        is tracked.
+    """
+
+    def __init__(self, activation_bits=8, bounds=None, **kwargs):
         super().__init__(**{**kwargs, "dtype": "float32"})
         self.activation_bits = check_bits(activation_bits, f"layer {self.name!r}: activation_bits", 2, 8)
+        self.bounds = tuple(bounds) if bounds is not None else None
 
     def get_config(self):
         """Constructor arguments."""
-        return {**super().get_config(), "activation_bits": self.activation_bits}
+        return {**super().get_config(), "activation_bits": self.activation_bits, "bounds": self.bounds}
 
     def build(self, input_shape):
         """Makes the variables."""
@@ -36,6 +43,8 @@ class QuantizedOp(AsWritten, keras.layers.Layer):
         super().build(input_shape)
 
     def _make_grid(self):
+        if self.bounds is not None:
+            return FixedGrid(self.activation_bits, signed=self.bounds[0] < 0)
         return OutputGrid(self, self.activation_bits)
 
     def _emit(self, real, placed, grid: Grid, training):
@@ -117,18 +126,13 @@ class QuantizedFunction(QuantizedOp):
     """
 
     def __init__(self, function="linear", alpha=0.0, **kwargs):
-        super().__init__(**kwargs)
+        super().__init__(**{**kwargs, "bounds": BOUNDS.get(function, kwargs.get("bounds"))})
         check_function(function, self.name)
         self.function, self.alpha = function, float(alpha)
 
     def get_config(self):
         """Constructor arguments."""
         return {**super().get_config(), "function": self.function, "alpha": self.alpha}
-
-    def _make_grid(self):
-        if self.function in BOUNDS:
-            return FixedGrid(self.activation_bits, signed=BOUNDS[self.function][0] < 0)
-        return super()._make_grid()
 
     def _apply(self, x):
         return FUNCTIONS[self.function](x, self.alpha)

@@ -16,7 +16,10 @@ _SEEN = 1e-30  # stands for the largest value of a tensor of zeros, so that "see
 
 
 def tracked_variable(layer: keras.layers.Layer, name: str, shape: tuple[int, ...], value: float) -> tf.Variable:
-    """A statistic that training assigns: one copy per replica, averaged when read outside."""
+    """A statistic that training assigns: one copy per replica, averaged when read outside.
+
+    Ranges are joined by ``OutputGrid.join_replicas`` before they are read.
+    """
     return layer.add_weight(
         name=name,
         shape=shape,
@@ -79,16 +82,33 @@ class OutputGrid:
         return bool(np.isfinite(self._largest.numpy()) and np.isfinite(self._least.numpy()))
 
     def reset(self) -> None:
-        """Forgets what has been seen."""
+        """Forgets what has been seen, and what stage 2 learned on it."""
         self._least.assign(0.0)
         self._largest.assign(0.0)
+        self._forget_factor()
 
     def set_range(self, least: float, largest: float) -> None:
         """Takes a range, real units, as if its ends had been seen; what stage 2 learned on the last one is dropped."""
         self._least.assign(min(float(least), 0.0))
         self._largest.assign(max(float(largest), _SEEN))
+        self._forget_factor()
+
+    def _forget_factor(self) -> None:
         if self._offset is not None:
             self._offset.assign(0.0)
+
+    def join_replicas(self) -> None:
+        """Gives all replicas of distributed training the range that holds what each of them has seen.
+
+        TensorFlow knows no least and no largest value over replicas: read outside, the variables are means.
+        """
+        strategy = getattr(self._largest, "distribute_strategy", None)
+        if strategy is None or strategy.num_replicas_in_sync == 1:
+            return
+        seen = strategy.run(lambda: tf.stack([[self._least.read_value(), self._largest.read_value()]]))
+        seen = strategy.gather(seen, 0).numpy()
+        self._least.assign(seen[:, 0].min())
+        self._largest.assign(seen[:, 1].max())
 
     def track(self, x: tf.Tensor, stage: tf.Tensor) -> None:
         """Widens the range to hold the batch, in stage 1."""
@@ -131,6 +151,9 @@ class FixedGrid:
 
     def __init__(self, bits: int, signed: bool):
         self.bits, self.signed = bits, signed
+
+    def join_replicas(self) -> None:
+        """Nothing to join."""
 
     def track(self, x: tf.Tensor, stage: tf.Tensor) -> None:
         """Nothing to see."""

@@ -41,10 +41,15 @@ L = keras.layers
 
 
 class Wire(NamedTuple):
-    """A tensor of the new model: quantized (steps and scale) or float (scale None)."""
+    """A tensor of the new model: quantized (steps and scale) or float (scale None).
+
+    ``bounds`` is the range of its values, 0..1 or -1..1, where that is known, as behind a sigmoid. Layers that cannot
+    leave the range of their inputs keep it, so that no score is capped at what the clips of a calibration gave.
+    """
 
     value: Any
     scale: Any = None
+    bounds: tuple[int, int] | None = None
 
 
 def rewrite(model: keras.Model, quantized: set[str], bits_of: Callable[[keras.layers.Layer], LayerBits]) -> keras.Model:
@@ -160,6 +165,11 @@ class Rewriter:
                 new.trainable = layer.trainable
         return self.layers[key], fresh
 
+    def _known(self, layer, wires) -> tuple[int, int] | None:
+        """The range of a layer that cannot leave that of its inputs; None where not known, or not of all its calls."""
+        bounds = [wire.bounds for wire in wires]
+        return None if None in bounds or self.calls[id(layer)] != 1 else min(bounds)
+
     def _name(self, name: str) -> str:
         return f"{name}_quantized" if name in self.taken else name
 
@@ -205,7 +215,7 @@ class Rewriter:
             wire = self._quantized(node.keras_inputs[0])
             new, _ = self._once(layer, "move", lambda: kind.from_config({**layer.get_config(), "dtype": "float32"}))
             new._name = self._name(layer.name)
-            self.wires[id(node.outputs)] = Wire(new(wire.value), wire.scale)
+            self.wires[id(node.outputs)] = wire._replace(value=new(wire.value))
         else:
             raise UnsupportedLayerError(layer)
 
@@ -352,17 +362,18 @@ class Rewriter:
         bits = self._bits(layer).activation_bits
         if function == "softmax":
             new, _ = self._once(layer, "softmax", lambda: qo.QuantizedSoftmax(name=self._name(name)))
-        else:
-            new, _ = self._once(
-                layer,
-                "function",
-                lambda: qo.QuantizedFunction(function, alpha, activation_bits=bits, name=self._name(name)),
-            )
-        return Wire(*new([wire.value, wire.scale]))
+            return Wire(*new([wire.value, wire.scale]), (0, 1))
+        known = self._known(layer, [wire]) if (function, alpha, wire.bounds) == ("reverse", 1.0, (0, 1)) else None
+        make = lambda: qo.QuantizedFunction(  # noqa: E731
+            function, alpha, activation_bits=bits, bounds=known, name=self._name(name)
+        )
+        new, _ = self._once(layer, "function", make)
+        return Wire(*new([wire.value, wire.scale]), new.bounds)
 
     def _emit_merge(self, node) -> None:
         layer = node.layer
         wires = [self._quantized(t) for t in node.keras_inputs]
+        known = self._known(layer, wires) if type(layer) is L.Average else None
         if type(layer) is L.Average:
             wires = [self._scaled(layer, wire, 1.0 / len(wires), f"share_{i}") for i, wire in enumerate(wires)]
         if type(layer) is L.Subtract:
@@ -374,10 +385,10 @@ class Rewriter:
             final = i == len(wires)
             name = self._name(layer.name) if final else f"{layer.name}_{i}"
             make = lambda name=name, final=final: qo.QuantizedMerge(  # noqa: E731
-                merge, activation if final else "linear", activation_bits=bits, name=name
+                merge, activation if final else "linear", activation_bits=bits, bounds=known, name=name
             )
             new, _ = self._once(layer, f"merge {i}", make)
-            total = Wire(*new([total.value, total.scale, wire.value, wire.scale]))
+            total = Wire(*new([total.value, total.scale, wire.value, wire.scale]), new.bounds)
         self.wires[id(last.outputs)] = total
 
     def _emit_extreme(self, node) -> None:
@@ -387,9 +398,11 @@ class Rewriter:
             raise UnsupportedLayerError(layer, f"inputs of shapes {shapes}", "give it tensors of one shape")
         wires = [self._quantized(t) for t in node.keras_inputs]
         bits, largest = self._bits(layer).activation_bits, EXTREMES[type(layer)]
-        make = lambda: qe.QuantizedExtreme(largest, activation_bits=bits, name=self._name(layer.name))  # noqa: E731
+        make = lambda: qe.QuantizedExtreme(  # noqa: E731
+            largest, activation_bits=bits, bounds=self._known(layer, wires), name=self._name(layer.name)
+        )
         new, _ = self._once(layer, "extreme", make)
-        self.wires[id(node.outputs)] = Wire(*new([part for wire in wires for part in wire]))
+        self.wires[id(node.outputs)] = Wire(*new(_pairs(wires)), new.bounds)
 
     def _scaled(self, layer, wire, factor, role) -> Wire:
         name = f"{layer.name}_{role}" if role else self._name(layer.name)
@@ -428,7 +441,7 @@ class Rewriter:
         if wire.scale is None:
             self.wires[id(node.outputs)] = Wire(new(wire.value))
         else:
-            self.wires[id(node.outputs)] = Wire(*new([wire.value, wire.scale]))
+            self.wires[id(node.outputs)] = Wire(*new([wire.value, wire.scale]))  # may leave the bounds: noise
 
     def _emit_concatenate(self, node) -> None:
         layer = node.layer
@@ -438,12 +451,11 @@ class Rewriter:
         if axis == 0:
             raise UnsupportedLayerError(layer, "axis=0", "the batch axis cannot be joined on a device")
         bits = self._bits(layer).activation_bits
-        new, _ = self._once(
-            layer,
-            "concatenate",
-            lambda: qo.QuantizedConcatenate(axis, activation_bits=bits, name=self._name(layer.name)),
+        make = lambda: qo.QuantizedConcatenate(  # noqa: E731
+            axis, activation_bits=bits, bounds=self._known(layer, wires), name=self._name(layer.name)
         )
-        self.wires[id(node.outputs)] = Wire(*new([part for wire in wires for part in wire]))
+        new, _ = self._once(layer, "concatenate", make)
+        self.wires[id(node.outputs)] = Wire(*new(_pairs(wires)), new.bounds)
 
     def _emit_average(self, node) -> None:
         layer = node.layer
@@ -460,8 +472,13 @@ class Rewriter:
                 padding=layer.padding if pooled else "valid",
                 keepdims=getattr(layer, "keepdims", False),
                 activation_bits=self._bits(layer).activation_bits,
+                bounds=self._known(layer, [wire]),
                 name=self._name(layer.name),
             )
 
         new, _ = self._once(layer, "average", make)
-        self.wires[id(node.outputs)] = Wire(*new([wire.value, wire.scale]))
+        self.wires[id(node.outputs)] = Wire(*new([wire.value, wire.scale]), new.bounds)
+
+
+def _pairs(wires: list[Wire]) -> list:
+    return [part for wire in wires for part in wire[:2]]

@@ -105,8 +105,9 @@ def kws_scheme(
       grid: weight levels: "mid-rise" (2^bits odd levels, no zero), "mid-tread" (2^bits - 1 levels with a zero) or
         "auto" (mid-rise up to 7 bits, mid-tread at 8, which fits int8).
       depthwise_bits: width of depthwise kernels not named in ``layer_bits``.
-      keep_zeros: weights that are zero in the float model, of a pruned one say, stay zero in both stages. The grid is
-        then mid-tread, at 2 bits and more. It saves no byte of the packed weights; a compressed file gets smaller.
+      keep_zeros: weights that are zero in the float model, of a pruned one say, stay zero in both stages; in a layer of
+        zeros alone, a new head say, they learn. The grid is then mid-tread, at 2 bits and more. It saves no byte of the
+        packed weights; a compressed file gets smaller.
 
     Raises:
       ValueError: an option is out of its range; the message names it.

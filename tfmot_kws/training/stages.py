@@ -71,8 +71,16 @@ def set_stage(model: keras.Model, stage: int) -> None:
     layers = staged_layers(model)
     if stage == 2:
         _check_ranges(layers)
+        if get_stage(model) == 1:
+            _join_replicas(layers)
     for layer in layers:
         layer.stage.assign(float(stage))
+
+
+def _join_replicas(layers: list[keras.layers.Layer]) -> None:
+    for layer in layers:
+        if hasattr(layer, "output_grid"):
+            layer.output_grid.join_replicas()
 
 
 def _check_ranges(layers: list[keras.layers.Layer]) -> None:
@@ -136,8 +144,9 @@ def calibrate(
 
     Args:
       model: from ``quantize_apply`` with a ``kws_scheme``.
-      data: features [clips, ...]; an iterable of batches (of features, or of (features, labels); several inputs as a
-        list, or a dict by name), or a function that gives one, such as TFLite's ``representative_dataset``.
+      data: features [clips, ...] (several inputs as a list, or a dict by name; a tuple with labels behind them, as
+        ``fit`` takes them, counts without these); an iterable of such batches, or a function that gives one, such as
+        TFLite's ``representative_dataset``.
       method: "minmax": ranges hold every value. "percentile": ranges hold every value of all clips but the loudest, at
         each layer; so one broken recording does not cost the others their resolution. "mse": over the same clips, the
         range with the least mean square error, clipping included; for few ``activation_bits``.
@@ -194,8 +203,17 @@ def _functional_model_of(model, layers):
 def _batches(model, data) -> Iterator[list[np.ndarray]]:
     """Features of each input, cut anew into batches of one size: small ones would take far longer."""
     data = data() if callable(data) else data
-    if hasattr(data, "shape"):
-        data = [data[i : i + _CALIBRATION_BATCH] for i in range(0, len(data), _CALIBRATION_BATCH)]
+    if isinstance(data, tf.data.Dataset) and int(data.cardinality()) == tf.data.INFINITE_CARDINALITY:
+        raise ValueError("calibrate: the dataset has no end (repeat()?): take(n) some of its batches")
+    if getattr(data, "shape", ()):
+        data = [data[i : i + _CALIBRATION_BATCH] for i in range(0, data.shape[0], _CALIBRATION_BATCH)]
+    elif _is_one_batch(model, data):
+        data = [data]
+    elif not isinstance(data, Iterable) or isinstance(data, (str, bytes, Mapping)):
+        raise ValueError(
+            f"calibrate: data must be features or an iterable of batches of inputs {model.input_names}, found "
+            f"{sorted(map(str, data)) if isinstance(data, Mapping) else type(data).__name__}"
+        )
     waiting: list[list[np.ndarray]] = []
     for number, batch in enumerate(data):
         features = _features_of(model, batch, number)
@@ -218,24 +236,57 @@ def _batches(model, data) -> Iterator[list[np.ndarray]]:
 def _features_of(model, batch, number: int) -> list[np.ndarray]:
     """The arrays of a batch, one for each input of the model."""
     inputs, names = model.inputs, model.input_names
+    wanted = ", ".join(
+        f"{name!r} {['clips', *tensor.shape[1:]]}".replace("'clips'", "clips").replace("None", "any")
+        for name, tensor in zip(names, inputs)
+    )
     found = batch
     if isinstance(batch, (tuple, list)) and batch and len(tf.nest.flatten(batch[0])) == len(inputs):
         found = batch[0]
     if isinstance(found, Mapping) and set(names) <= set(found):
         found = [found[name] for name in names]
-    arrays = [np.asarray(part, np.float32) for part in tf.nest.flatten(found)]
-    wanted = ", ".join(
-        f"{name!r} {['clips', *tensor.shape[1:]]}".replace("'clips'", "clips").replace("None", "any")
-        for name, tensor in zip(names, inputs)
-    )
-    fits = len(arrays) == len(inputs) and all(
-        array.ndim == tensor.shape.rank and all(n in (None, m) for n, m in zip(tensor.shape[1:], array.shape[1:]))
-        for array, tensor in zip(arrays, inputs)
-    )
-    if not fits:
-        shapes = ", ".join(str(list(array.shape)) for array in arrays)
-        raise ValueError(f"calibrate: the model reads {wanted}, but batch {number + 1} of the data has shape {shapes}")
+    try:
+        arrays = [np.asarray(part, np.float32) for part in tf.nest.flatten(found)]
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"calibrate: the model reads {wanted}; batch {number + 1} is no such array: {error}"
+        ) from error
+    fits = len(arrays) == len(inputs) and all(_fits(tensor, array.shape) for array, tensor in zip(arrays, inputs))
+    if not fits or len({len(array) for array in arrays}) > 1:
+        shapes = ", ".join(str(list(array.shape)) for array in arrays[:4]) + (", ..." if len(arrays) > 4 else "")
+        hint = ""
+        if len(arrays) == len(inputs) and all(a.shape == tuple(t.shape[1:]) for a, t in zip(arrays, inputs)):
+            hint = "; a single clip needs an axis for clips, clip[None]"
+        raise ValueError(
+            f"calibrate: the model reads {wanted}, but batch {number + 1} of the data has shape {shapes}{hint}"
+        )
     return arrays
+
+
+def _is_one_batch(model, data) -> bool:
+    """Whether data is all features at once: an array, one for each input, or these with labels behind them."""
+    if isinstance(data, tuple) and len(data) in (2, 3) and _reads(model, data[0]) and not _reads(model, data[1]):
+        return True
+    return _reads(model, data)
+
+
+def _reads(model, value) -> bool:
+    """Whether value is a batch of the model's inputs."""
+    if isinstance(value, Mapping):
+        return set(model.input_names) <= set(value)
+    parts = value if isinstance(value, (tuple, list)) else [value]
+    return len(parts) == len(model.inputs) and all(
+        _fits(tensor, getattr(part, "shape", None)) for tensor, part in zip(model.inputs, parts)
+    )
+
+
+def _fits(tensor, shape) -> bool:
+    """Whether arrays of that shape are batches of the model's input."""
+    return (
+        shape is not None
+        and len(shape) == tensor.shape.rank
+        and all(n in (None, m) for n, m in zip(tensor.shape[1:], shape[1:]))
+    )
 
 
 class TwoStageSchedule(keras.callbacks.Callback):
@@ -257,9 +308,10 @@ class TwoStageSchedule(keras.callbacks.Callback):
 
     def __init__(self, stage2_epoch: int, verbose: int = 0):
         super().__init__()
-        if isinstance(stage2_epoch, bool) or not isinstance(stage2_epoch, int) or stage2_epoch < 0:
+        whole = isinstance(stage2_epoch, (int, np.integer)) and not isinstance(stage2_epoch, bool)
+        if not whole or stage2_epoch < 0:
             raise ValueError(f"stage2_epoch must be a whole number of at least 0, found {stage2_epoch!r}")
-        self.stage2_epoch, self.verbose = stage2_epoch, verbose
+        self.stage2_epoch, self.verbose = int(stage2_epoch), verbose
         self._epoch = -1
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -272,6 +324,11 @@ class TwoStageSchedule(keras.callbacks.Callback):
                 print(f"epoch {epoch + 1}: stage {stage}")
         if stage == 1:
             reset_ranges(self.model)
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Joins the ranges that replicas have seen in stage 1, so that a checkpoint holds them."""
+        if get_stage(self.model) == 1:
+            _join_replicas(staged_layers(self.model))
 
     def on_train_end(self, logs=None):
         """Warns where the model is left in stage 1."""
