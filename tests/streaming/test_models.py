@@ -63,6 +63,17 @@ MODELS = {
     "pictures, causal": lambda: chain(
         (9, 6, 2), L.ZeroPadding2D(((2, 0), (1, 1))), L.Conv2D(4, 3, activation="relu"), L.Reshape((9, 24)), L.Dense(3)
     ),
+    "padded, then reshaped": lambda: chain(
+        (10, 4),
+        L.ZeroPadding1D((2, 0)),
+        L.Reshape((12, 4, 1)),
+        L.Permute((1, 3, 2)),
+        L.ZeroPadding2D(((1, 0), (1, 1))),
+        L.Conv2D(3, (4, 3), activation="relu"),
+        L.Reshape((10, 3)),
+        L.Dense(2),
+    ),
+    "gated by the last frames": lambda: _gate(L.ZeroPadding1D((2, 0)), L.AveragePooling1D(3, strides=1)),
     "separable and pools": lambda: chain(
         (18, 4),
         L.SeparableConv1D(6, 3, activation="relu"),
@@ -142,8 +153,12 @@ REFUSED = {
     "time moved": (lambda: chain((8, 3), L.Permute((2, 1), name="turn"), L.Dense(2)), "turn: moves the time axis"),
     "no time": (lambda: chain((8,), L.Dense(2)), "input 'x': needs .time, features."),
     "gate": (
-        lambda: _gate(),
-        "gate: joins tensors that belong to different times",
+        lambda: _gate(L.GlobalAveragePooling1D(), L.Reshape((1, 4))),
+        r"gate: joins rows with a value of the whole clip .*\(1, 4\).* zeros ahead and AveragePooling1D",
+    ),
+    "gate without its axis": (
+        lambda: _gate(L.GlobalAveragePooling1D(), merge=L.Add),
+        r"gate: joins rows with a value of the whole clip .* \(4,\)",
     ),
     "pool over padding": (
         lambda: chain((8, 3), L.ZeroPadding1D((2, 0)), L.ReLU(name="alone"), L.Conv1D(4, 3), L.Flatten(), L.Dense(2)),
@@ -152,10 +167,12 @@ REFUSED = {
 }
 
 
-def _gate() -> keras.Model:
-    x = keras.Input((8, 4), name="x")
-    s = L.Reshape((1, 4))(L.Dense(4, activation="sigmoid")(L.GlobalAveragePooling1D()(x)))
-    return keras.Model(x, L.Multiply(name="gate")([L.Dense(4)(x), s]))
+def _gate(*layers, merge=L.Multiply) -> keras.Model:
+    s = x = keras.Input((8, 4), name="x")
+    for layer in layers:
+        s = layer(s)
+    s = L.Dense(4, activation="sigmoid")(s)
+    return keras.Model(x, merge(name="gate")([L.Dense(4)(x), s]))
 
 
 @pytest.mark.parametrize("name", REFUSED)
