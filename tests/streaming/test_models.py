@@ -73,6 +73,7 @@ MODELS = {
         L.Reshape((10, 3)),
         L.Dense(2),
     ),
+    "delayed": lambda: _delayed(),
     "separable and pools": lambda: chain(
         (18, 4),
         L.SeparableConv1D(6, 3, activation="relu"),
@@ -82,6 +83,12 @@ MODELS = {
         L.Dense(2),
     ),
 }
+
+
+def _delayed() -> keras.Model:
+    x = keras.Input((9, 4), name="x")
+    late = L.Conv1D(3, 1)(L.Cropping1D((0, 2))(L.ZeroPadding1D((2, 0))(x)))
+    return keras.Model(x, L.Add()([L.Conv1D(3, 3, padding="causal")(x), late]))
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +102,18 @@ def made():
         return cache[name]
 
     return get
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_zeros_that_reach_further_than_a_window_are_rows_of_the_clip_too(stride: int) -> None:
+    """Rows that are known before the first frame are what the layer makes of zeros, which is not zero."""
+    model = chain((10, 4), L.ZeroPadding1D((6, 0)), L.Conv1D(3, 2, stride), L.Conv1D(3, 2, activation="relu"))
+    quantized, x = trained(shake(model), features((10, 4), clips=8), steps=1), features((10, 4), clips=1)[0]
+    expected = Interpreter(tflite_export.convert(quantized), "tflite").run(x[None])[0]
+    for mode in ("internal", "external"):
+        stream = StreamInterpreter(tflite_export.convert(quantized, streaming=mode), "tflite")
+        found = np.concatenate([stream.step(x), stream.step(np.zeros((6, 4), np.float32))])
+        np.testing.assert_array_equal(found[: len(expected)], expected)
 
 
 def test_names_are_unique_in_the_stream(made) -> None:

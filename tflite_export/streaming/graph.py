@@ -330,7 +330,8 @@ class _Plan:
             raise StreamError(
                 f"{op.name}: puts zeros ahead of rows that a layer without padding makes; {_AHEAD_OF_VALID}"
             )
-        lag = -(-(x.lag + span - before) // stride) - 1
+        # Not below 0: rows that are known before the first frame are computed like all others, from zeros.
+        lag = max(-(-(x.lag + span - before) // stride) - 1, 0)
         self.history[number] = [lag * stride - x.lag + before]
         return _Rows(x.rows // stride, lag)
 
@@ -399,6 +400,10 @@ class _Plan:
             return
         window = _time_window(op)
         if window is not None and self.known[op.input].timed:
+            span = (window.size[0] - 1) * window.dilation[0] + 1
+            reads[0] = self._head(
+                reads[0], (self.known[op.output].rows - 1) * window.stride[0] + span, window.stride[0]
+            )
             op = dataclasses.replace(op, window=dataclasses.replace(window, padding=(0, 0, *window.padding[2:])))
         self.ops.append(dataclasses.replace(op, input=reads[0]))
 
@@ -410,6 +415,17 @@ class _Plan:
         if short not in self.tensors:
             self.tensors[short] = ir.Tensor(short, (rows.rows, *t.shape[1:]), t.quantization)
             self.ops.append(ir.Slice(short, name, short, 0, rows.rows, 1))
+        return short
+
+    def _head(self, name: str, rows: int, stride: int) -> str:
+        """The rows that windows of a step cover, where more zeros are ahead than windows reach back."""
+        t = self.tensors[name]
+        if t.shape[0] - rows < stride:
+            return name
+        short = f"{name}/first{rows}"
+        if short not in self.tensors:
+            self.tensors[short] = ir.Tensor(short, (rows, *t.shape[1:]), t.quantization)
+            self.ops.append(ir.Slice(short, name, short, 0, rows, 1))
         return short
 
     def _emit_pad(self, op: ir.Pad) -> None:

@@ -39,7 +39,8 @@ def emit(walk: Any, node: Any, args: tuple, kwargs: dict) -> Any:
     symbol = (getattr(layer, "symbol", None) or "").removeprefix("compat.v1.")
     if symbol in ("shape", "size", "rank") or isinstance(layer, tf_op_layer.InstanceProperty):
         return tf.nest.map_structure(lambda _: Shape(), node.outputs)
-    if any(isinstance(v, Shape) for v in flat) and not (symbol in _RESHAPES and is_tensor(flat[0])):
+    counts = all(t.dtype.is_integer or t.dtype.is_bool for t in tf.nest.flatten(node.outputs))
+    if counts and any(isinstance(v, Shape) for v in flat) and not (symbol in _RESHAPES and is_tensor(flat[0])):
         return tf.nest.map_structure(lambda _: Shape(), node.outputs)
     rule = RULES.get(symbol)
     if rule is None:
@@ -193,7 +194,7 @@ def _divide(walk, layer, arguments, shape):
 def _power(walk, layer, arguments, shape):
     x, y = _pair(arguments)
     functions = {2.0: "square", 0.5: "sqrt", 1.0: "linear"}
-    power = None if is_tensor(y) else float(np.asarray(y).reshape(-1)[0])
+    power = None if is_tensor(y) or np.size(y) != 1 else float(np.reshape(y, ()))
     if not is_tensor(x) or power not in functions:
         raise UnsupportedLayerError(layer, f"the power {power}", "use x ** 2 or tf.sqrt(x)")
     return walk.make(Function, functions[power], like=layer)(x)
@@ -344,6 +345,14 @@ def _same(walk, layer, arguments, shape):
     return _first(arguments)
 
 
+def _cast(walk, layer, arguments, shape):
+    """To another width of floats: values are what they were."""
+    x, kind = _first(arguments), tf.as_dtype(arguments["dtype"])
+    if not (kind.is_floating and x.dtype.is_floating):
+        raise UnsupportedLayerError(layer, f"{x.dtype.name} -> {kind.name}", "keep float values, which it would round")
+    return x
+
+
 RULES = {
     "reshape": _reshape, "expand_dims": _reshape, "squeeze": _reshape, "keras.backend.reshape": _reshape,
     "__operators__.getitem": _getitem,
@@ -355,7 +364,7 @@ RULES = {
     "pad": _pad, "transpose": _transpose, "concat": _concatenate, "stack": _stack, "tile": _tile, "split": _split,
     "unstack": _unstack,
     "math.reduce_mean": _reduce("mean"), "math.reduce_max": _reduce("max"), "math.reduce_sum": _reduce("sum"),
-    "identity": _same, "stop_gradient": _same, "cast": _same, "ensure_shape": _same, "convert_to_tensor": _same,
+    "identity": _same, "stop_gradient": _same, "cast": _cast, "ensure_shape": _same, "convert_to_tensor": _same,
     "nn.softmax": _softmax, "nn.relu": _function("relu"), "nn.relu6": _function("relu6"),
     "nn.leaky_relu": _leaky_relu, "nn.gelu": _gelu, "nn.silu": _swish, "nn.swish": _swish,
     "keras.backend.relu": _backend_relu, "keras.activations.relu": _backend_relu, "clip_by_value": _clip,
