@@ -146,6 +146,26 @@ class PadAxes(AsWritten, keras.layers.Layer):
         return tf.pad(x, ((0, 0), *self.padding))
 
 
+class Penalty(AsWritten, keras.layers.Layer):
+    """Its input, and what a regularizer says of it as a loss: the ``activity_regularizer`` of the layer ahead.
+
+    Args:
+      regularizer: as Keras takes it.
+    """
+
+    def __init__(self, regularizer: Any, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.activity_regularizer = keras.regularizers.get(regularizer)
+
+    def get_config(self):
+        """Constructor arguments."""
+        return {**super().get_config(), "regularizer": keras.regularizers.serialize(self.activity_regularizer)}
+
+    def call(self, x):
+        """float [batch, ...] -> the same."""
+        return x
+
+
 class TrainingOnly(AsWritten, keras.layers.Layer):
     """A layer that changes its input in training and nowhere else: noise, masks. The device does without it.
 

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from tfmot_kws.keras import keras
 from tfmot_kws.quantize.plain import compare, layer_rules, tensor_ops
-from tfmot_kws.quantize.plain.layers import TrainingOnly, copied
+from tfmot_kws.quantize.plain.layers import Penalty, TrainingOnly, copied
 from tfmot_kws.quantize.supported import IDLE
 from tfmot_kws.quantize.unsupported import OWN_CODE, UnsupportedLayerError
 
@@ -212,6 +212,8 @@ class _Unfolding:
         if kind in layer_rules.TRAINING_ONLY:
             return self.training_only(layer, args[0])
         if kind in self.rules:
+            if kind is not L.Lambda:
+                _check_arguments(layer)
             return self.rules[kind](self, layer, *args)
         if isinstance(layer, keras.Model) and is_functional(layer):
             return self._nested(layer, args, training)
@@ -236,7 +238,7 @@ class _Unfolding:
 
     def _regularized(self, layer: L.Layer, regularizer: Any, out: Any) -> Any:
         """A penalty of a layer's values is one of the values behind it."""
-        penalty = L.Activation("linear", activity_regularizer=regularizer, name=f"{layer.name}_penalty")
+        penalty = Penalty(regularizer, name=f"{layer.name}_penalty")
         return self.make(TrainingOnly, penalty, like=layer, role="activity")(out)
 
     @contextlib.contextmanager
@@ -338,6 +340,14 @@ _NOT_OWN = ("keras", "tf_keras", "tensorflow", "tensorflow_model_optimization", 
 def _is_own(layer: L.Layer) -> bool:
     """Whether a layer's class is neither Keras' nor this package's."""
     return type(layer).__module__.split(".")[0] not in _NOT_OWN
+
+
+def _check_arguments(layer: L.Layer) -> None:
+    """Refuses what gets lost where a layer becomes others: penalties and bounds of its weights."""
+    for name, value in vars(layer).items():
+        if value is not None and name[0] != "_" and name.endswith(("_constraint", "_regularizer")):
+            what = f"{name}={type(value).__name__}"
+            raise UnsupportedLayerError(layer, what, "take it away: it is not kept where a layer becomes others")
 
 
 def _first_line(error: BaseException) -> str:
