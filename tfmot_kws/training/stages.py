@@ -194,6 +194,8 @@ def _functional_model_of(model, layers):
 def _batches(model, data) -> Iterator[list[np.ndarray]]:
     """Features of each input, cut anew into batches of one size: small ones would take far longer."""
     data = data() if callable(data) else data
+    if isinstance(data, Mapping):  # one array for each input, by its name
+        data = [data]
     if hasattr(data, "shape"):
         data = [data[i : i + _CALIBRATION_BATCH] for i in range(0, len(data), _CALIBRATION_BATCH)]
     waiting: list[list[np.ndarray]] = []

@@ -226,6 +226,31 @@ def test_own_layers_train_although_they_are_followed_as_they_infer() -> None:
     assert np.abs(norm.moving_mean).max() > 0.0
 
 
+def test_own_layers_of_mixed_precision_are_followed() -> None:
+    class Residual(AsWritten, L.Layer):
+        def __init__(self, **kwargs) -> None:
+            super().__init__(**kwargs)
+            self.dense = L.Dense(4)
+
+        def build(self, shape) -> None:
+            self.shift = self.add_weight("shift", (4,), initializer="ones")
+
+        def call(self, x, more):
+            return tf.nn.relu(self.dense(x) + x * self.shift) - 0.5 * tf.cast(more, x.dtype)
+
+    keras.mixed_precision.set_global_policy("mixed_float16")
+    try:
+        x = keras.Input(SHAPE)
+        y = L.GaussianNoise(0.1)(Residual()(x, more=tf.tanh(x)))
+        model = keras.Model(x, L.Dense(2, dtype="float32", activity_regularizer="l2")(y))
+        quantized = tfmot_kws.quantize_apply(model, tfmot_kws.kws_scheme(8))
+        value = features(SHAPE, clips=8)
+        quantized(value, training=True)
+        assert scaled_error(quantized(value).numpy(), model(value).numpy()) < 0.05
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+
+
 def test_a_rule_that_gives_other_numbers_is_found(monkeypatch) -> None:
     """Whatever a rule overlooks: the model that is taken apart is compared with the one that was written."""
     monkeypatch.setitem(tensor_ops.RULES, "math.tanh", lambda walk, layer, arguments, shape: arguments["x"])

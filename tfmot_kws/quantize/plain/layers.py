@@ -197,9 +197,9 @@ class TrainingOnly(AsWritten, keras.layers.Layer):
         """The input, or what the layer makes of it while it trains."""
         flag = {"training": training} if self.layer._expects_training_arg else {}
         if not isinstance(inputs, (list, tuple)):
-            return self.layer(inputs, **flag)
+            return tf.cast(self.layer(inputs, **flag), inputs.dtype)  # half of it, say, under mixed precision
         steps, scale = inputs
-        return [self.layer(steps * scale, **flag) / scale, scale]
+        return [tf.cast(self.layer(steps * scale, **flag), steps.dtype) / scale, scale]
 
     def compute_output_shape(self, input_shape):
         """That of the input."""

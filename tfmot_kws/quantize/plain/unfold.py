@@ -6,8 +6,8 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
+from tf_keras.src.mixed_precision import autocast_variable
 
 from tfmot_kws.keras import keras
 from tfmot_kws.quantize.plain import compare, layer_rules, tensor_ops
@@ -221,7 +221,7 @@ class _Unfolding:
             flag = {"training": False} if training is False and kind is L.BatchNormalization else {}
             return self.apply(layer, *args, **kwargs, **flag)
         if _is_own(layer):
-            return self._unknown(layer, args, training)
+            return self._unknown(layer, args, kwargs, training)
         raise UnsupportedLayerError(layer)
 
     def _told(self, layer: L.Layer, args: tuple, kwargs: dict) -> tuple[tuple, dict, bool | None]:
@@ -300,33 +300,52 @@ class _Unfolding:
     def _lambda(self, layer: L.Lambda, *args):
         return self._trace(layer, lambda *x: layer.function(*x, **layer.arguments), args)
 
-    def _unknown(self, layer: L.Layer, args: tuple, training: bool | None):
+    def _unknown(self, layer: L.Layer, args: tuple, kwargs: dict, training: bool | None):
         """A class of somebody's own: the layers that its ``call`` is made of."""
         flag = {"training": False} if layer._expects_training_arg else {}
         if flag and training is True:
             raise UnsupportedLayerError(layer, "training=True in its call", "take the argument out of the call")
+
+        kind = layer._compute_dtype_object
+
+        def cast(v: Any) -> Any:
+            return tf.cast(v, kind) if tf.is_tensor(v) and v.dtype.is_floating and v.dtype != kind else v
+
+        def call(args: tuple, kwargs: dict):
+            if layer._autocast and kind is not None and kind.is_floating:  # as Keras does it around each call
+                args = (tf.nest.map_structure(cast, args[0]), *args[1:])
+            with autocast_variable.enable_auto_cast_variables(kind):
+                return layer.call(*args, **kwargs, **flag)
+
         with self._mode(training, bool(flag)):
-            out = self._trace(layer, lambda *x: layer.call(*x, **flag), args, check=True)
+            out = self._trace(layer, call, (args, kwargs), check=True)
         if flag and not layer.weights and out is args[0] and training is not False:
             return self.training_only(layer, args[0])
         return out
 
     def _trace(self, layer: L.Layer, function: Callable, args: tuple, found: str = "", check: bool = False) -> Any:
         """What a function of tensors does, layer by layer."""
-        fresh = tf.nest.map_structure(lambda t: keras.Input(tuple(t.shape)[1:], dtype=t.dtype), args)
+        inputs = [v for v in tf.nest.flatten(args) if tensor_ops.is_tensor(v)]
+        fresh = [keras.Input(tuple(t.shape)[1:], batch_size=t.shape[0], dtype=t.dtype) for t in inputs]
+
+        def called(values: list) -> Any:
+            given = iter(values)
+            swap = lambda v: next(given) if tensor_ops.is_tensor(v) else v  # noqa: E731
+            return function(*tf.nest.map_structure(swap, args))
+
         with _untouched(layer):
             try:
-                out = function(*fresh)
-                inner = keras.Model(tf.nest.flatten(fresh), out)
+                out = called(fresh)
+                inner = keras.Model(fresh, out)
             except _TRACED as error:
                 what = found or "a call"
                 raise UnsupportedLayerError(
                     layer, f"{what} that cannot be followed ({_first_line(error)})", OWN_CODE
                 ) from error
             if check:
-                _check_trace(layer, inner, args)
+                _check_trace(layer, inner, called)
             try:
-                outputs = self.graph(inner, tf.nest.flatten(args))
+                outputs = self.graph(inner, inputs)
             except UnsupportedLayerError as error:  # the other refusals are kept, with what stands behind them
                 raise UnsupportedLayerError(
                     layer, f"a call that cannot be followed ({_first_line(error)})", OWN_CODE
@@ -354,16 +373,10 @@ def _first_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0][:160]}"
 
 
-def _check_trace(layer: L.Layer, inner: keras.Model, args: tuple) -> None:
+def _check_trace(layer: L.Layer, inner: keras.Model, called: Callable) -> None:
     """Refuses a trace that does not give what the layer gives: one whose call looks at more than its tensors."""
-    rng = np.random.default_rng(0)
-    x = [
-        rng.normal(size=(2, *(d or 8 for d in tuple(t.shape)[1:]))).astype(t.dtype.as_numpy_dtype) for t in inner.inputs
-    ]
-    flag = {"training": False} if layer._expects_training_arg else {}
-    wanted = tf.nest.flatten(layer.call(*tf.nest.pack_sequence_as(args, [tf.constant(v) for v in x]), **flag))
-    found = tf.nest.flatten(inner(x if len(x) > 1 else x[0], training=False))
-    if not all(np.allclose(a, b, 1e-4, 1e-4) for a, b in zip(wanted, found)):
+    x = [compare.features(t) for t in inner.inputs]
+    if compare.differ(called(x), inner(x, training=False), compare.rounding(inner)):
         raise UnsupportedLayerError(layer, "a call that gives other numbers than the layers that it calls", OWN_CODE)
 
 
