@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 import re
 
@@ -10,7 +11,7 @@ import pytest
 import quantization_helpers
 
 from benchmarks import builtin_rounding
-from tflite_export import convert, from_keras, ir
+from tflite_export import convert, from_keras, ir, write
 from tflite_export.builtin import functions as builtin_functions
 from tflite_export.builtin import weights as builtin_weights
 from tflite_export.builtin import writer as builtin_writer
@@ -199,16 +200,38 @@ def test_pool_padding_that_no_stock_op_has_is_refused() -> None:
         builtin_writer.write(small(dilated, {"x": activation("x", 6, 2), "y": activation("y", 4, 2)}))
 
 
-def test_multipliers_that_contradict_the_scales_are_refused() -> None:
-    op = ir.Add("sum", ("a", "b"), "y", (1 << 20, 1 << 19), 20)
-    tensors = {name: activation(name, 4) for name in "aby"}
-    with pytest.raises(ir.GraphError, match="sum: multiplier 0.5 is not the 1 of its scales"):
-        builtin_writer.write(small(op, tensors))
+@pytest.mark.parametrize("kind", ["sum", "product", "mean", "softmax"])
+def test_tensors_that_their_reader_takes_at_another_scale(kind: str) -> None:
+    """A Rescaling costs no op: whoever reads its output multiplies by its factor; stock ops know one scale a tensor."""
+    tensors = {
+        "x": activation("x", 4, 3, scale=0.0625, zero_point=0),
+        "y": activation("y", 4, 3, scale=0.0625, zero_point=0),
+    }
+    if kind == "sum":
+        op = ir.Add("op", ("x", "z"), "y", (1 << 20, 1 << 19), 20)
+    elif kind == "product":
+        op = ir.Multiply("op", ("x", "z"), "y", 1 << 16, 20)
+    elif kind == "mean":
+        op, tensors["y"] = (
+            ir.AveragePool("op", "x", "y", ir.Window((2, 1)), 3 << 19, 20),
+            activation("y", 3, 3, scale=0.0625, zero_point=0),
+        )
+    else:
+        table = np.floor(2.0**15 * np.exp(-2.0 * 0.0625 * np.arange(256)) + 0.5).astype(np.uint16)
+        op, tensors["y"] = ir.Softmax("op", "x", "y", table), activation("y", 4, 3, scale=1 / 256, zero_point=-128)
+    if kind in ("sum", "product"):
+        tensors["z"] = dataclasses.replace(tensors["x"], name="z")
+    graph = small(op, tensors)
+    x = [np.random.default_rng(i).normal(size=(8, 4, 3)).astype(np.float32) for i, _ in enumerate(graph.inputs)]
+    wanted = Interpreter(write(graph), "reference").run(x)
+    found = Interpreter(builtin_writer.write(graph), "tflite").run(x)
+    assert len(np.unique(wanted)) > 20
+    np.testing.assert_allclose(found, wanted, atol=1.01 * tensors["y"].quantization.scale)
 
 
-def test_softmax_of_another_temperature_is_refused() -> None:
-    table = np.floor(2.0**15 * np.exp(-0.25 * np.arange(256)) + 0.5).astype(np.uint16)
+def test_a_table_that_is_no_exponential_is_refused() -> None:
     tensors = {"x": activation("x", 4), "y": activation("y", 4, scale=1 / 256, zero_point=-128)}
+    table = (32768 - 100 * np.arange(256)).astype(np.uint16)
     with pytest.raises(ir.GraphError, match="softmax: its table"):
         builtin_writer.write(small(ir.Softmax("softmax", "x", "y", table), tensors))
 

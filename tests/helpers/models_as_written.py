@@ -128,6 +128,17 @@ def _reductions(x):
     return tf.concat([over_time, x[:, -1], tf.reduce_mean(x, [1, 2], keepdims=True)[:, 0]], -1)
 
 
+def _functions(x):
+    y = tf.nn.swish(x, beta=1.5) + tf.math.erf(x) ** 3 - 1.0 / (tf.math.log1p(tf.nn.relu(x)) + 1.0)
+    y = tf.add_n([y, tf.math.atan(x), tf.math.squared_difference(x, _like(x))])
+    return tf.gather(tf.slice(y, [0, 1, 0], [-1, -1, 5]), [4, 0, 2], axis=2)
+
+
+def _norms(x):
+    whole = tf.math.reduce_std(x, 1, keepdims=True) * tf.math.l2_normalize(x, -1)
+    return whole - tf.reduce_min(x, -1, keepdims=True)
+
+
 def _reshapes(x):
     y = tf.stack(tf.unstack(x, axis=2), axis=-1)
     y = tf.reshape(tf.expand_dims(y, -1), (tf.shape(x)[0], 20, 3))
@@ -147,6 +158,8 @@ FUNCTIONS = {
     "slices": behind_conv(_slices),
     "reductions": behind_conv(_reductions),
     "reshapes": behind_conv(_reshapes),
+    "functions of TensorFlow": behind_conv(_functions),
+    "norms": behind_conv(_norms),
     "mean of channels": behind_conv(lambda x: tf.reduce_mean(x, -1)),
     "pools, tiles": behind_conv(
         lambda x: tf.tile(tf.nn.max_pool1d(tf.nn.avg_pool(x, 3, 1, "SAME"), 2, 2, "VALID"), [1, 1, 2])

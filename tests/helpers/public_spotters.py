@@ -5,6 +5,7 @@ Each builds a float model; "streams" names those that a stream can have.
 
 from __future__ import annotations
 
+import numpy as np
 import tensorflow as tf
 
 from tfmot_kws.keras import AsWritten, keras
@@ -74,6 +75,49 @@ def kws_streaming_svdf():
         x = Stream(L.DepthwiseConv1D(4), pad_time_dim=3)(x)
         x = L.Dense(units, activation="relu")(x)
     return keras.Model(i, L.Dense(4)(Stream(L.Flatten())(x)))
+
+
+class TimeDepthwise(AsWritten, L.DepthwiseConv2D):
+    """kws_streaming's DepthwiseConv1D: a picture's, over time alone."""
+
+    def __init__(self, kernel_size: int, dilation_rate: int = 1, **kwargs) -> None:
+        super().__init__((kernel_size, 1), dilation_rate=(dilation_rate, 1), **kwargs)
+        self.input_spec = L.InputSpec(ndim=3)
+
+    def build(self, shape) -> None:
+        self.depthwise_kernel = self.add_weight("depthwise_kernel", (*self.kernel_size, shape[-1], 1))
+        self.built = True
+
+    def call(self, inputs):
+        x = keras.backend.expand_dims(inputs, 2)
+        x = keras.backend.depthwise_conv2d(x, self.depthwise_kernel, dilation_rate=self.dilation_rate)
+        return keras.backend.squeeze(x, 2)
+
+    def compute_output_shape(self, shape):
+        rows = shape[1] - (self.kernel_size[0] - 1) * self.dilation_rate[0]
+        return (shape[0], rows, shape[2])
+
+
+class Delay(AsWritten, L.Layer):
+    """kws_streaming's delay of a residual, which its training has too."""
+
+    def __init__(self, delay: int, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.delay = delay
+
+    def call(self, inputs):
+        return tf.pad(inputs, [[0, 0], [self.delay, 0], [0, 0]])[:, : -self.delay]
+
+
+def kws_streaming_ds_tc_resnet():
+    x = i = _features()
+    for kernel, dilation, residual in ((5, 1, False), (5, 1, True), (3, 2, True)):
+        y = Stream(TimeDepthwise(kernel, dilation, use_bias=False), pad_time_dim=(kernel - 1) * dilation)(x)
+        y = L.BatchNormalization()(L.Conv1D(6, 1, use_bias=False)(y))
+        if residual:
+            y = L.Add()([y, L.BatchNormalization()(L.Conv1D(6, 1, use_bias=False)(Delay(2)(x)))])
+        x = L.Dropout(0.1)(L.Activation("relu")(y))
+    return keras.Model(i, L.Dense(4)(Stream(L.GlobalAveragePooling1D())(x)))
 
 
 def kws_streaming_mobilenet_v2():
@@ -168,6 +212,22 @@ def mlperf_ds_cnn():
     return keras.Model(i, L.Dense(4, activation="softmax")(L.Flatten()(x)))
 
 
+def mlperf_resnet():
+    x = i = L.Input((12, 12, 3))
+
+    def conv(x, filters, kernel, strides):
+        l2 = keras.regularizers.l2(1e-4)
+        return L.Conv2D(filters, kernel, strides=strides, padding="same", kernel_regularizer=l2)(x)
+
+    x = L.Activation("relu")(L.BatchNormalization()(conv(x, 4, 3, 1)))
+    for filters, strides in ((4, 1), (6, 2)):
+        y = L.Activation("relu")(L.BatchNormalization()(conv(x, filters, 3, strides)))
+        y = L.BatchNormalization()(conv(y, filters, 3, 1))
+        x = L.Activation("relu")(L.add([conv(x, filters, 1, strides) if strides != 1 else x, y]))
+    x = L.Flatten()(L.AveragePooling2D(pool_size=int(np.amin(x.shape[1:3])))(x))
+    return keras.Model(i, L.Dense(4, activation="softmax")(x))
+
+
 def mlperf_autoencoder():
     x = i = L.Input((40,))
     for units in (16, 4, 16):
@@ -220,6 +280,7 @@ SPOTTERS = {
     "kws_streaming dnn": kws_streaming_dnn,
     "kws_streaming cnn": kws_streaming_cnn,
     "kws_streaming svdf": kws_streaming_svdf,
+    "kws_streaming ds_tc_resnet": kws_streaming_ds_tc_resnet,
     "kws_streaming mobilenet_v2": kws_streaming_mobilenet_v2,
     "kws_streaming xception": kws_streaming_xception,
     "kws_streaming inception": kws_streaming_inception,
@@ -227,6 +288,7 @@ SPOTTERS = {
     "bc_resnet": bc_resnet,
     "mixednet": mixednet,
     "mlperf ds_cnn": mlperf_ds_cnn,
+    "mlperf resnet": mlperf_resnet,
     "mlperf autoencoder": mlperf_autoencoder,
     "micro_speech": micro_speech,
     "openwakeword head": openwakeword_head,

@@ -9,7 +9,7 @@ from quantization_helpers import features
 import tflite_export
 import tfmot_kws
 from tflite_export import from_keras
-from tfmot_kws.keras import keras
+from tfmot_kws.keras import keras, tfmot
 from tfmot_kws.quantize.unsupported import UnsupportedLayerError
 from tfmot_kws.training import stages
 
@@ -25,7 +25,9 @@ REFUSED = {
     "depthwise constraint": (
         (8, 4), lambda: L.DepthwiseConv1D(3, depthwise_constraint="unit_norm", name="bad"), "depthwise_constraint=Unit"
     ),
-    "activity": ((8, 4), lambda: L.Dense(3, activity_regularizer="l2", name="bad"), "put an ActivityRegularization"),
+    "norm's constraint": ((8, 4), lambda: L.BatchNormalization(beta_constraint="non_neg", name="bad"), "beta_constr"),
+    "norm's regularizer": ((8, 4), lambda: L.LayerNormalization(gamma_regularizer="l2", name="bad"), "take it away"),
+    "slope's constraint": ((8, 4), lambda: L.PReLU(alpha_constraint="non_neg", name="bad"), "alpha_constraint=NonNeg"),
 }  # fmt: skip
 
 
@@ -34,6 +36,32 @@ def test_layers_without_a_device_form_are_refused_before_training(name: str) -> 
     shape, make, message = REFUSED[name]
     with pytest.raises(UnsupportedLayerError, match=f"layer 'bad' .*{message}"):
         tfmot_kws.quantize_apply(keras.Sequential([keras.Input(shape), make()]))
+
+
+def test_a_norm_that_is_taken_in_is_looked_at_too() -> None:
+    layers = [L.Conv1D(3, 3), L.BatchNormalization(gamma_constraint="non_neg", name="bad"), L.ReLU()]
+    with pytest.raises(UnsupportedLayerError, match="layer 'bad' .*gamma_constraint=NonNeg"):
+        tfmot_kws.quantize_apply(keras.Sequential([keras.Input((8, 4)), *layers]))
+
+
+def test_penalties_of_an_annotated_layers_values_are_refused() -> None:
+    layer = tfmot.quantization.keras.quantize_annotate_layer(L.Dense(3, activity_regularizer="l2", name="bad"))
+    with pytest.raises(UnsupportedLayerError, match="layer 'bad' .*put an ActivityRegularization"):
+        tfmot_kws.quantize_apply(keras.Sequential([keras.Input((8, 4)), layer]))
+
+
+def test_penalties_of_values_are_kept(tmp_path) -> None:
+    """Edge Impulse's dense blocks have them."""
+    first = L.Dense(6, activation="relu", activity_regularizer=keras.regularizers.L1(0.1))
+    model = keras.Sequential([keras.Input((5,)), first, L.Dense(2, activity_regularizer="l2")])
+    x = features((5,), clips=8)
+    quantized = tfmot_kws.quantize_apply(model, tfmot_kws.kws_scheme(8))
+    quantized.save(tmp_path / "model.keras")
+    for found in (quantized, tfmot_kws.load_model(tmp_path / "model.keras")):
+        model(x, training=True), found(x, training=True)
+        np.testing.assert_allclose(found.losses, model.losses, rtol=0.05)
+    stages.calibrate(quantized, x)
+    assert len(from_keras.to_graph(quantized).ops) == 2
 
 
 @pytest.mark.parametrize(

@@ -168,7 +168,7 @@ def test_calibrate() -> None:
     batches = [x[i : i + 256] for i in range(0, 600, 256)]
     found = []
     pairs, dataset = [(b, np.zeros(len(b))) for b in batches], tf.data.Dataset.from_tensor_slices(x).batch(256)
-    for data in (x, batches, pairs, dataset):
+    for data in (x, batches, pairs, dataset, {"x": x}):
         keras.utils.set_random_seed(0)
         model = apply.quantize_apply(shake(spotter()))
         kept = {v.name: v.numpy() for v in model.variables}

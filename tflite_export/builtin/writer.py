@@ -171,10 +171,11 @@ class _Writer(Pieces):
 
     def write_softmax(self, op: ir.Softmax) -> None:
         scale = self.graph.tensors[op.input].quantization.scale
-        expected = float(op.table[0]) * np.exp(-scale * np.arange(256))
+        beta = _softmax_beta(op, scale)
+        expected = float(op.table[0]) * np.exp(-beta * scale * np.arange(256))
         if np.abs(expected - op.table).max() > 2:
             raise ir.GraphError(f"{op.name}: its table is not exp() of the input's scale {scale}; {WAY_OUT}")
-        self.emit("SOFTMAX", [self.as_plain(op.input)], [self.output(op.output)], "SoftmaxOptions", beta=1.0)
+        self.emit("SOFTMAX", [self.as_plain(op.input)], [self.output(op.output)], "SoftmaxOptions", beta=beta)
 
     # Two tensors
 
@@ -199,15 +200,30 @@ class _Writer(Pieces):
             builtin, options, wanted, found = "ADD", "AddOptions", (x0 / y, x1 / y), op.multipliers
         else:
             builtin, options, wanted, found = "MUL", "MulOptions", (x0 * x1 / y,), (op.multiplier,)
-        for m, ratio in zip(found, wanted):
-            _same_ratio(op, m * 2.0**-op.shift, ratio)
         operands = self.operands(op)
+        for i, (m, ratio) in enumerate(zip(found, wanted)):
+            factor = m * 2.0**-op.shift / ratio
+            if abs(factor - 1.0) > _RATIO:
+                x = self.graph.tensors[op.inputs[i]]
+                shape = (1,) * (len(self.graph.tensors[op.output].shape) - len(x.shape)) + x.shape
+                operands[i] = self.at_scale(f"{op.name}/scaled_{i}", operands[i], shape, x.quantization, factor)
         version = _LARGE_MUL_VERSION if builtin == "MUL" and wanted[0] >= 1 else 0
 
         def pointwise(to: int, fused: int) -> None:
             self.emit(builtin, operands, [to], options, version, fusedActivationFunction=fused)
 
         self.ranged(op, op.activation_min, op.activation_max, False, pointwise)
+
+    def at_scale(self, name: str, source: int, shape: Sequence[int], x: ir.Quantization, factor: float) -> int:
+        """A tensor at the scale that its reader takes it at: times ``factor``, which leaves its bytes as they are."""
+        scaled = self.model.add_activation(
+            name, shape, ir.Quantization(float(np.float32(x.scale * factor)), x.zero_point)
+        )
+        one, scale = np.array([ir.INT8_MAX], np.int8), float(np.float32(factor / ir.INT8_MAX))
+        factors = self.model.add_constant(f"{name}/factor", one, scales=[scale], zero_points=[0])
+        fused = self.activation("NONE")
+        self.emit("MUL", [source, factors], [scaled], "MulOptions", fusedActivationFunction=fused)
+        return scaled
 
     def write_concatenate(self, op: ir.Concatenate) -> None:
         fields = {"axis": op.axis + 1, "fusedActivationFunction": self.activation("NONE")}
@@ -231,9 +247,12 @@ class _Writer(Pieces):
 
     def write_average_pool(self, op: ir.AveragePool) -> None:
         x, y = (self.graph.tensors[name].quantization for name in (op.input, op.output))
-        _same_ratio(op, op.multiplier * 2.0**-op.shift, x.scale / y.scale)
         height, width, _ = self.picture_shape(op.input)
         source = self.as_picture(op.input)
+        factor = op.multiplier * 2.0**-op.shift * y.scale / x.scale
+        if abs(factor - 1.0) > _RATIO:
+            source = self.at_scale(f"{op.name}/scaled", source, self.picture_shape(op.input), x, factor)
+            x = ir.Quantization(float(np.float32(x.scale * factor)), x.zero_point)
         if x != y and op.window.size == (height, width) and op.window.padding == (0, 0, 0, 0):
             axes = self.constant("height_and_width", [1, 2])
             self.emit("MEAN", [source, axes], [self.output(op.output, True)], "ReducerOptions", keepDims=True)
@@ -290,7 +309,14 @@ _METHODS = {
 }
 
 
-def _same_ratio(op: ir.Op, found: float, wanted: float) -> None:
-    """Refuses integer multipliers that are not what the scales say: a stock op computes its own from the scales."""
-    if abs(found - wanted) > 1e-3 * wanted:
-        raise ir.GraphError(f"{op.name}: multiplier {found:.6g} is not the {wanted:.6g} of its scales; {WAY_OUT}")
+_RATIO = 1e-3
+"""Two multipliers that differ by less are the same, rounded otherwise."""
+
+
+def _softmax_beta(op: ir.Softmax, scale: float) -> float:
+    """What the op multiplies its input with ahead of exp(): 1, or the factor of a Rescaling that it took in."""
+    places = np.flatnonzero(op.table)[1:]
+    weights = op.table[places].astype(np.float64) ** 2
+    slopes = -np.log(op.table[places] / float(op.table[0])) / scale
+    found = float((weights * slopes * places).sum() / max((weights * places**2.0).sum(), 1e-30))
+    return 1.0 if not len(places) or abs(found - 1.0) <= _RATIO else found

@@ -229,6 +229,15 @@ def _pads(graph: ir.Graph) -> bool:
     return any(w.padding[0] for w in windows) or any(isinstance(op, ir.Pad) and op.padding[0][0] for op in graph.ops)
 
 
+def _one_value_for_all_time(op: ir.Op, shapes: list[tuple[int, ...]]) -> str:
+    return (
+        f"{op.name}: joins rows with a value of the whole clip (squeeze and excite, a mean taken away), shapes "
+        f"{' and '.join(map(str, shapes))}: a stream would need frames to come for rows that it has given; take that "
+        "value over the bands of each row, or over the last frames by zeros ahead and AveragePooling1D or "
+        "AveragePooling2D with strides=1, or take it out"
+    )
+
+
 class _Plan:
     """The graph of a stream whose first step begins ``lead`` frames early."""
 
@@ -267,12 +276,20 @@ class _Plan:
             if all(pair == (0, 0) for pair in op.padding[1:]):
                 self.sources[op.output] = self.sources.get(op.input, op.input)
             return dataclasses.replace(x[0], before=x[0].before + before)
+        if x[0].before and self._keeps_zeros(op):
+            return x[0]  # as good as padded behind the op: a window still has to take the zeros in
         if any(v.before for v in x):
             raise StreamError(
                 f"{op.name}: reads zeros that were put ahead of the first frame; only layers with a window over time "
                 "may follow a padding of time"
             )
         return self._follow_rows(op, number, x)
+
+    def _keeps_zeros(self, op: ir.Op) -> bool:
+        """Whether an op moves values inside of a row, so that a row of zeros stays one."""
+        if isinstance(op, ir.Reshape):
+            return not _joins_time(op, self.graph)
+        return isinstance(op, ir.Slice) or (isinstance(op, ir.Transpose) and op.permutation[0] == 0)
 
     def _follow_rows(self, op: ir.Op, number: int, x: list[_Rows]) -> _Rows:
         shapes = [self.graph.tensors[name].shape for name in ir.op_inputs(op)]
@@ -292,7 +309,7 @@ class _Plan:
             raise StreamError(f"{op.name}: joins pieces of time one after another, which a stream has not")
         pair = isinstance(op, (ir.Add, ir.Multiply, ir.FloatAdd, ir.FloatMultiply))
         if pair and (len(shapes[0]) != len(shapes[1]) or shapes[0][0] != shapes[1][0]):
-            raise StreamError(f"{op.name}: joins tensors of which one has no time axis: {shapes[0]} and {shapes[1]}")
+            raise StreamError(_one_value_for_all_time(op, shapes))
         lag = max(v.lag for v in x)
         if any(v.lag != lag for v in x):
             self.history[number] = [lag - v.lag for v in x]
@@ -300,6 +317,8 @@ class _Plan:
 
     def _follow_joined(self, op: ir.Op, x: list[_Rows]) -> _Rows:
         if any(v.timed for v in x) or len({v.lag for v in x}) > 1:
+            if any(v.timed for v in x):
+                raise StreamError(_one_value_for_all_time(op, [self.graph.tensors[n].shape for n in ir.op_inputs(op)]))
             raise StreamError(
                 f"{op.name}: joins tensors that belong to different times; let its inputs come from the same rows"
             )
@@ -311,7 +330,8 @@ class _Plan:
             raise StreamError(
                 f"{op.name}: puts zeros ahead of rows that a layer without padding makes; {_AHEAD_OF_VALID}"
             )
-        lag = -(-(x.lag + span - before) // stride) - 1
+        # Not below 0: rows that are known before the first frame are computed like all others, from zeros.
+        lag = max(-(-(x.lag + span - before) // stride) - 1, 0)
         self.history[number] = [lag * stride - x.lag + before]
         return _Rows(x.rows // stride, lag)
 
@@ -380,6 +400,10 @@ class _Plan:
             return
         window = _time_window(op)
         if window is not None and self.known[op.input].timed:
+            span = (window.size[0] - 1) * window.dilation[0] + 1
+            reads[0] = self._head(
+                reads[0], (self.known[op.output].rows - 1) * window.stride[0] + span, window.stride[0]
+            )
             op = dataclasses.replace(op, window=dataclasses.replace(window, padding=(0, 0, *window.padding[2:])))
         self.ops.append(dataclasses.replace(op, input=reads[0]))
 
@@ -391,6 +415,17 @@ class _Plan:
         if short not in self.tensors:
             self.tensors[short] = ir.Tensor(short, (rows.rows, *t.shape[1:]), t.quantization)
             self.ops.append(ir.Slice(short, name, short, 0, rows.rows, 1))
+        return short
+
+    def _head(self, name: str, rows: int, stride: int) -> str:
+        """The rows that windows of a step cover, where more zeros are ahead than windows reach back."""
+        t = self.tensors[name]
+        if t.shape[0] - rows < stride:
+            return name
+        short = f"{name}/first{rows}"
+        if short not in self.tensors:
+            self.tensors[short] = ir.Tensor(short, (rows, *t.shape[1:]), t.quantization)
+            self.ops.append(ir.Slice(short, name, short, 0, rows, 1))
         return short
 
     def _emit_pad(self, op: ir.Pad) -> None:

@@ -46,6 +46,8 @@ def quantize_apply(model: keras.Model, scheme: KwsQuantizeScheme | DynamicQuanti
             _check_nested(model)
             model = model if annotated else _tfmot.quantize_annotate_model(model)
             return _tfmot.quantize_apply(model, scheme)
+        if isinstance(scheme, KwsQuantizeScheme) and unfold.is_functional(model):
+            limits.check_inputs(model)
         plain = unfold.plain_model(model, SUPPORTED)
         if not plain.refusals:
             if isinstance(scheme, KwsQuantizeScheme):  # dynamic layers have no stage that could be trained in vain

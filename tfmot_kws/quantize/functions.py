@@ -16,6 +16,11 @@ def _elu(x, alpha):
     return tf.where(x > 0.0, x, alpha * (tf.exp(tf.minimum(x, 0.0)) - 1.0))
 
 
+def _power(x, alpha):
+    whole = tf.equal(alpha, tf.round(alpha))  # other powers of values below zero are no numbers
+    return tf.pow(tf.where(whole, x, tf.maximum(x, 1e-12)), alpha)
+
+
 # (value, alpha) -> value, by the name of Keras's activation where it has one. A function is added here, and nowhere
 # else: the device looks all of them up in a table.
 FUNCTIONS: dict[str, Function] = {
@@ -45,6 +50,14 @@ FUNCTIONS: dict[str, Function] = {
     "square": lambda x, alpha: tf.square(x),
     "sqrt": lambda x, alpha: tf.sqrt(tf.maximum(x, 1e-12)),
     "rsqrt": lambda x, alpha: tf.math.rsqrt(tf.maximum(x, 0.0) + tf.maximum(alpha, 1e-12)),
+    "reciprocal": lambda x, alpha: 1.0 / tf.where(tf.abs(x) < 1e-6, tf.where(x < 0.0, -1e-6, 1e-6), x),
+    "power": _power,
+    "log": lambda x, alpha: tf.math.log(tf.maximum(x, 1e-12)),
+    "log1p": lambda x, alpha: tf.math.log1p(tf.maximum(x, 1e-7 - 1.0)),
+    "expm1": lambda x, alpha: tf.math.expm1(x),
+    "erf": lambda x, alpha: tf.math.erf(x),
+    "atan": lambda x, alpha: tf.math.atan(x),
+    "swish_beta": lambda x, alpha: x * tf.sigmoid(alpha * x),
     "sin": lambda x, alpha: tf.sin(x),
     "cos": lambda x, alpha: tf.cos(x),
     "shift": lambda x, alpha: x + alpha,
@@ -55,7 +68,7 @@ FUNCTIONS: dict[str, Function] = {
 
 BOUNDS = {
     **dict.fromkeys(("sigmoid", "hard_sigmoid", "hard_sigmoid_3"), (0, 1)),
-    **dict.fromkeys(("tanh", "hard_tanh", "softsign", "sin", "cos"), (-1, 1)),
+    **dict.fromkeys(("tanh", "hard_tanh", "softsign", "sin", "cos", "erf"), (-1, 1)),
 }
 """Functions whose range is known: their grid is fixed, whatever a calibration sees. Ends are 0..1 or -1..1."""
 
@@ -65,6 +78,14 @@ DEFAULT_ALPHA = {"leaky_relu": 0.2, "elu": 1.0}
 """``alpha`` of activations that Keras takes by their name alone."""
 HIDDEN = (
     "rsqrt",
+    "reciprocal",
+    "power",
+    "log",
+    "log1p",
+    "expm1",
+    "erf",
+    "atan",
+    "swish_beta",
     "shift",
     "reverse",
     "at_least",

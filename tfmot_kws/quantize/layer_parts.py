@@ -36,7 +36,7 @@ class FoldedLayer(AsWritten, keras.layers.Layer):
       activation: one of ``ACTIVATIONS``.
       frozen: parts that were not trainable in the original layers, where others were: "kernel" (kernel, gain and
         bias), "norm" (the batch normalization, which then runs on its moving statistics). Where all are, the layer's
-        ``trainable`` says so.
+        ``trainable`` says so. "statistics": gamma and beta are trained on moving statistics that stay as they are.
       vector_regularizers: of "bias", "gamma" and "beta", where there are some.
 
     Raises:
@@ -107,7 +107,7 @@ class FoldedLayer(AsWritten, keras.layers.Layer):
         if self.batch_norm is None:
             return unit * tf.ones((acc.shape[-1],)), bias * tf.ones((acc.shape[-1],))
         mean, variance = tf.convert_to_tensor(self.moving_mean), tf.convert_to_tensor(self.moving_variance)
-        frozen = not self.trainable or "norm" in self.frozen  # as Keras has it
+        frozen = not self.trainable or {"norm", "statistics"} & set(self.frozen)  # as Keras has it
         if not frozen and training is not False and training is not None:
             # Both stages fold the batch's own statistics while they train, as float training does: with frozen ones a
             # network of 1-bit weights soon drifts away from them and falls apart.

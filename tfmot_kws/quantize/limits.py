@@ -50,8 +50,8 @@ def check_node(node: Any) -> None:
         )
     if isinstance(layer, _WINDOWED):
         _check_window(layer, tuple(x.shape)[1:])
-    if isinstance(layer, WEIGHTED):
-        _check_options(layer)
+    if isinstance(layer, (*WEIGHTED, L.BatchNormalization)):
+        check_options(layer)
 
 
 def _flat(value: Any) -> list:
@@ -74,8 +74,8 @@ def _check_window(layer: L.Layer, shape: tuple[int | None, ...]) -> None:
             raise UnsupportedLayerError(layer, f"{name}={value}", f"use at most {MAX_WINDOW} along each axis")
 
 
-def _check_options(layer: L.Layer) -> None:
-    """Refuses what the quantized layer would not keep."""
+def check_options(layer: L.Layer) -> None:
+    """Refuses what the quantized form of a layer would not keep."""
     for name in vars(layer):
         if name.endswith("_constraint") and getattr(layer, name) is not None:
             raise UnsupportedLayerError(
@@ -83,7 +83,7 @@ def _check_options(layer: L.Layer) -> None:
                 "take it away: it would hold the numbers that training moves, which are not the weights (those are "
                 "bounded by their gain as it is); a regularizer is kept",
             )  # fmt: skip
-    if getattr(layer, "activity_regularizer", None) is not None:
+    if getattr(layer, "activity_regularizer", None) is not None:  # an annotated layer: others have it behind them
         raise UnsupportedLayerError(
             layer, "an activity_regularizer", "put an ActivityRegularization layer behind it, which is kept"
         )

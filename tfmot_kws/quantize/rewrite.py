@@ -85,6 +85,7 @@ class Rewriter:
             for tensor in node.keras_inputs:
                 self.readers.setdefault(id(tensor), []).append(node)
         self.outputs = {id(t) for t in model.outputs}
+        self.settled = {id(node.layer) for node in self.nodes if node.call_kwargs.get("training") is False}
         self.problems: list[UnsupportedLayerError] = []
         self.taken = set(model.output_names) if len(model.outputs) > 1 else set()
 
@@ -153,7 +154,10 @@ class Rewriter:
             return None
         follower = readers[0]
         single = self.calls[id(follower.layer)] == 1 and type(follower.layer) in classes
-        return follower if single and follower.layer.name in self.quantized else None
+        if not single or follower.layer.name not in self.quantized:
+            return None
+        check_node(follower)
+        return follower
 
     def _once(self, layer, role, make):
         """One new layer for each old one, however often that is called."""
@@ -288,6 +292,8 @@ class Rewriter:
         parts |= {"norm": norm} if norm is not None else {}
         frozen = tuple(part for part, source in parts.items() if not source.trainable)
         whole = len(frozen) == len(parts)
+        if id(norm) in self.settled:
+            frozen = (*frozen, "statistics")
         return {
             "trainable": not whole,
             "frozen": () if whole else frozen,

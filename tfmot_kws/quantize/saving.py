@@ -24,7 +24,7 @@ def custom_objects() -> dict[str, type]:
         ops.QuantizedMerge, ops.QuantizedConcatenate, ops.QuantizedAveragePool,
         elementwise.QuantizedScale, elementwise.QuantizedChannelAffine, elementwise.QuantizedExtreme,
         plain_layers.Scale, plain_layers.ChannelAffine, plain_layers.Function, plain_layers.SliceAxis,
-        plain_layers.PadAxes, plain_layers.TrainingOnly,
+        plain_layers.PadAxes, plain_layers.Penalty, plain_layers.TrainingOnly,
         dynamic_layers.DynamicDense, dynamic_layers.DynamicConv,
         KwsQuantizeConfig, quantizers.TanhWeightQuantizer, quantizers.LinearQuantizer,
     )  # fmt: skip

@@ -13,9 +13,9 @@ from quantization_helpers import features, shake
 import tflite_export
 import tfmot_kws
 from tflite_export import StreamInterpreter, from_keras
-from tfmot_kws.keras import keras, tfmot
+from tfmot_kws.keras import AsWritten, keras, tfmot
 from tfmot_kws.quantize.plain import layers as plain
-from tfmot_kws.quantize.plain import unfold
+from tfmot_kws.quantize.plain import tensor_ops, unfold
 from tfmot_kws.quantize.supported import SUPPORTED
 from tfmot_kws.quantize.unsupported import UnsupportedLayerError
 from tfmot_kws.training import stages
@@ -161,19 +161,114 @@ def test_a_call_that_looks_at_more_than_its_tensors_is_refused() -> None:
         (lambda x: tf.pad(x, [[0, 0], [2, 0], [0, 0]], "REFLECT"), "mode='REFLECT'.*pad with zeros"),
         (lambda x: x[::2], "slice .* of axis 0"),
         (lambda x: x[:, ::-1], "in order"),
-        (lambda x: 1.0 / x, "a division by a tensor"),
+        (lambda x: tf.cast(x > 0.0, tf.float32), "tf.nn.relu, LeakyReLU, .*which choose by size"),
+        (lambda x: x**-3, "the power -3.0 .*above zero"),
         (lambda x: x * 0.0, "a factor must be a number other than zero"),
         (lambda x: x * np.ones((12, 4), np.float32) * np.arange(12, dtype=np.float32)[:, None], "of the last axis"),
         (lambda x: tf.reduce_mean(x, 0), "behind the batch"),
         (lambda x: tf.image.resize(x[..., None], (4, 4)), "ahead of the model"),
         (lambda x: tf.matmul(x, x, transpose_b=True), "weights are constants"),
-        (lambda x: x**3, "the power 3"),
+        (lambda x: x ** np.float32([2, 1, 1, 1]), "a power that is no number"),
+        (lambda x: tf.cast(tf.cast(x, tf.int32), tf.float32), "float32 -> int32"),
     ],
 )
 def test_functions_without_a_layer_are_refused(function, message: str) -> None:
     x = keras.Input(SHAPE)
     with pytest.raises(UnsupportedLayerError, match=message):
         tfmot_kws.quantize_apply(keras.Model(x, L.Dense(2)(function(x))))
+
+
+@pytest.mark.parametrize("padding", ["SAME", "VALID"])
+def test_dilated_functions_of_weights_stay_dilated(padding: str) -> None:
+    """TensorFlow's old and new functions name strides and dilations otherwise."""
+    weights = np.random.default_rng(0).normal(size=(3, 1, 4, 1)).astype(np.float32)
+    x, value = keras.Input((12, 1, 4)), features((12, 1, 4), clips=2)
+    y = tf.compat.v1.nn.depthwise_conv2d(x, weights, (1, 1, 1, 1), padding, rate=(2, 1))
+    y = keras.backend.depthwise_conv2d(y, tf.constant(weights), padding=padding.lower(), dilation_rate=(2, 1))
+    model = keras.Model(x, y)
+    np.testing.assert_allclose(unfold.plain_model(model, SUPPORTED).model(value), model(value), 1e-4, 1e-5)
+
+
+@pytest.mark.parametrize("layer", [L.BatchNormalization(), L.Dropout(0.5), L.GaussianNoise(0.1)])
+def test_what_would_train_on_the_device_is_refused(layer: L.Layer) -> None:
+    inner = keras.Sequential([keras.Input(SHAPE), L.Dense(4), layer])
+    x = keras.Input(SHAPE)
+    for y in (layer(L.Dense(4)(x), training=True), inner(x, training=True)):
+        with pytest.raises(UnsupportedLayerError, match="training=True in its call cannot be quantized: take the arg"):
+            tfmot_kws.quantize_apply(keras.Model(x, y))
+
+
+def test_a_nested_model_that_is_told_not_to_train_keeps_its_statistics() -> None:
+    """Transfer learning: ``base(x, training=False)`` with a base that is trainable."""
+    inner = keras.Sequential(
+        [keras.Input(SHAPE), L.Dense(4, name="dense"), L.BatchNormalization(), L.Dropout(0.5), L.GaussianNoise(9.0)]
+    )
+    x = keras.Input(SHAPE)
+    quantized = tfmot_kws.quantize_apply(keras.Model(x, inner(x, training=False)))
+    value = features(SHAPE, clips=4)
+    np.testing.assert_array_equal(quantized(value, training=True), quantized(value, training=False))
+    dense = quantized.get_layer("dense")
+    assert {v.name.split("/")[-1] for v in dense.trainable_variables} >= {"gamma:0", "beta:0", "kernel:0"}
+    np.testing.assert_array_equal(dense.moving_mean, 0.0)
+
+
+def test_own_layers_train_although_they_are_followed_as_they_infer() -> None:
+    class Block(AsWritten, L.Layer):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = L.BatchNormalization(momentum=0.5)
+
+        def call(self, x, training=None):
+            return self.norm(x, training=training)
+
+    quantized = tfmot_kws.quantize_apply(chain(lambda: L.Dense(4), Block)())
+    quantized(features(SHAPE), training=True)
+    (norm,) = [layer for layer in quantized.layers if "norm" in layer.name or hasattr(layer, "moving_mean")]
+    assert np.abs(norm.moving_mean).max() > 0.0
+
+
+def test_own_layers_of_mixed_precision_are_followed() -> None:
+    class Residual(AsWritten, L.Layer):
+        def __init__(self, **kwargs) -> None:
+            super().__init__(**kwargs)
+            self.dense = L.Dense(4)
+
+        def build(self, shape) -> None:
+            self.shift = self.add_weight("shift", (4,), initializer="ones")
+
+        def call(self, x, more):
+            return tf.nn.relu(self.dense(x) + x * self.shift) - 0.5 * tf.cast(more, x.dtype)
+
+    keras.mixed_precision.set_global_policy("mixed_float16")
+    try:
+        x = keras.Input(SHAPE)
+        y = L.GaussianNoise(0.1)(Residual()(x, more=tf.tanh(x)))
+        model = keras.Model(x, L.Dense(2, dtype="float32", activity_regularizer="l2")(y))
+        quantized = tfmot_kws.quantize_apply(model, tfmot_kws.kws_scheme(8))
+        value = features(SHAPE, clips=8)
+        quantized(value, training=True)
+        assert scaled_error(quantized(value).numpy(), model(value).numpy()) < 0.05
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+
+
+def test_a_rule_that_gives_other_numbers_is_found(monkeypatch) -> None:
+    """Whatever a rule overlooks: the model that is taken apart is compared with the one that was written."""
+    monkeypatch.setitem(tensor_ops.RULES, "math.tanh", lambda walk, layer, arguments, shape: arguments["x"])
+    x = keras.Input(SHAPE)
+    model = keras.Model(x, L.Dense(2)(tf.tanh(tf.nn.relu(x))))
+    with pytest.raises(UnsupportedLayerError, match=r"'tf.math.tanh\w*' .* does more than is known of its layers"):
+        tfmot_kws.quantize_apply(model)
+
+
+def test_what_stands_behind_a_refusal_does_not_hide_it() -> None:
+    x = keras.Input(SHAPE)
+    y = tf.broadcast_to(keras.activations.relu(x, threshold=0.5)[:, :1], tf.shape(x))
+    with pytest.raises(UnsupportedLayerError) as error:
+        tfmot_kws.quantize_apply(keras.Model(x, L.Dense(2)(y)))
+    assert [line.split("'")[1].rstrip("_0123456789") for line in error.value.problems] == [
+        "tf.math.greater", "tf.cast", "tf.broadcast_to",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -146,6 +146,26 @@ class PadAxes(AsWritten, keras.layers.Layer):
         return tf.pad(x, ((0, 0), *self.padding))
 
 
+class Penalty(AsWritten, keras.layers.Layer):
+    """Its input, and what a regularizer says of it as a loss: the ``activity_regularizer`` of the layer ahead.
+
+    Args:
+      regularizer: as Keras takes it.
+    """
+
+    def __init__(self, regularizer: Any, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.activity_regularizer = keras.regularizers.get(regularizer)
+
+    def get_config(self):
+        """Constructor arguments."""
+        return {**super().get_config(), "regularizer": keras.regularizers.serialize(self.activity_regularizer)}
+
+    def call(self, x):
+        """float [batch, ...] -> the same."""
+        return x
+
+
 class TrainingOnly(AsWritten, keras.layers.Layer):
     """A layer that changes its input in training and nowhere else: noise, masks. The device does without it.
 
@@ -177,9 +197,9 @@ class TrainingOnly(AsWritten, keras.layers.Layer):
         """The input, or what the layer makes of it while it trains."""
         flag = {"training": training} if self.layer._expects_training_arg else {}
         if not isinstance(inputs, (list, tuple)):
-            return self.layer(inputs, **flag)
+            return tf.cast(self.layer(inputs, **flag), inputs.dtype)  # half of it, say, under mixed precision
         steps, scale = inputs
-        return [self.layer(steps * scale, **flag) / scale, scale]
+        return [tf.cast(self.layer(steps * scale, **flag), steps.dtype) / scale, scale]
 
     def compute_output_shape(self, input_shape):
         """That of the input."""

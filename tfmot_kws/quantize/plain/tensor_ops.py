@@ -13,9 +13,9 @@ import tensorflow as tf
 from tf_keras.src.layers.core import tf_op_layer
 
 from tfmot_kws.keras import keras
-from tfmot_kws.quantize.plain import weight_ops
-from tfmot_kws.quantize.plain.layer_rules import affine, pooled, shaped
-from tfmot_kws.quantize.plain.layers import Function, PadAxes, Scale, SliceAxis
+from tfmot_kws.quantize.plain import value_ops, weight_ops
+from tfmot_kws.quantize.plain.layer_rules import affine, shaped
+from tfmot_kws.quantize.plain.layers import Function, PadAxes, SliceAxis
 from tfmot_kws.quantize.unsupported import UnsupportedLayerError
 
 L = keras.layers
@@ -39,7 +39,8 @@ def emit(walk: Any, node: Any, args: tuple, kwargs: dict) -> Any:
     symbol = (getattr(layer, "symbol", None) or "").removeprefix("compat.v1.")
     if symbol in ("shape", "size", "rank") or isinstance(layer, tf_op_layer.InstanceProperty):
         return tf.nest.map_structure(lambda _: Shape(), node.outputs)
-    if any(isinstance(v, Shape) for v in flat) and not (symbol in _RESHAPES and is_tensor(flat[0])):
+    counts = all(t.dtype.is_integer or t.dtype.is_bool for t in tf.nest.flatten(node.outputs))
+    if counts and any(isinstance(v, Shape) for v in flat) and not (symbol in _RESHAPES and is_tensor(flat[0])):
         return tf.nest.map_structure(lambda _: Shape(), node.outputs)
     rule = RULES.get(symbol)
     if rule is None:
@@ -53,10 +54,16 @@ def emit(walk: Any, node: Any, args: tuple, kwargs: dict) -> Any:
 
 
 _HINT = "use a layer, or one of the functions that docs/how-to/own_model.md lists"
+_CHOICE = "use tf.nn.relu, LeakyReLU, ThresholdedReLU, ELU, tf.maximum or tf.minimum, which choose by size"
 _HINTS = {
     "image.resize": "do this to the features, ahead of the model, where the training data is read",
     "signal.stft": "do this to the features, ahead of the model, where the training data is read",
-    "nn.softmax": "use Softmax() over the last axis",
+    **dict.fromkeys(("where", "math.greater", "math.less", "math.greater_equal", "math.less_equal"), _CHOICE),
+    "nn.dropout": "use the layer Dropout, which the device does without",
+    "nn.log_softmax": "take the logits, of which it is a shifted copy, or Softmax",
+    "reverse": "train on features in that order",
+    "linalg.matmul": "use Dense",
+    "repeat": "use UpSampling1D or UpSampling2D",
 }
 _RESHAPES = ("reshape", "expand_dims", "squeeze", "keras.backend.reshape")
 
@@ -68,14 +75,6 @@ def _first(arguments: dict) -> Any:
 def _named(arguments: dict, *names: str) -> Any:
     """The first argument of these names that is given."""
     return next((arguments[name] for name in names if arguments.get(name) is not None), None)
-
-
-def _axes(layer, value: Any, rank: int) -> list[int]:
-    """Axes as numbers from 0, the batch counted; all of them where there is none."""
-    if value is None:
-        return list(range(rank))
-    found = [int(v) for v in np.asarray(value).reshape(-1)]
-    return sorted(v + rank if v < 0 else v for v in found)
 
 
 def _reshape(walk, layer, arguments, shape):
@@ -94,13 +93,6 @@ def _reshape(walk, layer, arguments, shape):
     return walk.make(L.Reshape, tuple(target), like=layer)(x)
 
 
-def _function(name: str, alpha: float = 0.0):
-    def rule(walk, layer, arguments, shape):
-        return walk.make(Function, name, alpha, like=layer)(_first(arguments))
-
-    return rule
-
-
 def _leaky_relu(walk, layer, arguments, shape):
     return walk.make(Function, "leaky_relu", float(arguments["alpha"]), like=layer)(_first(arguments))
 
@@ -108,13 +100,6 @@ def _leaky_relu(walk, layer, arguments, shape):
 def _gelu(walk, layer, arguments, shape):
     name = "gelu_tanh" if arguments.get("approximate") else "gelu"
     return walk.make(Function, name, like=layer)(_first(arguments))
-
-
-def _swish(walk, layer, arguments, shape):
-    beta = float(arguments.get("beta", 1.0))
-    if beta != 1.0:
-        raise UnsupportedLayerError(layer, f"beta={beta}", "use beta=1")
-    return walk.make(Function, "swish", like=layer)(_first(arguments))
 
 
 def _backend_relu(walk, layer, arguments, shape):
@@ -185,18 +170,24 @@ def _multiply(walk, layer, arguments, shape):
 
 def _divide(walk, layer, arguments, shape):
     x, y = _pair(arguments)
-    if is_tensor(y):
-        raise UnsupportedLayerError(layer, "a division by a tensor", "multiply, or divide by a constant")
-    return affine(walk, layer, x, 1.0 / _value(y), 0.0)
+    if not is_tensor(y):
+        return affine(walk, layer, x, 1.0 / _value(y), 0.0)
+    inverse = walk.make(Function, "reciprocal", like=layer, role="reciprocal")(y)
+    if is_tensor(x):
+        return walk.make(L.Multiply, like=layer)([x, inverse])
+    return affine(walk, layer, inverse, _value(x), 0.0)
 
 
 def _power(walk, layer, arguments, shape):
     x, y = _pair(arguments)
-    functions = {2.0: "square", 0.5: "sqrt", 1.0: "linear"}
-    power = None if is_tensor(y) else float(np.asarray(y).reshape(-1)[0])
-    if not is_tensor(x) or power not in functions:
-        raise UnsupportedLayerError(layer, f"the power {power}", "use x ** 2 or tf.sqrt(x)")
-    return walk.make(Function, functions[power], like=layer)(x)
+    functions = {2.0: "square", 0.5: "sqrt", 1.0: "linear", -0.5: "rsqrt", -1.0: "reciprocal"}
+    if is_tensor(y) or not is_tensor(x) or np.size(y) != 1:
+        raise UnsupportedLayerError(layer, "a power that is no number", "use a number, as in x ** 2")
+    power = float(np.reshape(y, ()))
+    if power not in functions and not power > 0.0:
+        raise UnsupportedLayerError(layer, f"the power {power}", "use a power above zero, -0.5 or -1")
+    name, alpha = (functions[power], 0.0) if power in functions else ("power", power)
+    return walk.make(Function, name, alpha, like=layer)(x)
 
 
 def _extreme(kind, function: str):
@@ -317,6 +308,47 @@ def _getitem(walk, layer, arguments, shape):
     return shaped(walk, layer, x, shape)
 
 
+def _cut(walk, layer, arguments, shape):
+    """tf.slice, with counts from each beginning; -1 takes all that are left."""
+    x, begins, sizes = list(arguments.values())[:3]
+    return _cuts(walk, layer, x, begins, [None if n == -1 else b + n for b, n in zip(begins, sizes)], None)
+
+
+def _strided_cut(walk, layer, arguments, shape):
+    x, begins, ends, strides = list(arguments.values())[:4]
+    masks = [name for name, value in arguments.items() if name.endswith("_mask") and value]
+    if masks:
+        raise UnsupportedLayerError(layer, ", ".join(masks), "slice by x[:, begin:end:stride]")
+    return _cuts(walk, layer, x, begins, ends, strides)
+
+
+def _cuts(walk, layer, x, begins, ends, strides):
+    if any(is_tensor(v) or isinstance(v, Shape) for v in tf.nest.flatten([begins, ends, strides])):
+        raise UnsupportedLayerError(layer, "places that the model computes", "slice fixed axes behind the batch")
+    strides = strides if strides is not None else [1] * len(begins)
+    spec = [slice(int(b), None if e is None else int(e), int(s)) for b, e, s in zip(begins, ends, strides)]
+    if spec[0].start != 0 or spec[0].step != 1 or (spec[0].stop is not None and x.shape[0] is None):
+        raise UnsupportedLayerError(layer, f"the slice {spec[0]} of axis 0", "a device has one sample at a time")
+    for axis, item in list(enumerate(spec))[1:]:
+        places = range(x.shape[axis])[item]
+        if places.step < 1 or not places:
+            raise UnsupportedLayerError(layer, f"the slice {item} of axis {axis}", "take at least one place, in order")
+        x = _slice(walk, layer, x, axis, places.start, places.stop, places.step)
+    return x
+
+
+def _gather(walk, layer, arguments, shape):
+    """Fixed places of an axis, in any order."""
+    x, places = list(arguments.values())[:2]
+    axis = int(arguments.get("axis") or 0)
+    axis = axis + len(x.shape) if axis < 0 else axis
+    if is_tensor(places) or arguments.get("batch_dims") or np.ndim(places) > 1:
+        raise UnsupportedLayerError(layer, "places that the model computes", "give a list of numbers")
+    found = [_slice(walk, layer, x, axis, int(i), int(i) + 1, 1) for i in np.reshape(places, -1)]
+    y = found[0] if len(found) == 1 else walk.make(L.Concatenate, like=layer, axis=axis)(found)
+    return shaped(walk, layer, y, shape)
+
+
 def _index(value: Any) -> Any:
     """Keras keeps slices as dictionaries."""
     if isinstance(value, dict):
@@ -324,29 +356,21 @@ def _index(value: Any) -> Any:
     return int(value) if isinstance(value, (np.integer, np.ndarray)) else value
 
 
-def _reduce(kind: str):
-    def rule(walk, layer, arguments, shape):
-        x = _first(arguments)
-        axes = _axes(layer, arguments["axis"], len(x.shape))
-        if 0 in axes or None in tuple(x.shape)[1:]:
-            raise UnsupportedLayerError(layer, f"axis={axes}", "reduce fixed axes behind the batch")
-        count = int(np.prod([x.shape[a] for a in axes]))
-        y = pooled(walk, layer, x, axes, kind)
-        y = shaped(walk, layer, y, shape)
-        if kind == "sum" and count != 1:
-            y = walk.make(Scale, float(count), like=layer, role="sum")(y)
-        return y
-
-    return rule
-
-
 def _same(walk, layer, arguments, shape):
     return _first(arguments)
 
 
+def _cast(walk, layer, arguments, shape):
+    """To another width of floats: values are what they were."""
+    x, kind = _first(arguments), tf.as_dtype(arguments["dtype"])
+    if not (kind.is_floating and x.dtype.is_floating):
+        raise UnsupportedLayerError(layer, f"{x.dtype.name} -> {kind.name}", "keep float values, which it would round")
+    return x
+
+
 RULES = {
     "reshape": _reshape, "expand_dims": _reshape, "squeeze": _reshape, "keras.backend.reshape": _reshape,
-    "__operators__.getitem": _getitem,
+    "__operators__.getitem": _getitem, "slice": _cut, "strided_slice": _strided_cut, "gather": _gather,
     "math.add": _add, "add": _add, "__operators__.add": _add, "nn.bias_add": _add,
     "math.subtract": _subtract, "subtract": _subtract,
     "math.multiply": _multiply, "multiply": _multiply, "math.divide": _divide, "math.truediv": _divide,
@@ -354,16 +378,11 @@ RULES = {
     "math.maximum": _extreme(L.Maximum, "at_least"), "math.minimum": _extreme(L.Minimum, "at_most"),
     "pad": _pad, "transpose": _transpose, "concat": _concatenate, "stack": _stack, "tile": _tile, "split": _split,
     "unstack": _unstack,
-    "math.reduce_mean": _reduce("mean"), "math.reduce_max": _reduce("max"), "math.reduce_sum": _reduce("sum"),
-    "identity": _same, "stop_gradient": _same, "cast": _same, "ensure_shape": _same, "convert_to_tensor": _same,
-    "nn.softmax": _softmax, "nn.relu": _function("relu"), "nn.relu6": _function("relu6"),
-    "nn.leaky_relu": _leaky_relu, "nn.gelu": _gelu, "nn.silu": _swish, "nn.swish": _swish,
+    "identity": _same, "stop_gradient": _same, "cast": _cast, "ensure_shape": _same, "convert_to_tensor": _same,
+    "nn.softmax": _softmax, 
+    "nn.leaky_relu": _leaky_relu, "nn.gelu": _gelu,
     "keras.backend.relu": _backend_relu, "keras.activations.relu": _backend_relu, "clip_by_value": _clip,
-    "math.sigmoid": _function("sigmoid"), "nn.sigmoid": _function("sigmoid"), "math.tanh": _function("tanh"),
-    "nn.elu": _function("elu", 1.0), "nn.selu": _function("selu"), "nn.softsign": _function("softsign"),
-    "math.softplus": _function("softplus"), "math.exp": _function("exponential"), "math.abs": _function("abs"),
-    "math.square": _function("square"), "math.sqrt": _function("sqrt"), "math.negative": _function("reverse"),
-    "math.log_sigmoid": _function("log_sigmoid"), "math.sin": _function("sin"), "math.cos": _function("cos"),
     **weight_ops.RULES,
+    **value_ops.RULES,
 }  # fmt: skip
 """By the function's public name in TensorFlow, without "compat.v1."."""

@@ -50,6 +50,11 @@ def _pair(layer, value: Any, count: int) -> tuple[int, ...]:
     return tuple(found)
 
 
+def _given(arguments, *names: str) -> Any:
+    """An option that TensorFlow has under several names: the one that was given, not the default of another."""
+    return next((arguments[name] for name in names if arguments.get(name) is not None), None)
+
+
 def _options(layer, arguments, count: int) -> dict[str, Any]:
     padding = arguments.get("padding") or "VALID"
     if (
@@ -58,10 +63,9 @@ def _options(layer, arguments, count: int) -> dict[str, Any]:
         and (arguments.get("data_format") not in (None, "NHWC", "NWC"))
     ):
         raise UnsupportedLayerError(layer, f"padding={padding}", "use 'VALID' or 'SAME', channels last")
-    strides = arguments.get("strides", arguments.get("stride"))
     return {
-        "strides": _pair(layer, strides, count),
-        "dilation_rate": _pair(layer, arguments.get("dilations", arguments.get("rate")), count),
+        "strides": _pair(layer, _given(arguments, "strides", "stride"), count),
+        "dilation_rate": _pair(layer, _given(arguments, "dilations", "rate"), count),
         "padding": padding.lower(),
         "use_bias": False,
     }
@@ -108,7 +112,7 @@ def _pool(kinds: tuple[type, type]):
         if count not in (1, 2):
             raise UnsupportedLayerError(layer, f"{count} axes to move over", "use one or two")
         options = _options(layer, arguments, count)
-        size = _pair(layer, arguments.get("ksize", arguments.get("window_shape")), count)
+        size = _pair(layer, _given(arguments, "ksize", "window_shape"), count)
         kind = kinds[count - 1]
         return walk.make(kind, size, options["strides"], options["padding"], like=layer)(x)
 
