@@ -120,6 +120,9 @@ def _layer(op: Operator, model: Model) -> tuple[Layer, int]:
         o = op_options.decode(op.custom_options)
         if o.inputs:
             bits, weights = o.bits or 8, o.outputs * o.inputs
+            if o.recurrence is not None:
+                weights += o.outputs * (o.outputs // ir.CELLS[list(ir.CELLS)[o.recurrence.cell - 1]])
+                places = model.tensors[op.inputs[0]].shape[1]
             macs = places * weights
     elif op.name in WEIGHTED and constants:
         kernel = constants[0]
