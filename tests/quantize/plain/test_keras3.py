@@ -84,8 +84,10 @@ def test_all_that_is_missing_is_named(newer) -> None:
 
 
 def test_layers_without_a_device_form_are_named(newer) -> None:
-    model = newer.Sequential([newer.Input((6, 3)), newer.layers.LSTM(4, name="memory"), newer.layers.Dense(2)])
-    with pytest.raises(UnsupportedLayerError, match=r"layer 'memory' \(LSTM\) cannot be quantized: no way yet"):
+    model = newer.Sequential(
+        [newer.Input((6, 3, 2)), newer.layers.ConvLSTM1D(4, 2, name="memory"), newer.layers.Dense(2)]
+    )
+    with pytest.raises(UnsupportedLayerError, match=r"layer 'memory' \(ConvLSTM1D\) cannot be quantized: no way yet"):
         tfmot_kws.quantize_apply(model)
 
 

@@ -12,6 +12,8 @@ import tensorflow as tf
 from tfmot_kws.keras import keras
 from tfmot_kws.quantize.plain import layer_rules, tensor_ops
 from tfmot_kws.quantize.plain.layers import TrainingOnly, copied
+from tfmot_kws.quantize.recurrent_layers import check_call
+from tfmot_kws.quantize.supported import RECURRENT
 from tfmot_kws.quantize.unsupported import OWN_CODE, UnsupportedLayerError
 
 L = keras.layers
@@ -166,6 +168,8 @@ class _Unfolding:
             return self.rules[kind](self, layer, *args)
         if isinstance(layer, keras.Model) and is_functional(layer):
             return self._nested(layer, args)
+        if kind in RECURRENT:
+            check_call(layer, args, kwargs)
         if kind in self.known:
             return self.apply(layer, *args, **kwargs)
         if _is_own(layer):
