@@ -89,6 +89,9 @@ def _zeros(model: Model) -> dict[str, float]:
         weights = getattr(op, "weights", None)
         if isinstance(weights, ir.Weights):
             shares[op.output] = float((weights.levels == 0).mean())
+        elif isinstance(op, ir.Recurrent):
+            levels = (op.kernel.levels, op.recurrent.levels)
+            shares[op.output] = sum(int((v == 0).sum()) for v in levels) / sum(v.size for v in levels)
         elif isinstance(op, ir.Depthwise):
             shares[op.output] = float((op.levels == 0).mean())
     return shares

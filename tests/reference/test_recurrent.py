@@ -99,6 +99,8 @@ def test_the_file_holds_the_layer(cell: str, form: dict) -> None:
         time = case.graph.tensors["x"].shape[0]
         weights = case.op.kernel.codes.size + case.op.recurrent.codes.size
         assert (layer.op, layer.weight_bits, layer.macs) == ("Recurrent", form["bits"], time * weights)
+        zeros = sum((v.levels == 0).sum() for v in (case.op.kernel, case.op.recurrent))
+        assert layer.zeros == zeros / weights
 
 
 def test_files_that_lie() -> None:
@@ -134,7 +136,8 @@ def test_kernels_refuse_what_does_not_suit() -> None:
     for place, value, says in (
         (2, 1, "no such mode"), (5, 126, "range is none of"), (8, 1, "zero point is 0"), (32, 0, "unknown cell"),
         (32, 5, "unknown cell"), (34, 2, "neither 0 nor 1"), (36, 1, "only a recurrent layer with a state skips"),
-        (38, 63, "bias_shift out of range"), (40, 0, "shift out of range"), (42, 1, "unused field"),
+        (38, 63, "bias_shift out of range"), (40, 0, "shift out of range"), (42, 1, "wrong number of inputs"),
+        (42, 2, "neither 0 nor 1"), (44, 1, "unused field"),
         (15, 1, "window"), (24, 21, "no multiple of the gates"), (28, 5, "inputs do not suit"),
     ):  # fmt: skip
         options = bytearray(call.options)
