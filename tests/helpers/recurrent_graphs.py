@@ -29,7 +29,13 @@ class Case:
 
 
 def random_parts(
-    rng: np.random.Generator, cell: str, units: int, sizes: Sequence[tuple[int, float]], bits: int, grid: ir.Grid
+    rng: np.random.Generator,
+    cell: str,
+    units: int,
+    sizes: Sequence[tuple[int, float]],
+    bits: int,
+    grid: ir.Grid,
+    loud: float = 1.0,
 ) -> list:
     """Weights and requantization of both kernels, of typical sizes.
 
@@ -41,7 +47,9 @@ def random_parts(
         gain = rng.integers(1 << 12, 1 << 14, rows).astype(np.int16)
         biased = number == 0 or cell == "gru_reset_after"
         bias = rng.integers(-900, 900, rows).astype(np.int16) if biased else np.zeros(rows, np.int16)
-        factor = 2.0 / np.sqrt(inputs) / np.abs(weights.levels).max() / 2**14 * in_scale / ir.PRE_ACTIVATION_SCALE
+        factor = (
+            loud * 2.0 / np.sqrt(inputs) / np.abs(weights.levels).max() / 2**14 * in_scale / ir.PRE_ACTIVATION_SCALE
+        )
         shift = int(np.clip(28 - np.ceil(np.log2(factor)), 1, 46))
         parts += [weights, ir.Requantization(gain, bias, round(factor * 2**shift), shift, shift)]
     return parts
@@ -59,17 +67,19 @@ def random_case(
     output_bits: int = 8,
     grid: str | None = None,
     memory: float = 0.0,
+    loud: float = 1.0,
     seed: int = 0,
     **fields: object,
 ) -> Case:
     """A layer of random weights and biases, input steps of 1/32.
 
     memory: is added to the bias of the gates that keep the state.
+    loud: times what typical gains are.
     """
     scale, own = 1 / 32, 2.0 ** (1 - output_bits)
     grid = grid or ("mid-tread" if bits == 8 else "mid-rise")
     sizes = ((channels, scale), (units, own))
-    parts = random_parts(np.random.default_rng(seed), cell, units, sizes, bits, grid)
+    parts = random_parts(np.random.default_rng(seed), cell, units, sizes, bits, grid, loud)
     keeps = {"lstm": slice(units, 2 * units), "simple": slice(0)}.get(cell, slice(units))
     parts[1].bias[keeps] += round(memory / ir.PRE_ACTIVATION_SCALE)
     floats = []
