@@ -89,6 +89,9 @@ def _zeros(model: Model) -> dict[str, float]:
         weights = getattr(op, "weights", None)
         if isinstance(weights, ir.Weights):
             shares[op.output] = float((weights.levels == 0).mean())
+        elif isinstance(op, ir.Recurrent):
+            levels = (op.kernel.levels, op.recurrent.levels)
+            shares[op.output] = sum(int((v == 0).sum()) for v in levels) / sum(v.size for v in levels)
         elif isinstance(op, ir.Depthwise):
             shares[op.output] = float((op.levels == 0).mean())
     return shares
@@ -120,6 +123,9 @@ def _layer(op: Operator, model: Model) -> tuple[Layer, int]:
         o = op_options.decode(op.custom_options)
         if o.inputs:
             bits, weights = o.bits or 8, o.outputs * o.inputs
+            if o.recurrence is not None:
+                weights += o.outputs * (o.outputs // ir.CELLS[list(ir.CELLS)[o.recurrence.cell - 1]])
+                places = model.tensors[op.inputs[0]].shape[1]
             macs = places * weights
     elif op.name in WEIGHTED and constants:
         kernel = constants[0]

@@ -71,22 +71,25 @@ def test_equals_the_reference(
 
 @pytest.mark.parametrize("name", ["host", "cortex-m3", "cortex-m55"])
 def test_streams_keep_their_frames(name: str, require_tool, kernel_objects, tmp_path: pathlib.Path) -> None:
-    """Rings in the arena: step by step, the rows of the reference; a second program run begins anew."""
+    """Rings and recurrent states in the arena: step by step, the reference's rows; a second program run begins anew."""
     core = emulation.CORES[name]
     for tool in (core.compiler[0], *core.emulator[:1]):
         require_tool(tool)
-    for number, spec in enumerate(STREAMS):
+    graphs = [stream_graphs.make(spec, stream_graphs.clip_frames(spec), whole=True) for spec in STREAMS]
+    m = eg.Maker(np.random.default_rng(0))
+    x = m.recurrent(m.dense(m.input(9, 4), 6, 3, window=ir.Window((3, 1))), "gru", 5, 4)
+    for number, graph in enumerate([*graphs, m.graph(m.recurrent(x, "lstm", 16, 4, sequences=False))]):
         folder = tmp_path / str(number)
         folder.mkdir()
-        graph = stream_graphs.make(spec, stream_graphs.clip_frames(spec), whole=True)
         stream = streaming.to_stream(graph)
         data = tflite_writer.write(stream.graph, metadata=stream.schedule.to_metadata())
         inference_writer.write_inference(data, folder)
-        x = eg.feeds(np.random.default_rng(number), stream.graph, 40)["x"]
+        (first,) = stream.graph.inputs
+        x = eg.feeds(np.random.default_rng(number), stream.graph, 40)[first]
         (folder / "inputs.bin").write_bytes(x.tobytes())
         emulation.run(core, build(core, kernel_objects(core), folder))
         state: dict = {}
-        rows = [reference.run(stream.graph, {"x": hop[None]}, state=state)[stream.graph.outputs[0]] for hop in x]
+        rows = [reference.run(stream.graph, {first: hop[None]}, state=state)[stream.graph.outputs[0]] for hop in x]
         assert (folder / "outputs.bin").read_bytes() == b"".join(row.tobytes() for row in rows)
         assert f"STREAM_HOP {stream.schedule.hop}\n" in (folder / "kws_inference.h").read_text()
 

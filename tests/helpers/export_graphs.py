@@ -6,6 +6,7 @@ import ctypes
 import dataclasses
 
 import numpy as np
+import recurrent_graphs
 
 from tflite_export import ir
 from tflite_export.flatbuffer import reader as flatbuffer_reader
@@ -223,7 +224,8 @@ def check_kernels(graph: ir.Graph, values: dict[str, np.ndarray]) -> np.ndarray:
     """Asserts that every compiled kernel gives the bits of the reference, in every layout; returns them."""
     expected = reference.run(graph, values)["y"]
     op = graph.ops[0]
-    for target in packing.different_targets(op.weights.bits) if isinstance(op, ir.PackedDense) else ("any",):
+    packed = {ir.PackedDense: "weights", ir.Recurrent: "kernel"}.get(type(op))
+    for target in packing.different_targets(getattr(op, packed).bits) if packed else ("any",):
         call = call_of(graph, values, target)
         ran = 0
         for kernel in kernels(call.kind):
@@ -234,7 +236,7 @@ def check_kernels(graph: ir.Graph, values: dict[str, np.ndarray]) -> np.ndarray:
                 continue
             np.testing.assert_array_equal(y, expected, err_msg=f"{kernel.name.decode()}, {target}", strict=True)
             ran += 1
-        assert ran >= 1 + (target == "any" and isinstance(op, (ir.PackedDense, ir.DynamicDense)))
+        assert ran >= 1 + (target == "any" and isinstance(op, (ir.PackedDense, ir.DynamicDense, ir.Recurrent)))
     return expected
 
 
@@ -311,6 +313,15 @@ class Maker:
     def ring(self, x: str, history: int) -> str:
         return self._add(ir.Ring, (x,), keep=True, history=history)
 
+    def recurrent(self, x: str, cell: str, units: int, bits: int, sequences: bool = True) -> str:
+        time, channels = self.tensors[x].shape
+        name, own = f"recurrent_{len(self.ops)}", ir.Quantization(1 / 128, 0)
+        sizes = ((channels, self.tensors[x].quantization.scale), (units, own.scale))
+        parts = recurrent_graphs.random_parts(self.rng, cell, units, sizes, bits, "mid-rise")
+        self.tensors[name] = ir.Tensor(name, (time, units) if sequences else (units,), own)
+        self.ops.append(ir.Recurrent(name, x, name, cell, *parts, sequences=sequences))
+        return name
+
     def reshape(self, x: str, *shape: int) -> str:
         name = f"reshape_{len(self.ops)}"
         self.tensors[name] = ir.Tensor(name, shape, self.tensors[x].quantization)
@@ -333,6 +344,8 @@ def every_op(rng: np.random.Generator) -> ir.Graph:
     x = m.concatenate(0, m.slice(x, 0, 4, 2), m.slice(x, 1, 4, 1), m.slice(x, -1, -99, -2))
     x = m.concatenate(1, m.slice(x, 6, 12, 1, axis=1), m.slice(x, 0, 12, 2, axis=1))
     x = m.pad(x, (1, 2), (0, 3))
+    x = m.recurrent(x, "lstm", 16, 4)
+    x = m.recurrent(x, "gru", 15, 5)
     shape = m.tensors[x].shape
     picture = m.reshape(x, shape[0], 5, shape[1] // 5)
     picture = m.transpose(picture, 1, 0, 2)

@@ -9,6 +9,7 @@ import struct
 import export_graphs as eg
 import numpy as np
 import pytest
+import recurrent_graphs as rg
 
 from benchmarks import emulation
 from tflite_export import ir
@@ -100,7 +101,8 @@ def write_cases(
     for graph, values in chosen:
         expected = reference.run(graph, values)["y"]
         (op,) = graph.ops
-        targets = packing.different_targets(op.weights.bits) if isinstance(op, ir.PackedDense) else ["any"]
+        packed = {ir.PackedDense: "weights", ir.Recurrent: "kernel"}.get(type(op))
+        targets = packing.different_targets(getattr(op, packed).bits) if packed else ["any"]
         for target in targets:
             call = eg.call_of(graph, values, target)
             kind, dims, x = call.inputs[0]
@@ -163,6 +165,17 @@ EXPECTED = {
     "cortex-m55": {"c", "mve"},
 }
 """Kernels that a core must have beside the reference: a variant that is left out would not be tested."""
+
+
+def recurrent_cases() -> list[tuple[ir.Graph, dict[str, np.ndarray]]]:
+    """Every cell and width, with inputs and units that fill vectors and that do not."""
+    out = []
+    for number, (bits, cell) in enumerate((bits, cell) for bits in range(1, 9) for cell in ir.CELLS):
+        units, channels = ((5, 16), (16, 7), (9, 33), (3, 1))[number % 4]
+        form = {"zero_point": (0, -128, 7)[number % 3], "sequences": bool(number % 2), "time": 4}
+        case = rg.random_case(cell, bits, units=units, channels=channels, seed=number, **form)
+        out.append((case.graph, {"x": rg.values(case)}))
+    return out
 
 
 def depthwise_case(

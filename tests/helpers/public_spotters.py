@@ -276,6 +276,62 @@ def edge_impulse():
     return keras.Sequential([L.Input((FRAMES * BANDS,)), *layers])
 
 
+class Recurrent(AsWritten, L.Layer):
+    """kws_streaming's GRU and LSTM, in training mode: one row where only the last state is given."""
+
+    def __init__(self, kind, units: int, return_sequences: bool = False, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.return_sequences = return_sequences
+        self.cell = kind(units, return_sequences=return_sequences)
+
+    def call(self, inputs):
+        output = self.cell(inputs)
+        return output if self.return_sequences else tf.expand_dims(output, axis=1)
+
+
+def kws_streaming_gru():
+    x = i = _features()
+    x = Recurrent(L.GRU, 6, True)(x)
+    x = Recurrent(L.GRU, 5)(x)
+    x = L.Dropout(0.1)(Stream(L.Flatten())(x))
+    return keras.Model(i, L.Dense(4)(L.Dense(8, activation="relu")(x)))
+
+
+def kws_streaming_lstm():
+    x = i = _features()
+    x = Recurrent(L.LSTM, 6)(x)
+    x = L.Dropout(0.1)(Stream(L.Flatten())(x))
+    return keras.Model(i, L.Dense(4)(x))
+
+
+def kws_streaming_crnn():
+    x = tf.expand_dims(i := _features(), -1)
+    for filters, kernel in ((4, (3, 3)), (4, (5, 3))):
+        x = Stream(L.Conv2D(filters, kernel, activation="relu"))(x)
+    x = L.Reshape((-1, x.shape[2] * x.shape[3]))(x)
+    x = Recurrent(L.GRU, 8)(x)
+    x = L.Dropout(0.1)(Stream(L.Flatten())(x))
+    x = L.Dense(8, activation="relu")(L.Dense(6, activation="linear")(x))
+    return keras.Model(i, L.Dense(4)(x))
+
+
+def hello_edge_basic_lstm():
+    """The fingerprint as one row; the last output of an LSTM."""
+    i = L.Input((FRAMES * BANDS,))
+    x = L.RNN(L.LSTMCell(6, unit_forget_bias=True))(tf.reshape(i, (-1, FRAMES, BANDS)))
+    return keras.Model(i, L.Dense(4)(x))
+
+
+def hello_edge_crnn():
+    """Two GRU layers behind a convolution, which read its bands and channels as one row."""
+    i = L.Input((FRAMES * BANDS,))
+    x = L.Conv2D(4, (10, 4), strides=(2, 2), padding="valid")(tf.reshape(i, (-1, FRAMES, BANDS, 1)))
+    x = tf.nn.relu(L.BatchNormalization()(x))
+    x = tf.reshape(x, (-1, x.shape[1], x.shape[2] * x.shape[3]))
+    x = L.GRU(5, reset_after=False)(L.GRU(6, reset_after=False, return_sequences=True)(x))
+    return keras.Model(i, L.Dense(4)(L.Dense(6, activation="relu")(x)))
+
+
 SPOTTERS = {
     "kws_streaming dnn": kws_streaming_dnn,
     "kws_streaming cnn": kws_streaming_cnn,
@@ -284,6 +340,9 @@ SPOTTERS = {
     "kws_streaming mobilenet_v2": kws_streaming_mobilenet_v2,
     "kws_streaming xception": kws_streaming_xception,
     "kws_streaming inception": kws_streaming_inception,
+    "kws_streaming gru": kws_streaming_gru,
+    "kws_streaming lstm": kws_streaming_lstm,
+    "kws_streaming crnn": kws_streaming_crnn,
     "tc_resnet": tc_resnet,
     "bc_resnet": bc_resnet,
     "mixednet": mixednet,
@@ -293,8 +352,18 @@ SPOTTERS = {
     "micro_speech": micro_speech,
     "openwakeword head": openwakeword_head,
     "hello edge ds_cnn": hello_edge_ds_cnn,
+    "hello edge basic lstm": hello_edge_basic_lstm,
+    "hello edge crnn": hello_edge_crnn,
     "simple audio": simple_audio,
     "edge impulse": edge_impulse,
 }
 NO_STREAM = ("mlperf autoencoder",)
 """It has no time axis."""
+WITH_STATE = (
+    "kws_streaming gru",
+    "kws_streaming lstm",
+    "kws_streaming crnn",
+    "hello edge basic lstm",
+    "hello edge crnn",
+)
+"""Recurrent ones: a row of their stream has seen all frames since the reset."""

@@ -106,6 +106,24 @@ MISTAKES = (
 )  # fmt: skip
 
 
+def _recurrent(
+    kind: str, pattern: str, replacement: str, file: str = "recurrent.c", folder: str = "reference"
+) -> Mistake:
+    return Mistake(file, "host", kind, pattern, replacement, f"tests/{folder}/test_recurrent.py")
+
+
+MISTAKES += (
+    _recurrent("table", r"\+ 64\) >> 7", "+ 63) >> 7"),
+    _recurrent("rounding", r"\+ 1\) >> 1", ") >> 1"),
+    _recurrent("saturation", r"kws_narrow\(rounded\(\(int64_t\)forget", "(int16_t)(rounded((int64_t)forget"),
+    _recurrent("saturation", r"value > INT16_MAX \? INT16_MAX", "value > 2 * INT16_MAX ? INT16_MAX", "requantize.h"),
+    _recurrent("state of the next clip", r"memset\(l\.c, 0, sizeof \*l\.c \* l\.units\);", ""),
+    _recurrent("gates", r"l->rows\[i \+ units\], l->products\[i \+ units\]", "l->rows[i], l->products[i]"),
+    _recurrent("rows skipped", r"skipped < o->skip", "skipped <= o->skip", folder="streaming"),
+    _recurrent("state", r"\(uint16_t\)l->c\[i\] >> 8", "(uint16_t)l->c[i] >> 7", folder="streaming"),
+)
+
+
 def _dynamic(file: str, core: str, kind: str, pattern: str, replacement: str) -> Mistake:
     return Mistake(file, core, kind, pattern, replacement, "dynamic")
 

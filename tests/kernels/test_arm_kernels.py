@@ -7,7 +7,17 @@ import pathlib
 import kept
 import numpy as np
 import pytest
-from kernel_cases import EXPECTED, WIDTHS, cases, check, dense_case, depthwise_cases, take_cases, write_cases
+from kernel_cases import (
+    EXPECTED,
+    WIDTHS,
+    cases,
+    check,
+    dense_case,
+    depthwise_cases,
+    recurrent_cases,
+    take_cases,
+    write_cases,
+)
 
 from benchmarks import arm_kernels, emulation
 from tflite_export.packed import packing
@@ -58,6 +68,21 @@ def test_depthwise_kernels(
     count = write_cases(tmp_path / "cases.bin", rng, depthwise_cases(rng))
     ran = check(core, tmp_path, count, kept.flags_of(core), kernel_objects(core))
     assert ran == {"kws_depthwise_ref": count, "kws_depthwise_c": count}
+
+
+@pytest.mark.parametrize(
+    "name", ["host", "cortex-a53", "armv8-i8mm", "cortex-a7", "cortex-m0plus", "cortex-m4", "cortex-m55"]
+)
+def test_recurrent_kernels(
+    name: str, require_tool, kernel_objects, tmp_path: pathlib.Path, rng: np.random.Generator
+) -> None:
+    """The dense kernels of a core, with outputs of 16 bits."""
+    core = emulation.CORES[name]
+    for tool in (core.compiler[0], *core.emulator[:1]):
+        require_tool(tool)
+    count = write_cases(tmp_path / "cases.bin", rng, recurrent_cases())
+    ran = check(core, tmp_path, count, kept.flags_of(core), kernel_objects(core))
+    assert ran == {"kws_recurrent_ref": count, "kws_recurrent": count}
 
 
 def test_a_build_with_one_width(require_tool, kernel_objects, tmp_path: pathlib.Path, rng: np.random.Generator) -> None:

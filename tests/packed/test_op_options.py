@@ -28,7 +28,7 @@ WINDOWS = st.builds(
 UNITS = st.floats(width=32, allow_nan=False)
 STATIC = st.builds(
     Options,
-    kind=st.sampled_from(Kind),
+    kind=st.sampled_from([kind for kind in Kind if kind is not Kind.RECURRENT]),
     activation_min=INT8,
     activation_max=INT8,
     input_zero_points=st.tuples(INT8, INT8),
@@ -56,7 +56,13 @@ DYNAMIC = st.builds(
     input_bits=U8,
     function=st.integers(0, len(ir.FUNCTIONS) - 1),
 )
-OPTIONS = STATIC | DYNAMIC
+RECURRENCES = st.builds(
+    op_options.Recurrence, st.integers(1, len(ir.CELLS)), st.booleans(), U16, U16, U16, st.booleans()
+)
+RECURRENT = st.builds(
+    dataclasses.replace, STATIC, kind=st.just(Kind.RECURRENT), window=st.none(), recurrence=RECURRENCES
+)
+OPTIONS = STATIC | DYNAMIC | RECURRENT
 
 DENSE = Options(
     Kind.PACKED_DENSE,
@@ -99,6 +105,27 @@ def test_golden_window() -> None:
 def test_golden_add() -> None:
     data = encode(Options(Kind.ADD, -5, 6, (-128, 127), 1, shift=46, multipliers=(1, 2**31 - 1)))
     assert data == bytes.fromhex("02 05 00 38 FB 06 80 7F 01 00 00 00 00 00 2E 00 01 00 00 00 FF FF FF 7F" + "00" * 32)
+
+
+def test_golden_recurrent() -> None:
+    options = dataclasses.replace(
+        DENSE,
+        kind=Kind.RECURRENT,
+        output_zero_point=0,
+        multipliers=(65536, 3),
+        outputs=256,
+        recurrence=op_options.Recurrence(1, True, 300, 20, 33, False),
+    )
+    data = bytes.fromhex(
+        "02 0A 00 38  80 7F FD 00 00  04 00 01 02 0C 20 00  00 00 01 00 03 00 00 00  00 01 00 00 00 01 00 00"
+        "01 00 01 00 2C 01 14 00 21 00 00 00" + "00" * 8 + "00 02 00 00"
+    )
+    assert encode(options) == data and decode(data) == options
+    for at, value in ((32, 5), (34, 2), (42, 2), (44, 1), (2, 1)):
+        changed = bytearray(data)
+        changed[at] = value
+        with pytest.raises(OptionsError, match="use a newer release"):
+            decode(bytes(changed))
 
 
 def test_golden_dynamic() -> None:
@@ -145,7 +172,7 @@ def test_random_bytes_are_refused_or_read(data: bytes) -> None:
     [
         (0, 1, "version 1"),
         (1, 0, "kind of op 0"),
-        (1, 10, "kind of op 10"),
+        (1, 11, "kind of op 11"),
         (2, 2, "mode 2"),
         (3, 55, "55 bytes"),
         (10, 2, "grid 2"),

@@ -241,7 +241,10 @@ def dotted() -> keras.Model:
 
 
 REFUSED = {
-    "LSTM": (lambda: refused(L.LSTM(3, name="bad")), "no way yet.*a stack of causal convolutions"),
+    "ConvLSTM1D": (
+        lambda: refused(L.ConvLSTM1D(3, 2, name="bad"), shape=(6, 4, 2)),
+        "no way yet.*a stack of causal convolutions",
+    ),
     "Lambda": (
         lambda: refused(
             L.Lambda(lambda x: tf.ensure_shape(tf.py_function(lambda v: v, [x], tf.float32), x.shape), name="bad")
@@ -344,7 +347,7 @@ def test_nested_models_are_refused_where_layers_are_annotated() -> None:
 def test_all_offenders_are_named_at_once() -> None:
     x = keras.Input((8, 4), name="x")
     y = L.Conv1D(4, 3, groups=2, name="grouped")(tf.math.cumsum(x, 1, name="sums"))
-    y = L.GRU(4, name="memory")(L.Conv1D(4, 3, activation="relu", name="good")(y))
+    y = L.GRU(4, activation="relu", name="memory")(L.Conv1D(4, 3, activation="relu", name="good")(y))
     with pytest.raises(UnsupportedLayerError) as caught:
         apply.quantize_apply(keras.Model(x, L.Dense(2, name="last")(L.GroupNormalization(2, name="norm")(y))))
     lines = str(caught.value).splitlines()

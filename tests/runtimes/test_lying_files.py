@@ -84,7 +84,7 @@ def test_two_rings_with_one_state(rng: np.random.Generator) -> None:
     file = edited(ring(rng, 2), share)
     with pytest.raises(FormatError, match="two ops keep their frames in the same variable"):
         packed_reader.read(file)
-    with pytest.raises((RuntimeError, ValueError), match="two rings keep their frames in the same variable"):
+    with pytest.raises((RuntimeError, ValueError), match="two ops keep their state in the same variable"):
         interpreter._TfLite(file, "tflite", 1, True, False)
 
 

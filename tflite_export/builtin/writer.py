@@ -83,6 +83,10 @@ class _Writer(Pieces):
         self.slice_axis(joined, after, op.output, range(y.shape[0] - kept, y.shape[0]), y.shape)
         self.emit("ASSIGN_VARIABLE", [handle, after], [], "AssignVariableOptions")
 
+    def refuse_recurrent(self, op: ir.Recurrent) -> None:
+        """Stock LSTMs round between their gates in ways of their own, and there is no stock GRU."""
+        raise ir.GraphError(f"{op.name}: no stock op computes a recurrent layer of these integers; {WAY_OUT}")
+
     # Layers with weights
 
     def weights(self, op: ir.PackedDense | ir.Depthwise, levels: np.ndarray, shape, axis: int) -> list[int]:
@@ -306,6 +310,7 @@ _METHODS = {
     ir.Pad: "write_pad",
     ir.Slice: "write_slice",
     ir.Ring: "write_ring",
+    ir.Recurrent: "refuse_recurrent",
 }
 
 

@@ -65,12 +65,23 @@ def row_bytes(graph: ir.Graph) -> tuple[int, int]:
             wide = max(wide, 2 * padded + 4 * -(-padded // 32) + 8)
             if op.window or op.weights.codes.shape[1] % packing.VECTOR:
                 narrow = max(narrow, padded)
+        elif isinstance(op, ir.Recurrent):
+            least, most = _recurrent_bytes(op)
+            narrow, wide = max(narrow, least), max(wide, most)
         elif isinstance(op, ir.DynamicDense):
             padded = -(-op.weights.codes.shape[1] // packing.VECTOR) * packing.VECTOR
             codes = padded * (2 if op.input_bits > 8 else 1)
             narrow = max(narrow, codes)
             wide = max(wide, codes + 2 * padded + 4 * -(-padded // 32) + 8)
     return narrow, wide
+
+
+def _recurrent_bytes(op: ir.Recurrent) -> tuple[int, int]:
+    """The same of a recurrent layer, whose dense layers work in what its own numbers leave."""
+    aligned = lambda size: -(-size // 16) * 16  # noqa: E731
+    own = 2 * aligned(2 * len(op.kernel.codes)) + aligned(2 * op.units) + 2 * aligned(op.units) + 15
+    padded = [-(-n // packing.VECTOR) * packing.VECTOR for n in (op.kernel.codes.shape[1], op.units)]
+    return own + max(padded), own + max(2 * n + 4 * -(-n // 32) + 8 for n in padded)
 
 
 class _Writer:
@@ -111,7 +122,9 @@ class _Writer:
         inputs = []
         for index in operator.inputs:
             tensor = self.model.tensors[index]
-            if tensor.data is None:
+            if tensor.variable:
+                inputs.append(self.state(tensor.shape[1]))
+            elif tensor.data is None:
                 inputs.append(self.operand(tensor.name))
             else:
                 label = self.array(f"constant_{number}_{len(inputs)}", tensor.data)

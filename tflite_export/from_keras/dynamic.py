@@ -10,7 +10,8 @@ from __future__ import annotations
 import numpy as np
 
 from tflite_export import ir
-from tflite_export.from_keras.integers import Converter, ExportError, conv_window, pool_window
+from tflite_export.from_keras.integers import Converter, ExportError
+from tflite_export.from_keras.windows import conv_window, pool_window
 from tfmot_kws.keras import keras
 from tfmot_kws.models import time_layers as streaming
 from tfmot_kws.quantize import supported

@@ -11,6 +11,8 @@ import numpy as np
 import tensorflow as tf
 
 from tflite_export import ir
+from tflite_export.from_keras import recurrent
+from tflite_export.from_keras.windows import conv_window, pool_window, sliding_pool
 from tfmot_kws.keras import keras
 from tfmot_kws.models import time_layers as streaming
 from tfmot_kws.quantize import elementwise as qe
@@ -18,6 +20,7 @@ from tfmot_kws.quantize import layers as ql
 from tfmot_kws.quantize import ops as qo
 from tfmot_kws.quantize import supported
 from tfmot_kws.quantize.plain.layers import PadAxes, SliceAxis, TrainingOnly
+from tfmot_kws.quantize.recurrent import QuantizedRecurrent
 
 L = keras.layers
 _POOLS = {
@@ -181,6 +184,8 @@ class Converter:
         elif isinstance(layer, qe.QuantizedScale):
             self.names[id(node.outputs[0])] = self.names[id(inputs[0])]
             self.scales[id(node.outputs[0])] = layer.scaled(self._operand(inputs[0]).quantization.scale)
+        elif isinstance(layer, QuantizedRecurrent):
+            self._emit_recurrent(node)
         elif isinstance(layer, ql.QuantizedAffine):
             self._emit_weighted(node)
         elif isinstance(layer, qo.QuantizedFunction):
@@ -271,6 +276,13 @@ class Converter:
             self.ops.append(ir.PackedDense(out, x.name, out, weights, rq, window))
         else:
             self.ops.append(ir.Depthwise(out, x.name, out, np.ones((1, len(integers.gain)), np.int8), rq, None))
+
+    def _emit_recurrent(self, node) -> None:
+        layer, x = node.layer, self._source(node.keras_inputs[0])
+        scale = self.scales.get(id(node.keras_inputs[0]), x.quantization.scale)
+        out = self._add(layer.name, self._shape(node.outputs[0], layer), self._grid(layer))
+        self.ops.append(recurrent.op_of(layer, scale, x.name, out))
+        self.names[id(node.outputs[0])] = out
 
     def _window_of(self, tensor) -> tuple[ir.Tensor, ir.Window] | None:
         """(IR tensor, window) where a tensor is made of windows that are not written out yet."""
@@ -369,7 +381,7 @@ class Converter:
 
     def _emit_average(self, node) -> None:
         layer, x, y = node.layer, self._operand(node.keras_inputs[0]), self._grid(node.layer)
-        window = _pool(x.shape, *layer.geometry(x.shape[: layer.rank]))
+        window = sliding_pool(x.shape, *layer.geometry(x.shape[: layer.rank]))
         multiplier, shift = layer.multiplier(x.quantization.scale, y.scale)
         pooled = ir.windowed_shape(x.shape, window, x.shape[-1], layer.name)
         final = self._shape(node.outputs[0], layer)
@@ -461,38 +473,3 @@ class Converter:
             shape = (*x.shape[:axis], x.shape[axis] * size, *x.shape[axis + 1 :])
             x = self.tensors[self._reshaped(copies, shape, layer.name, True)]
         return x.name
-
-
-def _tuple(value) -> tuple[int, ...] | None:
-    return tuple(value) if isinstance(value, (tuple, list)) else None if value is None else (value,)
-
-
-def _window(size, stride, dilation, pads) -> ir.Window:
-    """An IR window from one or two axes."""
-    pair = lambda v: (int(v[0]), int(v[1]) if len(v) > 1 else 1)  # noqa: E731
-    pads = [*pads, (0, 0)][:2]
-    return ir.Window(pair(size), pair(stride), pair(dilation), (*map(int, pads[0]), *map(int, pads[1])))
-
-
-def pool_window(layer: L.Layer, rank: int, shape: tuple[int, ...]) -> ir.Window:
-    """The window of a pooling layer of that many axes over an input without the batch axis."""
-    pooling = qo.QuantizedAveragePool(
-        rank=rank,
-        pool_size=_tuple(getattr(layer, "pool_size", None)),
-        strides=_tuple(getattr(layer, "strides", None)),
-        padding=getattr(layer, "padding", "valid"),
-    )
-    return _pool(shape, *pooling.geometry(shape[:rank]))
-
-
-def _pool(shape: tuple[int, ...], size, stride, pads) -> ir.Window:
-    """The window of a pool; where one takes a whole axis it moves by one place, so that a stream gives every row."""
-    moved = zip(shape, size, stride, pads)
-    stride = [1 if n + sum(pad) == k else s for n, k, s, pad in moved]
-    return _window(size, stride, (1,) * len(size), pads)
-
-
-def conv_window(layer: L.Layer, shape: tuple[int, ...]) -> ir.Window:
-    """The window of a convolution, quantized or Keras's own, over an input [..., channels]."""
-    pads = ql.QuantizedConv.explicit_padding(layer, shape[:-1])
-    return _window(layer.kernel_size, layer.strides, layer.dilation_rate, pads)

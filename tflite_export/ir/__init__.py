@@ -17,7 +17,6 @@ from tflite_export.ir.floats import (
 from tflite_export.ir.graph import (
     FLOAT_OPS,
     MAX_HISTORY,
-    MAX_SHIFT,
     MOVES,
     Add,
     AveragePool,
@@ -30,7 +29,6 @@ from tflite_export.ir.graph import (
     Op,
     PackedDense,
     Pad,
-    Requantization,
     Reshape,
     Ring,
     Slice,
@@ -40,12 +38,25 @@ from tflite_export.ir.graph import (
     picture,
     windowed_shape,
 )
-from tflite_export.ir.types import INT8_MAX, INT8_MIN, GraphError, Grid, Quantization, Tensor, Weights, Window
+from tflite_export.ir.recurrent import CELLS, PRE_ACTIVATION_SCALE, Recurrent
+from tflite_export.ir.types import (
+    INT8_MAX,
+    INT8_MIN,
+    MAX_SHIFT,
+    GraphError,
+    Grid,
+    Quantization,
+    Requantization,
+    Tensor,
+    Weights,
+    Window,
+)
 
 __all__ = [
-    "FLOAT_OPS", "FUNCTIONS", "INT8_MAX", "INT8_MIN", "MAX_HISTORY", "MAX_SHIFT", "MOVES", "Add", "AveragePool",
-    "ColumnWeights", "Concatenate", "Depthwise", "DynamicDense", "FloatAdd", "FloatAverage", "FloatDepthwise",
-    "FloatFunction", "FloatMultiply", "FloatSoftmax", "Function", "Graph", "GraphError", "Grid", "Lookup", "MaxPool",
-    "Multiply", "Op", "PackedDense", "Pad", "Quantization", "Requantization", "Reshape", "Ring", "Slice", "Softmax",
-    "Tensor", "Transpose", "Weights", "Window", "op_inputs", "picture", "windowed_shape",
+    "CELLS", "FLOAT_OPS", "FUNCTIONS", "INT8_MAX", "INT8_MIN", "MAX_HISTORY", "MAX_SHIFT", "MOVES",
+    "PRE_ACTIVATION_SCALE", "Add", "AveragePool", "ColumnWeights", "Concatenate", "Depthwise", "DynamicDense",
+    "FloatAdd", "FloatAverage", "FloatDepthwise", "FloatFunction", "FloatMultiply", "FloatSoftmax", "Function", "Graph",
+    "GraphError", "Grid", "Lookup", "MaxPool", "Multiply", "Op", "PackedDense", "Pad", "Quantization", "Recurrent",
+    "Requantization", "Reshape", "Ring", "Slice", "Softmax", "Tensor", "Transpose", "Weights", "Window", "op_inputs",
+    "picture", "windowed_shape",
 ]  # fmt: skip

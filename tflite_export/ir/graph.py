@@ -22,58 +22,20 @@ from tflite_export.ir.floats import (
     FloatMultiply,
     FloatSoftmax,
 )
-from tflite_export.ir.types import INT8_MAX, INT8_MIN, Quantization, Tensor, Weights, Window
+from tflite_export.ir.recurrent import Recurrent
+from tflite_export.ir.types import (
+    INT8_MAX,
+    INT8_MIN,
+    MAX_SHIFT,
+    Quantization,
+    Requantization,
+    Tensor,
+    Weights,
+    Window,
+)
 from tflite_export.ir.types import require as _require
 
-MAX_SHIFT = 62
 MAX_HISTORY = 65534
-
-
-@dataclasses.dataclass(frozen=True)
-class Requantization:
-    """Turns accumulators into int8 with one rounding; see docs/numerics.md.
-
-    ``total = acc * (gain[c] * multiplier) + (bias[c] << bias_shift)``
-    ``y = clip(zero_point + ((total + (1 << (shift - 1))) >> shift), activation_min, activation_max)``
-
-    gain, bias: int16 [outputs]; they are stored in one byte each where all values fit int8.
-    """
-
-    gain: np.ndarray
-    bias: np.ndarray
-    multiplier: int
-    bias_shift: int
-    shift: int
-    activation_min: int = INT8_MIN
-    activation_max: int = INT8_MAX
-
-    def __post_init__(self) -> None:
-        where = "requantization"
-        for name in ("gain", "bias"):
-            value = getattr(self, name)
-            _require(
-                value.ndim == 1 and value.dtype == np.int16,
-                where,
-                f"{name} must be int16 [outputs], found {value.dtype} {value.shape}",
-            )
-        _require(self.gain.shape == self.bias.shape, where, f"{len(self.gain)} gains but {len(self.bias)} biases")
-        _require(0 <= self.multiplier < 1 << 31, where, f"multiplier out of 0..2^31-1: {self.multiplier}")
-        _require(1 <= self.shift <= MAX_SHIFT, where, f"shift out of 1..{MAX_SHIFT}: {self.shift}")
-        _require(0 <= self.bias_shift <= MAX_SHIFT, where, f"bias_shift out of 0..{MAX_SHIFT}: {self.bias_shift}")
-        _require(
-            INT8_MIN <= self.activation_min <= self.activation_max <= INT8_MAX,
-            where,
-            f"activation range {self.activation_min}..{self.activation_max} is not within -128..127",
-        )
-
-    def check_range(self, acc_bound: int, where: str) -> None:
-        """Refuses constants whose 64-bit total could overflow for any |acc| <= acc_bound."""
-        gain = int(np.abs(self.gain.astype(np.int64)).max(initial=0))
-        bias = int(np.abs(self.bias.astype(np.int64)).max(initial=0))
-        total = acc_bound * gain * self.multiplier + (bias << self.bias_shift) + (1 << (self.shift - 1))
-        _require(
-            total < 1 << 63, where, "the 64-bit total could overflow; the output scale is too small for this layer"
-        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -298,6 +260,7 @@ Op = (
     | Pad
     | Slice
     | Ring
+    | Recurrent
     | DynamicDense
     | FloatFunction
     | FloatSoftmax
@@ -313,6 +276,8 @@ MOVES = (Reshape, Transpose, Pad, Slice, MaxPool, Concatenate, Ring)
 
 def op_inputs(op: Op) -> tuple[str, ...]:
     """Names of the tensors an op reads."""
+    if isinstance(op, Recurrent) and op.state is not None:
+        return (op.input, op.state)
     return op.inputs if hasattr(op, "inputs") else (op.input,)
 
 
@@ -389,6 +354,8 @@ class Graph:
         _require(any_rank or bool(shape), op.name, "needs an input with at least one axis besides the batch")
         if isinstance(op, (PackedDense, Depthwise)):
             return self._weighted_shape(op, x[0])
+        if isinstance(op, Recurrent):
+            return op.checked_shape(x, y)
         if isinstance(op, (DynamicDense, FloatDepthwise)):
             return self._float_weighted_shape(op, x[0])
         if isinstance(op, (Lookup, Softmax, FloatFunction, FloatSoftmax)):

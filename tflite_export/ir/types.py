@@ -10,6 +10,7 @@ import numpy as np
 
 Grid = Literal["mid-rise", "mid-tread"]
 INT8_MIN, INT8_MAX = -128, 127
+MAX_SHIFT = 62
 
 
 class GraphError(ValueError):
@@ -162,3 +163,48 @@ class Weights:
     def levels(self) -> np.ndarray:
         """int32 [outputs, inputs]: the integers that multiply the input."""
         return self.a * self.codes.astype(np.int32) - self.b
+
+
+@dataclasses.dataclass(frozen=True)
+class Requantization:
+    """Turns accumulators into int8 with one rounding; see docs/numerics.md.
+
+    ``total = acc * (gain[c] * multiplier) + (bias[c] << bias_shift)``
+    ``y = clip(zero_point + ((total + (1 << (shift - 1))) >> shift), activation_min, activation_max)``
+
+    gain, bias: int16 [outputs]; they are stored in one byte each where all values fit int8.
+    """
+
+    gain: np.ndarray
+    bias: np.ndarray
+    multiplier: int
+    bias_shift: int
+    shift: int
+    activation_min: int = INT8_MIN
+    activation_max: int = INT8_MAX
+
+    def __post_init__(self) -> None:
+        where = "requantization"
+        for name in ("gain", "bias"):
+            value = getattr(self, name)
+            require(
+                value.ndim == 1 and value.dtype == np.int16,
+                where,
+                f"{name} must be int16 [outputs], found {value.dtype} {value.shape}",
+            )
+        require(self.gain.shape == self.bias.shape, where, f"{len(self.gain)} gains but {len(self.bias)} biases")
+        require(0 <= self.multiplier < 1 << 31, where, f"multiplier out of 0..2^31-1: {self.multiplier}")
+        require(1 <= self.shift <= MAX_SHIFT, where, f"shift out of 1..{MAX_SHIFT}: {self.shift}")
+        require(0 <= self.bias_shift <= MAX_SHIFT, where, f"bias_shift out of 0..{MAX_SHIFT}: {self.bias_shift}")
+        require(
+            INT8_MIN <= self.activation_min <= self.activation_max <= INT8_MAX,
+            where,
+            f"activation range {self.activation_min}..{self.activation_max} is not within -128..127",
+        )
+
+    def check_range(self, acc_bound: int, where: str) -> None:
+        """Refuses constants whose 64-bit total could overflow for any |acc| <= acc_bound."""
+        gain = int(np.abs(self.gain.astype(np.int64)).max(initial=0))
+        bias = int(np.abs(self.bias.astype(np.int64)).max(initial=0))
+        total = acc_bound * gain * self.multiplier + (bias << self.bias_shift) + (1 << (self.shift - 1))
+        require(total < 1 << 63, where, "the 64-bit total could overflow; the output scale is too small for this layer")

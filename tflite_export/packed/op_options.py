@@ -43,6 +43,7 @@ class Kind(enum.IntEnum):
     AVERAGE_POOL = 7
     MAX_POOL = 8
     RING = 9
+    RECURRENT = 10
 
 
 CUSTOM_CODES: dict[Kind, str] = {
@@ -55,8 +56,22 @@ CUSTOM_CODES: dict[Kind, str] = {
     Kind.AVERAGE_POOL: "TfmotKwsAveragePool",
     Kind.MAX_POOL: "TfmotKwsMaxPool",
     Kind.RING: "TfmotKwsRing",
+    Kind.RECURRENT: "TfmotKwsRecurrent",
 }
 KINDS: dict[str, Kind] = {code: kind for kind, code in CUSTOM_CODES.items()}
+
+
+@dataclasses.dataclass(frozen=True)
+class Recurrence:
+    """What a recurrent layer has in the place of a window: ``cell`` counts ``ir.CELLS`` from 1, the shifts are those of
+    the recurrent kernel, ``external`` says that the state goes in and out."""
+
+    cell: int
+    sequences: bool
+    skip: int
+    bias_shift: int
+    shift: int
+    external: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,12 +104,15 @@ class Options:
     units: tuple[float, float] = (0.0, 0.0)
     input_bits: int = 0
     function: int = 0
+    recurrence: Recurrence | None = None
 
 
 def encode(options: Options) -> bytes:
     """56 bytes; raises OptionsError where a field does not fit its place."""
     w = options.window
     window = (*w.size, *w.stride, *w.dilation, *w.padding) if w else (0,) * 10
+    if options.recurrence is not None:
+        window = (*map(int, dataclasses.astuple(options.recurrence)), *(0,) * 4)
     try:
         return _LAYOUT.pack(
             VERSION,
@@ -151,6 +169,9 @@ def decode(data: bytes) -> Options:
     if layout not in packing.Layout._value2member_map_:
         raise OptionsError(f"{Kind(kind).name}: unknown layout of weights {layout}; use a newer release")
     grids = len(GRIDS) if dynamic else GRIDS.index("linear")
+    recurrence = None
+    if kind == Kind.RECURRENT:
+        recurrence, places = _recurrence(places, mode), [0] * len(places)
     if has_window > 1 or (not has_window and any(places)) or grid >= grids:
         raise OptionsError(
             f"{Kind(kind).name}: window flag {has_window} or grid {grid} is unknown; the file is damaged"
@@ -187,7 +208,15 @@ def decode(data: bytes) -> Options:
         (_float_of(m0), _float_of(m1)) if dynamic else (0.0, 0.0),
         input_bits,
         function,
+        recurrence,
     )
+
+
+def _recurrence(places: list[int], mode: int) -> Recurrence:
+    cell, sequences, skip, bias_shift, shift, external, *rest = places
+    if not 1 <= cell <= len(ir.CELLS) or max(sequences, external) > 1 or any(rest) or mode != MODE_STATIC:
+        raise OptionsError(f"RECURRENT: cell {cell}, mode {mode} or their options are unknown; use a newer release")
+    return Recurrence(cell, bool(sequences), skip, bias_shift, shift, bool(external))
 
 
 def _bits_of(value: float) -> int:

@@ -10,7 +10,7 @@ import numpy as np
 from tflite_export import ir
 from tflite_export.flatbuffer import reader as flatbuffer_reader
 from tflite_export.flatbuffer.reader import FormatError, Model, Operator, Tensor
-from tflite_export.packed import float_reader, op_options, packing
+from tflite_export.packed import float_reader, op_options, packing, recurrent
 from tflite_export.packed.op_options import CUSTOM_CODES, GRIDS, RING_HEAD, Kind, Options
 
 INPUT_COUNTS = {
@@ -73,11 +73,16 @@ def _op(op: Operator, model: Model, tensors: dict[str, ir.Tensor]) -> ir.Op:
         raise FormatError(f"{op.name}: an input is left out; this is no packed model of ours")
     operands = [model.tensors[i] for i in op.inputs]
     state = operands.pop() if operands and operands[-1].variable else None
-    if any(t.variable for t in operands) or (state is not None) != (op.custom and op.name == CUSTOM_CODES[Kind.RING]):
-        raise FormatError(f"{op.name}: only a ring has a variable, as its second input; the file is damaged")
+    ring, cell = (op.custom and op.name == CUSTOM_CODES[kind] for kind in (Kind.RING, Kind.RECURRENT))
+    if any(t.variable for t in operands) or (ring if state is None else not (ring or cell)):
+        raise FormatError(
+            f"{op.name}: only rings and recurrent layers have a variable, as their last input; the file is damaged"
+        )
     x = [t.name for t in operands if t.data is None]
     constants = [t for t in operands if t.data is not None]
     y = model.tensors[op.outputs[0]].name
+    if cell and x and operands[0].data is None:
+        return recurrent.read(op, x, constants, state, y, tensors)
     if not x or any(t.data is not None for t in operands[: len(x)]):
         raise FormatError(f"{y}: {op.name} reads a constant before an activation")
     if state is not None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from tflite_export import ir
 from tflite_export.flatbuffer.model import ModelBuilder, schema
-from tflite_export.packed import packing
+from tflite_export.packed import packing, recurrent
 from tflite_export.packed.op_options import CUSTOM_CODES, GRIDS, RING_HEAD, Kind, Options, encode
 from tflite_export.version import VERSION
 
@@ -158,6 +158,8 @@ class _Writer:
             self.add_float(op, number)
         elif isinstance(op, (ir.PackedDense, ir.Depthwise)):
             self.add_weighted(op, number)
+        elif isinstance(op, ir.Recurrent):
+            self.add_recurrent(op, number)
         elif isinstance(op, ir.Lookup):
             self.add_custom(op, Options(Kind.LOOKUP), self.builder.add_constant(f"t{number}", op.table))
         elif isinstance(op, ir.Softmax):
@@ -213,6 +215,17 @@ class _Writer:
         options = dataclasses.replace(options, outputs=outputs, inputs=inputs)
         weights = self.builder.add_constant(f"w{number}", data)
         self.add_custom(op, options, weights, self.builder.add_constant(f"c{number}", channels))
+
+    def add_recurrent(self, op: ir.Recurrent, number: int) -> None:
+        layout = packing.layout_for(self.target, op.kernel.bits)
+        data, options = recurrent.write(op, self.zero_point(op.input), self.graph.tensors[op.output], layout)
+        constants = [self.builder.add_constant(f"w{number}", data)]
+        if op.keeps:
+            constants.append(self.builder.add_variable(f"s{number}", op.state_bytes))
+        inputs = [self.indices[op.input], *constants]
+        if op.state is not None:
+            inputs.append(self.indices[op.state])
+        self.builder.add_custom(CUSTOM_CODES[options.kind], inputs, [self.indices[op.output]], encode(options))
 
     def add_float(self, op: ir.Op, number: int) -> None:
         if isinstance(op, ir.DynamicDense):

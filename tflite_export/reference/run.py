@@ -7,11 +7,12 @@ itself out.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from tflite_export import ir
-from tflite_export.reference import arithmetic, float_arithmetic
+from tflite_export.reference import arithmetic, float_arithmetic, recurrent
 
 
 def _pictures(x: np.ndarray) -> np.ndarray:
@@ -114,10 +115,10 @@ def _aligned(x: list[np.ndarray]) -> list[np.ndarray]:
     return [v.reshape(len(v), *(1,) * (rank - v.ndim), *v.shape[1:]) for v in x]
 
 
-def run_op(op: ir.Op, x: list[np.ndarray], graph: ir.Graph, state: dict[str, np.ndarray] | None = None) -> np.ndarray:
+def run_op(op: ir.Op, x: list[np.ndarray], graph: ir.Graph, state: dict[str, Any] | None = None) -> np.ndarray:
     """One op on int8 or float32 arrays with a batch axis; returns such an array.
 
-    ``state`` holds the frames that rings keep, by output.
+    ``state`` holds the frames that rings keep and the states of recurrent layers, by output.
     """
     batch = len(x[0])
     z = [graph.tensors[name].zero for name in ir.op_inputs(op)]
@@ -128,6 +129,15 @@ def run_op(op: ir.Op, x: list[np.ndarray], graph: ir.Graph, state: dict[str, np.
             out = _run_float_op(op, x)
     elif isinstance(op, ir.PackedDense):
         out = arithmetic.requantize(_dense(op, x[0], z[0]), op.requantization, zero_point)
+    elif isinstance(op, ir.Recurrent):
+        kept = (state or {}).get(op.output) if op.keeps else None
+        if op.state is not None:
+            kept = recurrent.from_bytes(x[1], op.units)
+        out, kept = recurrent.run(op, x[0], z[0], y, kept)
+        if op.state is not None:
+            out = np.concatenate([out.reshape(batch, -1), recurrent.to_bytes(kept)], axis=1)
+        if state is not None and op.keeps:
+            state[op.output] = kept
     elif isinstance(op, ir.Depthwise):
         out = arithmetic.requantize(_depthwise(op, x[0], z[0]), op.requantization, zero_point)
     elif isinstance(op, ir.Lookup):
@@ -170,14 +180,14 @@ def run(
     graph: ir.Graph,
     feeds: Mapping[str, np.ndarray],
     all_tensors: bool = False,
-    state: dict[str, np.ndarray] | None = None,
+    state: dict[str, Any] | None = None,
 ) -> dict[str, np.ndarray]:
     """Runs the graph on arrays [batch, ...] by input name; returns the outputs (or every tensor) by name.
 
     Arrays have the type of their tensor, int8 or float32.
 
-    state: what the graph's rings keep from one call to the next: empty at first, changed here. Without it every call
-    is a first one.
+    state: what the graph's rings and recurrent layers keep from one call to the next: empty at first, changed here.
+    Without it every call is a first one.
 
     Raises ir.GraphError where an input is missing or has another type or shape than the graph says.
     """

@@ -14,7 +14,8 @@ class Cost:
     """Of one run.
 
     macs: multiply-accumulates of layers with weights. moved: bytes that are copied to carry frames from run to run.
-    arena: bytes of activations, where those that are never needed together share a place, and of what rings keep.
+    arena: bytes of activations, where those that are never needed together share a place, and of what rings and
+    recurrent layers keep.
     """
 
     macs: int
@@ -31,6 +32,10 @@ def of_graph(graph: ir.Graph) -> Cost:
             macs += y.size * op.weights.codes.shape[1]
         elif isinstance(op, (ir.Depthwise, ir.FloatDepthwise)):
             macs += y.size * (op.window.taps if op.window else 1)
+        elif isinstance(op, ir.Recurrent):
+            rows = graph.tensors[op.input].shape[0]
+            macs += rows * (op.kernel.codes.size + op.recurrent.codes.size)
+            kept += op.state_bytes if op.keeps else 0
         elif isinstance(op, ir.Ring):
             new = graph.tensors[op.input]
             moved += y.bytes + min(new.bytes, y.bytes - new.bytes)  # all of y is written, and what is new is kept

@@ -3,7 +3,9 @@
 The first axis of a tensor is time. A window over time needs frames that came before: a ring keeps them, so that nothing
 is computed twice and nothing differs: row p of an output of the stream is row p of the clip model's output on all
 frames since the reset, to the bit. A model that joins all its rows (global pooling, flatten) is taken as a window over
-as many rows, which moves on: output i of the stream is the clip model on frames ``i * hop ..``.
+as many rows, which moves on: output i of the stream is the clip model on frames ``i * hop ..``. A recurrent layer
+keeps its state: it has seen all frames since the reset, and where it gives its last state only, an output is that of
+the clip model on all of them.
 
 How far a tensor has come is counted in rows. After step j (from 0) of ``rows`` rows each, its newest row is
 ``(j + 1) * rows - 1 - lag``. A window of ``span`` rows, with ``before`` zeros ahead of the first, moved on by
@@ -76,7 +78,7 @@ def to_stream(graph: ir.Graph) -> Stream:
             f"input {graph.inputs[0]!r}: needs [time, features], found {shape} and no Reshape to [time, features] "
             "as the only layer that reads it"
         )
-    if any(isinstance(op, ir.Ring) for op in graph.ops):
+    if any(isinstance(op, ir.Ring) or getattr(op, "keeps", False) for op in graph.ops):
         raise StreamError("the graph streams already")
     strides = _strides(graph)
     hop = math.lcm(*strides.values())
@@ -177,11 +179,16 @@ def externalize(stream: Stream) -> Stream:
     graph = stream.graph
     tensors, ops, states = dict(graph.tensors), [], []
     for op in graph.ops:
+        y = tensors[op.output]
+        before, after = f"{op.output}/state", f"{op.output}/next"
+        if isinstance(op, ir.Recurrent):
+            made = _with_state(op, y, before, after, tensors)
+            ops += made
+            states.append((before, after))
+            continue
         if not isinstance(op, ir.Ring):
             ops.append(op)
             continue
-        y = tensors[op.output]
-        before, after = f"{op.output}/state", f"{op.output}/next"
         for name in (before, after):
             tensors[name] = ir.Tensor(name, (op.history, *y.shape[1:]), y.quantization)
         ops.append(ir.Concatenate(op.output, (before, op.input), op.output, 0))
@@ -191,6 +198,19 @@ def externalize(stream: Stream) -> Stream:
     outputs = (*graph.outputs, *(name for _, name in states))
     made = ir.Graph(tensors, tuple(ops), inputs, outputs, graph.name)
     return Stream(made, dataclasses.replace(stream.schedule, states=tuple(states)))
+
+
+def _with_state(op: ir.Recurrent, y: ir.Tensor, before: str, after: str, tensors: dict[str, ir.Tensor]) -> list[ir.Op]:
+    """A recurrent layer that is given its state and gives the next one behind its rows, and what takes them apart."""
+    both, flat, n = f"{op.output}/both", f"{op.output}/flat", op.state_bytes
+    for name, size in ((before, n), (both, y.size + n), (flat, y.size), (after, n)):
+        tensors[name] = ir.Tensor(name, (size,), y.quantization)
+    return [
+        dataclasses.replace(op, output=both, keeps=False, state=before),
+        ir.Slice(after, both, after, y.size, y.size + n, 1),
+        ir.Slice(flat, both, flat, 0, y.size, 1),
+        ir.Reshape(op.output, flat, op.output),
+    ]
 
 
 def _time_window(op: ir.Op) -> ir.Window | None:
@@ -207,12 +227,19 @@ def _joins_time(op: ir.Op, graph: ir.Graph) -> bool:
     return len(y) < 2 or y[0] != x[0]
 
 
+def _ends_time(op: ir.Op, graph: ir.Graph) -> bool:
+    """Whether the output has no time axis: all rows joined, or a recurrent layer's last state alone."""
+    if isinstance(op, ir.Recurrent):
+        return not op.sequences
+    return isinstance(op, ir.Reshape) and _joins_time(op, graph)
+
+
 def _strides(graph: ir.Graph) -> dict[str, int]:
     """Frames from one row to the next, of every tensor that has a time axis."""
     strides = {graph.inputs[0]: 1}
     for op in graph.ops:
         found = [strides[name] for name in ir.op_inputs(op) if name in strides]
-        if not found or (isinstance(op, ir.Reshape) and _joins_time(op, graph)):
+        if not found or _ends_time(op, graph):
             continue
         window = _time_window(op)
         step = window.stride[0] if window else op.stride if _slices_time(op) else 1
@@ -303,6 +330,8 @@ class _Plan:
                 )
             self.history[number] = [shapes[0][0] - 1]
             return _Rows(1, x[0].lag + shapes[0][0] - 1, timed=False)
+        if isinstance(op, ir.Recurrent) and not op.sequences:
+            return _Rows(1, x[0].lag // x[0].rows, timed=False)
         if isinstance(op, ir.Transpose) and op.permutation[0] != 0:
             raise StreamError(f"{op.name}: moves the time axis; keep it first")
         if isinstance(op, ir.Concatenate) and op.axis == 0:
@@ -398,6 +427,8 @@ class _Plan:
             reads = [self._first_rows(read, self.known[op.output]) for read in reads]
             self.ops.append(dataclasses.replace(op, inputs=tuple(reads)))
             return
+        if isinstance(op, ir.Recurrent):  # rows that begin before the first frame are none of a clip's
+            op = dataclasses.replace(op, keeps=True, skip=self.known[op.input].lag)
         window = _time_window(op)
         if window is not None and self.known[op.input].timed:
             span = (window.size[0] - 1) * window.dilation[0] + 1

@@ -20,6 +20,7 @@ from tfmot_kws.quantize.layer_bits import LayerBits
 from tfmot_kws.quantize.layer_parts import FoldedLayer
 from tfmot_kws.quantize.limits import check_node
 from tfmot_kws.quantize.plain.layers import ChannelAffine, Scale, TrainingOnly
+from tfmot_kws.quantize.recurrent_layers import check_call, quantized_form
 from tfmot_kws.quantize.supported import (
     ACTIVATIONS,
     AVERAGES,
@@ -27,6 +28,7 @@ from tfmot_kws.quantize.supported import (
     IDLE,
     MERGES,
     MOVERS,
+    RECURRENT,
     WEIGHTED,
     activation_of,
     check_channels_last,
@@ -193,6 +195,8 @@ class Rewriter:
             raise UnsupportedLayerError(layer, "tensors as keyword arguments", "pass them as positional inputs")
         if kind in WEIGHTED:
             self._emit_weighted(node)
+        elif kind in RECURRENT:
+            self._emit_recurrent(node)
         elif kind is L.BatchNormalization:
             self._emit_batch_norm(node)
         elif kind in ACTIVATIONS:
@@ -375,6 +379,16 @@ class Rewriter:
         )
         new, _ = self._once(layer, "function", make)
         return Wire(*new([wire.value, wire.scale]), new.bounds)
+
+    def _emit_recurrent(self, node) -> None:
+        layer = node.layer
+        check_call(layer, node.call_args, node.call_kwargs)
+        wire = self._quantized(node.keras_inputs[0])
+        make = lambda: quantized_form(layer, self._bits(layer), self._name(layer.name))  # noqa: E731
+        new, fresh = self._once(layer, "main", make)
+        self.wires[id(node.outputs)] = Wire(*new([wire.value, wire.scale]))
+        if fresh:
+            new.load_float(layer)
 
     def _emit_merge(self, node) -> None:
         layer = node.layer

@@ -7,7 +7,7 @@ from typing import Any
 
 from tfmot_kws.keras import keras, tfmot
 from tfmot_kws.models import time_layers
-from tfmot_kws.quantize import elementwise, layers, ops, quantizers
+from tfmot_kws.quantize import elementwise, layers, ops, quantizers, recurrent
 from tfmot_kws.quantize.configs import KwsQuantizeConfig
 from tfmot_kws.quantize.dynamic import layers as dynamic_layers
 from tfmot_kws.quantize.plain import keras3
@@ -23,6 +23,7 @@ def custom_objects() -> dict[str, type]:
         ops.QuantizeInput, ops.Dequantize, ops.QuantizedFunction, ops.QuantizedSoftmax,
         ops.QuantizedMerge, ops.QuantizedConcatenate, ops.QuantizedAveragePool,
         elementwise.QuantizedScale, elementwise.QuantizedChannelAffine, elementwise.QuantizedExtreme,
+        recurrent.QuantizedRecurrent, recurrent.GateKernel,
         plain_layers.Scale, plain_layers.ChannelAffine, plain_layers.Function, plain_layers.SliceAxis,
         plain_layers.PadAxes, plain_layers.Penalty, plain_layers.TrainingOnly,
         dynamic_layers.DynamicDense, dynamic_layers.DynamicConv,

@@ -33,8 +33,9 @@ AVERAGES = {
 MERGES = {L.Add: "add", L.Multiply: "multiply"}
 EXTREMES = {L.Maximum: True, L.Minimum: False}
 ACTIVATIONS = (L.ReLU, L.LeakyReLU, L.ELU, L.ThresholdedReLU, L.Activation, L.Softmax, Function)
+RECURRENT = (L.LSTM, L.GRU, L.SimpleRNN, L.RNN)
 SUPPORTED = (
-    *WEIGHTED, *MOVERS, *IDLE, *AVERAGES, *MERGES, *EXTREMES, *ACTIVATIONS, L.Subtract, L.Average,
+    *WEIGHTED, *MOVERS, *IDLE, *AVERAGES, *MERGES, *EXTREMES, *ACTIVATIONS, *RECURRENT, L.Subtract, L.Average,
     L.BatchNormalization, L.Concatenate, Scale, ChannelAffine, TrainingOnly,
 )  # fmt: skip
 

@@ -13,13 +13,14 @@ _IN_FLOAT = (
 )
 OWN_CODE = "write its call of supported layers and functions of tensors, or take it out of the model"
 _FEATURES = "do this to the features, ahead of the model, where the training data is read"
-_STATE = f"{_NO_WAY}; a stack of causal convolutions (padding='causal', or TimeWindow and Dense) sees as far back"
+_STATE = f"{_NO_WAY}; LSTM and GRU are taken, and a stack of causal convolutions (padding='causal')"
+_CELLS = f"{_NO_WAY}; LSTM, GRU, SimpleRNN and RNN are taken, which run a cell over time"
 _ATTENTION = f"{_NO_WAY}; GlobalAveragePooling1D, or a sigmoid gate by Multiply, weighs without a softmax over time"
 _PER_PLACE = "use Conv1D or Conv2D, which share their weights"
 
 WAYS_OUT = {
-    "GRU": _STATE, "LSTM": _STATE, "SimpleRNN": _STATE, "RNN": _STATE, "Bidirectional": _STATE, "ConvLSTM1D": _STATE,
-    "ConvLSTM2D": _STATE, "GRUCell": _STATE, "LSTMCell": _STATE,
+    "Bidirectional": _STATE, "ConvLSTM1D": _STATE, "ConvLSTM2D": _STATE, "GRUCell": _CELLS,
+    "LSTMCell": _CELLS, "SimpleRNNCell": _CELLS, "StackedRNNCells": _CELLS,
     "Attention": _ATTENTION, "AdditiveAttention": _ATTENTION, "MultiHeadAttention": _ATTENTION, "Dot": _ATTENTION,
     "GroupNormalization": f"{_NO_WAY}; BatchNormalization folds into the layer ahead of it",
     "UnitNormalization": f"{_NO_WAY}; BatchNormalization folds into the layer ahead of it",

@@ -74,11 +74,12 @@ int main(int argc, char** argv) {
     }
     const bool floats = data[0][2] == KWS_MODE_DYNAMIC;
     const int32_t type = floats ? KWS_FLOAT32 : KWS_INT8;
-    const bool dense = h.kind == KWS_PACKED_DENSE, pair = h.kind == KWS_ADD || h.kind == KWS_MULTIPLY;
+    const bool dense = h.kind == KWS_PACKED_DENSE || h.kind == KWS_RECURRENT;
+    const bool pair = h.kind == KWS_ADD || h.kind == KWS_MULTIPLY;
     const size_t count_y = (size_t)h.sizes[4] / (floats ? 4 : 1);
     const int32_t bytes[2] = {h.sizes[2], h.sizes[3]};
     kws_call call = {.kind = (kws_kind)h.kind, .options = data[0], .options_bytes = (size_t)h.sizes[0]};
-    call.input_count = dense || h.kind == KWS_DEPTHWISE ? 3 : pair ? 2 : 1;
+    call.input_count = h.kind == KWS_PACKED_DENSE || h.kind == KWS_DEPTHWISE ? 3 : pair || dense ? 2 : 1;
     call.inputs[0] = (kws_tensor){type, h.rank, h.dims, (size_t)h.sizes[1], data[1]};
     for (int k = 0; k < 2; ++k)
       call.inputs[1 + k] =

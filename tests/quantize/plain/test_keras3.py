@@ -83,9 +83,25 @@ def test_all_that_is_missing_is_named(newer) -> None:
     assert "(Cumsum) with an operation of Keras 3 cannot" in str(caught.value)
 
 
+def test_recurrent_layers(newer) -> None:
+    kinds, x = newer.layers, features((6, 3), 8)
+    for layer in (kinds.LSTM(3, return_sequences=True), kinds.GRU(4, dropout=0.1), kinds.RNN(kinds.SimpleRNNCell(3))):
+        model = newer.Sequential([newer.Input((6, 3)), layer])
+        quantized = tfmot_kws.quantize_apply(model, tfmot_kws.kws_scheme(8))
+        np.testing.assert_allclose(quantized(x), np.asarray(model(x)), atol=0.04)
+    for layer in (
+        kinds.Bidirectional(kinds.GRU(2), name="bad"),
+        kinds.RNN([kinds.GRUCell(2), kinds.GRUCell(2)], name="bad"),
+    ):
+        with pytest.raises(UnsupportedLayerError, match="layer 'bad'"):
+            tfmot_kws.quantize_apply(newer.Sequential([newer.Input((6, 3)), layer]))
+
+
 def test_layers_without_a_device_form_are_named(newer) -> None:
-    model = newer.Sequential([newer.Input((6, 3)), newer.layers.LSTM(4, name="memory"), newer.layers.Dense(2)])
-    with pytest.raises(UnsupportedLayerError, match=r"layer 'memory' \(LSTM\) cannot be quantized: no way yet"):
+    model = newer.Sequential(
+        [newer.Input((6, 3, 2)), newer.layers.ConvLSTM1D(4, 2, name="memory"), newer.layers.Dense(2)]
+    )
+    with pytest.raises(UnsupportedLayerError, match=r"layer 'memory' \(ConvLSTM1D\) cannot be quantized: no way yet"):
         tfmot_kws.quantize_apply(model)
 
 

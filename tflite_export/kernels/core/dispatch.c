@@ -1,6 +1,7 @@
 /* The table of kernels, and the choice of one. */
 #include "../dense/dense_row.h"
 #include "../dense/dynamic.h"
+#include "../ops/recurrent.h"
 
 const kws_kernel kws_kernels[] = {
 #define KWS_KERNEL(kind, function, layouts, cpu, scratch) {kind, #function, function, layouts, cpu, scratch},
@@ -27,6 +28,7 @@ size_t kws_scratch_bytes(const kws_kernel* kernel, const kws_op* op) {
   if (kernel->scratch == KWS_SCRATCH_CODES) return kws_dynamic_scratch(op);
   if (kernel->scratch == KWS_SCRATCH_CODES_AND_WIDE) return kws_dynamic_scratch(op) + kws_wide_row_scratch(op);
 #endif
+  if (kernel->scratch == KWS_SCRATCH_RECURRENT) return kws_recurrent_scratch(op);
   if (kernel->scratch == KWS_SCRATCH_WIDE_ROW) return kws_wide_row_scratch(op);
   return kernel->scratch == KWS_SCRATCH_ROW ? kws_row_scratch(op) : 0;
 }
@@ -55,6 +57,7 @@ bool kws_invoke_kernel(const kws_kernel* kernel, const kws_call* call, const kws
   op.scratch = call->scratch;
   error->message = "a tensor has no memory";
   if (!op.x[0] || !op.y || (!op.x[1] && call->input_count == 2 && !op.weights)) return false;
+  if (kws_state_input(call->kind, call->input_count) && !op.state && !op.x[1]) return false;
   kernel->run(&op);
   return true;
 }

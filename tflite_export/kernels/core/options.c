@@ -4,6 +4,7 @@
 
 #include <string.h>
 
+#include "../ops/recurrent.h"
 #include "weight_layout.h"
 
 /* Which fields a kind uses, and so which must be zero; and its inputs. */
@@ -18,7 +19,8 @@ enum {
   USES_HISTORY = 128, /* outputs, zero point of the output */
   USES_CODES = 256,   /* dynamic mode: units, bits, grid, bytes of gain, bias and sum, bits of inputs */
   USES_SIZES = 512,   /* outputs, inputs */
-  USES_FUNCTION = 1024
+  USES_FUNCTION = 1024,
+  USES_CELL = 2048 /* in the place of a window */
 };
 
 /* By mode: inputs and fields. */
@@ -41,6 +43,9 @@ static const struct {
     {"TfmotKwsAveragePool", {1, 1}, {USES_SCALE | MAY_WINDOW | NEEDS_WINDOW, MAY_WINDOW | NEEDS_WINDOW}},
     {"TfmotKwsMaxPool", {1, 1}, {MAY_WINDOW | NEEDS_WINDOW, MAY_WINDOW | NEEDS_WINDOW}},
     {"TfmotKwsRing", {2, 2}, {USES_HISTORY, USES_HISTORY}},
+    {"TfmotKwsRecurrent", /* or 3, with a state; no dynamic mode */
+     {2, 0},
+     {USES_CHANNELS | USES_SIZES | USES_WEIGHTS | USES_SCALE | USES_PAIR | USES_CELL, 0}},
 };
 
 #define CHECK(condition, text, is, should) \
@@ -59,6 +64,10 @@ int kws_op_kind(const char* name) {
   for (int kind = 1; name && kind < KWS_KIND_END; ++kind)
     if (!strcmp(name, kinds[kind].name)) return kind;
   return 0;
+}
+
+int kws_state_input(kws_kind kind, int input_count) {
+  return kind == KWS_RING ? 1 : kind == KWS_RECURRENT && input_count > 2 ? 2 : 0;
 }
 
 /* a * b, or 0 where that does not fit. */
@@ -141,6 +150,30 @@ static bool parse_window(kws_window* w, const uint8_t* p, kws_error* error) {
   return true;
 }
 
+/* What a recurrent layer has in the place of a window. Its output has as many steps below zero as the value 1 has. */
+static bool parse_cell(kws_options* o, const uint8_t* p, kws_error* error) {
+  o->cell = (int)read_u16(p + 32);
+  o->sequences = read_u16(p + 34) == 1;
+  o->skip = read_u16(p + 36);
+  o->external = read_u16(p + 42) == 1;
+  o->recurrent_bias_shift = (int)read_u16(p + 38);
+  o->recurrent_shift = (int)read_u16(p + 40);
+  CHECK(o->cell >= 1 && o->cell < KWS_CELL_END, "options: unknown cell; update the ops", o->cell, KWS_CELL_END - 1);
+  CHECK(read_u16(p + 34) <= 1, "options: whether rows are outputs is neither 0 nor 1", read_u16(p + 34), 1);
+  CHECK(o->skip < 0xFFFF, "options: rows to skip out of 0..65534", o->skip, 0xFFFE);
+  CHECK(o->recurrent_bias_shift <= 62, "options: bias_shift out of range", o->recurrent_bias_shift, 62);
+  CHECK(o->recurrent_shift >= 1 && o->recurrent_shift <= 62, "options: shift out of range", o->recurrent_shift, 62);
+  CHECK(read_u16(p + 42) <= 1, "options: whether the state goes in is neither 0 nor 1", read_u16(p + 42), 1);
+  for (int i = 44; i < 52; ++i) CHECK(!p[i], "options: unused field is not zero", p[i], 0);
+  const int one = o->activation_max + 1;
+  CHECK(one >= 2 && !(one & (one - 1)) && o->activation_min == -one,
+        "options: a recurrent layer's range is none of -2..1 to -128..127", o->activation_min, -one);
+  CHECK(!o->output_zero_point, "options: a recurrent layer's zero point is 0", o->output_zero_point, 0);
+  const unsigned gates = kws_cell_gates(o->cell);
+  CHECK(o->outputs % gates == 0, "options: rows of weights are no multiple of the gates", o->outputs, gates);
+  return true;
+}
+
 bool kws_parse_options(kws_options* o, const uint8_t* p, size_t size, kws_error* error) {
   memset(o, 0, sizeof *o);
   CHECK(p && size >= 4, "options are missing or too short", size, KWS_OPTIONS_BYTES);
@@ -150,6 +183,7 @@ bool kws_parse_options(kws_options* o, const uint8_t* p, size_t size, kws_error*
   CHECK(p[2] < KWS_MODE_END, "options: unknown mode; update the ops", p[2], KWS_MODE_END - 1);
   CHECK(p[3] == KWS_OPTIONS_BYTES && size == KWS_OPTIONS_BYTES, "options: wrong length", size, KWS_OPTIONS_BYTES);
   const int uses = kinds[p[1]].uses[p[2]];
+  CHECK(kinds[p[1]].inputs[p[2]], "options: the op has no such mode", p[2], KWS_MODE_STATIC);
   o->kind = (kws_kind)p[1];
   o->mode = (kws_mode)p[2];
   o->activation_min = (int8_t)p[4];
@@ -171,7 +205,8 @@ bool kws_parse_options(kws_options* o, const uint8_t* p, size_t size, kws_error*
   o->layout = p[52];
   o->sum_bytes = p[53];
   CHECK(p[15] <= 1, "options: window flag is neither 0 nor 1", p[15], 1);
-  for (int i = 32; i < 52 && !o->has_window; ++i) CHECK(!p[i], "options: window fields without a window", p[i], 0);
+  for (int i = 32; i < 52 && !o->has_window && !(uses & USES_CELL); ++i)
+    CHECK(!p[i], "options: window fields without a window", p[i], 0);
   CHECK(o->has_window ? uses & MAY_WINDOW : !(uses & NEEDS_WINDOW), "options: window flag does not suit the op",
         o->has_window, !o->has_window);
   if (o->has_window && !parse_window(&o->window, p + 32, error)) return false;
@@ -222,7 +257,7 @@ bool kws_parse_options(kws_options* o, const uint8_t* p, size_t size, kws_error*
     else
       CHECK(!o->outputs, "options: unused field is not zero", o->outputs, 0);
   }
-  return true;
+  return !(uses & USES_CELL) || parse_cell(o, p, error);
 }
 
 /* Element type of inputs and outputs, and its bytes. */
@@ -363,13 +398,52 @@ static bool prepare_ring(kws_op* op, const kws_tensor* x, kws_error* error) {
   return true;
 }
 
+/* One constant has both kernels; rows follow each other along the axis behind the batch. */
+static bool prepare_recurrent(kws_op* op, const kws_call* call, kws_error* error) {
+  const kws_options* o = &op->options;
+  const kws_tensor* x = call->inputs;
+  const uint32_t units = o->outputs / kws_cell_gates(o->cell);
+  CHECK(x->rank == 3, "a recurrent layer needs [batch, time, channels]", x->rank, 3);
+  CHECK((uint32_t)op->channels == o->inputs, "options: inputs do not suit the input's channels", o->inputs,
+        op->channels);
+  if (!check_constant(&x[1], KWS_UINT8, kws_recurrent_bytes(o),
+                      "weights and channel parameters are not uint8 or have the wrong size in bytes", error))
+    return false;
+  CHECK(kws_recurrent_scratch(op) <= 0x7FFFFFFF, "a recurrent layer is too large", units, 0);
+  op->weights = x[1].data;
+  op->batch = x->dims[0];
+  op->height = x->dims[1];
+  if (!o->sequences) op->rank = 2;
+  op->dims[op->rank - 1] = (int32_t)units;
+  if (call->input_count < 3) {
+    CHECK(!o->external, "wrong number of inputs", call->input_count, 3);
+    CHECK(!o->skip, "options: only a recurrent layer with a state skips rows", o->skip, 0);
+    return true;
+  }
+  const size_t size = KWS_RECURRENT_HEAD + 3 * (size_t)units;
+  CHECK(op->batch == 1, "a recurrent layer with a state takes one recording, not a batch", op->batch, 1);
+  CHECK(x[2].type == KWS_INT8, "a recurrent layer's state is not int8", x[2].type, KWS_INT8);
+  CHECK(x[2].bytes == size, "a recurrent layer's state has the wrong size in bytes", x[2].bytes, size);
+  if (!o->external) {
+    op->state = x[2].data;
+    return true;
+  }
+  op->x[1] = x[2].data;
+  op->rank = 2;
+  const size_t rows = o->sequences ? product((size_t)op->height, units) : units;
+  CHECK(rows && rows <= 0x7FFFFFFF - size, "the output is too large", 0, 0);
+  op->dims[1] = (int32_t)(rows + size);
+  return true;
+}
+
 bool kws_prepare(kws_op* op, const kws_call* call, kws_error* error) {
   memset(op, 0, sizeof *op);
   if (!kws_parse_options(&op->options, call->options, call->options_bytes, error)) return false;
   const kws_options* o = &op->options;
   const kws_tensor* x = call->inputs;
   CHECK(o->kind == call->kind, "options belong to another op", o->kind, call->kind);
-  const int inputs = kinds[o->kind].inputs[o->mode];
+  const int more = kws_state_input(o->kind, call->input_count) == 2;
+  const int inputs = kinds[o->kind].inputs[o->mode] + more;
   CHECK(call->input_count == inputs, "wrong number of inputs", call->input_count, inputs);
   const int activations = o->kind == KWS_ADD || o->kind == KWS_MULTIPLY ? 2 : 1;
   for (int i = 0; i < activations; ++i) {
@@ -402,6 +476,9 @@ bool kws_prepare(kws_op* op, const kws_call* call, kws_error* error) {
       break;
     case KWS_RING:
       good = prepare_ring(op, x, error);
+      break;
+    case KWS_RECURRENT:
+      good = prepare_recurrent(op, call, error);
       break;
     case KWS_AVERAGE_POOL:
       good =

@@ -24,11 +24,16 @@
  *     24     uint32  outputs (channels)        80 00 00 00     of a ring: the frames that it keeps
  *     28     uint32  inputs of one output      00 01 00 00
  *     32     uint16  window size (height, width), stride, dilation, padding (top, bottom, left, right)
+ *                    of a recurrent layer instead: cell (kws_cell), 1 where each row is an output, rows to skip,
+ *                    bias_shift and shift of the recurrent kernel, 1 where the state goes in and out, zeros
  *     52     uint8   layout of weights         00         rows
  *     53     uint8   bytes of a sum of weights 02         the input's zero point is not 0
  *     54     uint8   bits of quantized inputs  00         dynamic mode only
  *     55     uint8   function (kws_function)   00         dynamic mode only
  *     56
+ *
+ * A recurrent layer has gates times units outputs; multiplier 1 is that of its recurrent kernel, and both kernels have
+ * the same widths of gains and biases. Its activation range is that of its output.
  *
  * In dynamic mode the multipliers are the units of gain and bias, as float32.
  */

@@ -41,15 +41,34 @@ static inline int32_t kws_read_signed(const uint8_t* bytes, size_t index, int wi
   return (int16_t)(uint16_t)(bytes[2 * index] | (unsigned)bytes[2 * index + 1] << 8);
 }
 
-/* int8 output of channel c from its 32-bit accumulator. */
-static inline int8_t kws_requantize(const kws_op* op, uint32_t acc, uint32_t c) {
+/* Output of channel c from its 32-bit accumulator, before the zero point and the clipping. */
+static inline int64_t kws_rounded_output(const kws_op* op, uint32_t acc, uint32_t c) {
   const kws_options* o = &op->options;
   const uint8_t* biases = op->channel_parameters + (size_t)o->outputs * (size_t)o->gain_bytes;
   const int64_t gain = kws_read_signed(op->channel_parameters, c, o->gain_bytes);
   const int64_t bias = kws_read_signed(biases, c, o->bias_bytes);
   const uint64_t scale = (uint64_t)(gain * (int64_t)o->multiplier[0]);
   const uint64_t total = (uint64_t)(int64_t)(int32_t)acc * scale + ((uint64_t)bias << o->bias_shift);
-  return kws_saturate(kws_rounding_shift(total, o->shift), o->output_zero_point, o->activation_min, o->activation_max);
+  return kws_rounding_shift(total, o->shift);
+}
+
+/* int8 output of channel c. */
+static inline int8_t kws_requantize(const kws_op* op, uint32_t acc, uint32_t c) {
+  const kws_options* o = &op->options;
+  return kws_saturate(kws_rounded_output(op, acc, c), o->output_zero_point, o->activation_min, o->activation_max);
+}
+
+/* Clipped to int16. */
+static inline int16_t kws_narrow(int64_t value) {
+  return (int16_t)(value < INT16_MIN ? INT16_MIN : value > INT16_MAX ? INT16_MAX : value);
+}
+
+/* Stores the output of channel c: at y, or where the op's outputs are int16, at the same place of those. */
+static inline void kws_store(const kws_op* op, int8_t* y, uint32_t acc, uint32_t c) {
+  if (op->wide)
+    op->wide[y - op->y] = kws_narrow(kws_rounded_output(op, acc, c));
+  else
+    *y = kws_requantize(op, acc, c);
 }
 
 /* zero point * sum(level) of channel c: what an accumulator of x instead of x - zero point has too much. */
@@ -79,7 +98,8 @@ typedef struct {
 static inline bool kws_make_scale(kws_scale* s, const kws_op* op) {
   const kws_options* o = &op->options;
   const int up = o->shift < 32 ? 32 - o->shift : 0;
-  if (o->gain_bytes != 1 || o->bias_bytes != 1 || o->sum_bytes == 4 || up > 16 || o->shift > 54) return false;
+  if (op->wide || o->gain_bytes != 1 || o->bias_bytes != 1 || o->sum_bytes == 4 || up > 16 || o->shift > 54)
+    return false;
   if (o->multiplier[0] > 1u << 24 || (uint64_t)o->multiplier[0] << up > 1u << 24) return false;
   if (o->bias_shift + up < 16 || o->bias_shift + up > 46) return false;
   s->gain = (const int8_t*)op->channel_parameters;

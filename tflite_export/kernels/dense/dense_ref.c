@@ -30,6 +30,6 @@ void kws_packed_dense_ref(const kws_op* op) {
       x += runs.x_start;
     }
     for (uint32_t row = 0; row < outputs; ++row)
-      op->y[place * outputs + row] = kws_requantize(op, accumulate(op, x, &runs, row), row);
+      kws_store(op, op->y + place * outputs + row, accumulate(op, x, &runs, row), row);
   }
 }

@@ -17,6 +17,13 @@
  * Two bytes, little-endian: 0 before the first call, else 1 + the place of the oldest frame; then the frames. Three
  * frames of two bytes, the oldest at place 1:  02 00  31 32 11 12 21 22
  *
+ * RECURRENT LAYERS have their two kernels in one constant: the packed rows of the kernel, those of the recurrent kernel
+ * (of a GRU that resets ahead of the product: those of its first two gates, then those of the last), and then the
+ * channel parameters of each of these. Sums of weights are there for the first alone. The state, which a stream keeps,
+ * is two bytes, little-endian, that count the rows skipped since the reset, then the last output, a byte a unit, and an
+ * LSTM's cells or a GRU's state, two bytes a unit. A stream begins
+ * with zeros. A state that is no variable goes out behind the rows, as a flat output.
+ *
  * DYNAMIC MODE: inputs and outputs are float32, and a dense layer quantizes its inputs row by row; see dynamic.h.
  * Weights lie as above, but the last block of a tile has only the inputs that there are: 39 inputs of 4 bits take 2
  * blocks of 64 bytes and one of 4 x 7. Codes of 16 bits lie row by row, as int16 less by 32768. The channel parameters
@@ -52,7 +59,8 @@ typedef enum {
   KWS_AVERAGE_POOL = 7,
   KWS_MAX_POOL = 8,
   KWS_RING = 9,
-  KWS_KIND_END = 10
+  KWS_RECURRENT = 10,
+  KWS_KIND_END = 11
 } kws_kind;
 
 /* On the linear grid every channel has a code of its own that stands for zero; dynamic mode only. */
@@ -71,11 +79,14 @@ typedef enum {
   KWS_FUNCTION_END = 5
 } kws_function;
 
+/* Cells of a recurrent layer. A GRU resets its state ahead of the product with its weights, or behind. */
+typedef enum { KWS_LSTM = 1, KWS_GRU = 2, KWS_GRU_RESET_AFTER = 3, KWS_SIMPLE_CELL = 4, KWS_CELL_END = 5 } kws_cell;
+
 /* Element types, numbered as TfLiteType is. */
 enum { KWS_FLOAT32 = 1, KWS_UINT8 = 3, KWS_INT8 = 9 };
 
-/* Bytes of a ring's state ahead of its frames. */
-enum { KWS_RING_HEAD = 2 };
+/* Bytes of a ring's state ahead of its frames, and of a recurrent layer's ahead of its numbers. */
+enum { KWS_RING_HEAD = 2, KWS_RECURRENT_HEAD = 2 };
 
 /* Widths of packed weights that this build has: bit b for b bits. A firmware that needs few saves the code of the
  * others by -DKWS_WIDTHS=(1 << 4 | 1 << 8), say. */
@@ -120,6 +131,11 @@ typedef struct {
   uint32_t outputs, inputs;
   bool has_window;
   kws_window window;
+  int cell;       /* of a recurrent layer: kws_cell, and what follows */
+  bool sequences; /* each row is an output; else the last alone */
+  bool external;  /* the state goes in, and out behind the rows */
+  uint32_t skip;  /* rows after a reset that leave the state at zero */
+  int recurrent_bias_shift, recurrent_shift;
   int input_bits, function; /* dynamic mode */
   float unit[2];            /* of gain and bias; dynamic mode */
 } kws_options;
@@ -134,7 +150,7 @@ typedef struct {
 } kws_tensor;
 
 /* One call of one op. Inputs: x and then, by kind, weights and channel parameters, a table, a second x, or
- * the state, which the call changes. */
+ * the state, which the call changes, as their last one. */
 typedef struct {
   kws_kind kind;
   const uint8_t* options;
@@ -158,11 +174,15 @@ typedef struct {
   size_t stride[2][KWS_MAX_RANK]; /* of both inputs of add and multiply, 0 along a broadcast axis */
   void* scratch;
   const int8_t* x[2];     /* floats in dynamic mode */
-  uint8_t* state;         /* of a ring */
+  uint8_t* state;         /* of a ring, or of a recurrent layer that keeps one */
   const uint8_t* weights; /* packed codes; int8 levels or floats [taps, outputs]; a table */
   const uint8_t* channel_parameters;
-  int8_t* y; /* floats in dynamic mode */
+  int8_t* y;     /* floats in dynamic mode */
+  int16_t* wide; /* outputs of a dense layer inside a recurrent one, with y at the same address; else NULL */
 } kws_op;
+
+/* Which input of a call is a state: 0 where none is. */
+int kws_state_input(kws_kind kind, int input_count);
 
 /* Why something was refused, and the two numbers that do not agree. */
 typedef struct {
@@ -185,8 +205,9 @@ typedef enum {
   KWS_SCRATCH_NONE,
   KWS_SCRATCH_ROW,
   KWS_SCRATCH_WIDE_ROW,
-  KWS_SCRATCH_CODES,         /* of dynamic quantization */
-  KWS_SCRATCH_CODES_AND_WIDE /* and a row of 16-bit lanes */
+  KWS_SCRATCH_CODES,          /* of dynamic quantization */
+  KWS_SCRATCH_CODES_AND_WIDE, /* and a row of 16-bit lanes */
+  KWS_SCRATCH_RECURRENT       /* the state, pre-activations, and what its dense kernels need */
 } kws_scratch;
 enum {
   KWS_ROWS = 1 << KWS_LAYOUT_ROWS,

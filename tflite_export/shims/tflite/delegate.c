@@ -40,7 +40,8 @@ static int refuse(TfLiteContext* context, kws_kind kind, const kws_error* error)
 
 static bool make_call(kws_call* call, TfLiteContext* context, const kernel_data* kernel, kws_error* error) {
   const TfLiteNode* node = &kernel->node;
-  const bool pair = kernel->kind == KWS_ADD || kernel->kind == KWS_MULTIPLY || kernel->kind == KWS_RING;
+  const bool pair = kernel->kind == KWS_ADD || kernel->kind == KWS_MULTIPLY;
+  const int state = kws_state_input(kernel->kind, node->inputs->size);
   memset(call, 0, sizeof *call);
   call->kind = kernel->kind;
   call->options = node->custom_initial_data;
@@ -53,7 +54,7 @@ static bool make_call(kws_call* call, TfLiteContext* context, const kernel_data*
   error->wanted = 1;
   if (node->inputs->size < 1 || node->inputs->size > KWS_MAX_INPUTS || node->outputs->size != 1) return false;
   for (int i = 0; i < node->inputs->size; ++i)
-    if (!view(&call->inputs[i], tensor_at(context, node->inputs, i), i > 0 && !pair)) return false;
+    if (!view(&call->inputs[i], tensor_at(context, node->inputs, i), i > 0 && !pair && i != state)) return false;
   return true;
 }
 
@@ -100,7 +101,8 @@ static int kernel_prepare(TfLiteContext* context, TfLiteNode* node) {
   }
   /* Both are written to, and a constant lies in the file. */
   error.message = output->allocation_type == TFLITE_MMAP_RO ? "the output is a constant" : NULL;
-  if (kernel->kind == KWS_RING && !tensor_at(context, kernel->node.inputs, 1)->is_variable)
+  const int state = kws_state_input(kernel->kind, kernel->node.inputs->size);
+  if (state && !op.options.external && !tensor_at(context, kernel->node.inputs, state)->is_variable)
     error.message = "the state is no variable";
   if (error.message) {
     free(dims);
@@ -122,19 +124,23 @@ static int kernel_invoke(TfLiteContext* context, TfLiteNode* node) {
   return TFLITE_OK;
 }
 
-/* Whether two of the first `count` nodes are rings with the same state, which would mix their frames. */
+/* The tensor that a node keeps its state in; -1 where it has none, or is none of ours. */
+static int state_of(TfLiteContext* context, int number) {
+  TfLiteNode* node;
+  TfLiteRegistration* registration;
+  if (context->GetNodeAndRegistration(context, number, &node, &registration) != TFLITE_OK) return -1;
+  if (registration->builtin_code != TFLITE_CUSTOM) return -1;
+  const int state = kws_state_input((kws_kind)kws_op_kind(registration->custom_name), node->inputs->size);
+  const TfLiteTensor* tensor = state && state < node->inputs->size ? tensor_at(context, node->inputs, state) : NULL;
+  return tensor && tensor->is_variable ? node->inputs->data[state] : -1;
+}
+
+/* Whether two of the first `count` nodes keep their state in the same tensor, which would mix it. */
 static bool share_a_state(TfLiteContext* context, const int* nodes, int count) {
   for (int i = 0; i < count; ++i) {
-    TfLiteNode *node, *other;
-    TfLiteRegistration *registration, *found;
-    if (context->GetNodeAndRegistration(context, nodes[i], &node, &registration) != TFLITE_OK) continue;
-    if (registration->builtin_code != TFLITE_CUSTOM || kws_op_kind(registration->custom_name) != KWS_RING) continue;
-    for (int j = 0; j < i; ++j) {
-      if (context->GetNodeAndRegistration(context, nodes[j], &other, &found) != TFLITE_OK) continue;
-      if (found->builtin_code != TFLITE_CUSTOM || kws_op_kind(found->custom_name) != KWS_RING) continue;
-      if (node->inputs->size > 1 && other->inputs->size > 1 && node->inputs->data[1] == other->inputs->data[1])
-        return true;
-    }
+    const int state = state_of(context, nodes[i]);
+    for (int j = 0; j < i && state >= 0; ++j)
+      if (state_of(context, nodes[j]) == state) return true;
   }
   return false;
 }
@@ -148,7 +154,7 @@ static int replace_ours(TfLiteContext* context, TfLiteDelegate* delegate) {
   memcpy(nodes, plan->data, sizeof(int) * (size_t)count);
   int status = TFLITE_OK;
   if (share_a_state(context, nodes, count)) {
-    const kws_error error = {"two rings keep their frames in the same variable", 2, 1};
+    const kws_error error = {"two ops keep their state in the same variable", 2, 1};
     status = refuse(context, KWS_RING, &error);
   }
   for (int i = 0; i < count && status == TFLITE_OK; ++i) {

@@ -74,7 +74,8 @@ TfLiteStatus Prepare(TfLiteContext* context, TfLiteNode* node) {
   error = {"the output is a constant", 0, 1};
   if (output.data != nullptr) return Refuse(call.kind, error);
   error = {"the state is no variable", 0, 1};
-  if (call.kind == KWS_RING && call.inputs[1].data != nullptr) return Refuse(call.kind, error);
+  const int state = kws_state_input(call.kind, call.input_count);
+  if (state != 0 && call.inputs[state].data != nullptr) return Refuse(call.kind, error);
   auto* data = static_cast<OpData*>(node->user_data);
   const std::size_t scratch = kws_scratch_bytes(kws_choose(&op), &op);
   error = {"no memory for a row of inputs", static_cast<long>(scratch), 0};
@@ -115,5 +116,6 @@ const TFLMRegistration* Register_TfmotKwsMultiply() { return Register<KWS_MULTIP
 const TFLMRegistration* Register_TfmotKwsAveragePool() { return Register<KWS_AVERAGE_POOL>(); }
 const TFLMRegistration* Register_TfmotKwsMaxPool() { return Register<KWS_MAX_POOL>(); }
 const TFLMRegistration* Register_TfmotKwsRing() { return Register<KWS_RING>(); }
+const TFLMRegistration* Register_TfmotKwsRecurrent() { return Register<KWS_RECURRENT>(); }
 
 }  // namespace tfmot_kws

@@ -29,6 +29,7 @@ const TFLMRegistration* Register_TfmotKwsMultiply();
 const TFLMRegistration* Register_TfmotKwsAveragePool();
 const TFLMRegistration* Register_TfmotKwsMaxPool();
 const TFLMRegistration* Register_TfmotKwsRing();
+const TFLMRegistration* Register_TfmotKwsRecurrent();
 
 }  // namespace tfmot_kws
 

@@ -118,7 +118,8 @@ static int prepare(Context* context, Node* node) {
     return refuse(call.kind, &error);
   /* Both are written to. Before memory is planned only constants have an address: they lie in the model. */
   error.message = output.data ? "the output is a constant" : NULL;
-  if (call.kind == KWS_RING && call.inputs[1].data) error.message = "the state is no variable";
+  const int state = kws_state_input(call.kind, call.input_count);
+  if (state && call.inputs[state].data) error.message = "the state is no variable";
   if (error.message) return refuse(call.kind, &error);
   OpData* data = node->user_data;
   const size_t scratch = kws_scratch_bytes(kws_choose(&op), &op);
@@ -142,7 +143,7 @@ static int invoke(Context* context, Node* node) {
 }
 
 /* One init for each kind: it is the only function that is told the length of the options. */
-#define OPS(X) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9)
+#define OPS(X) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10)
 #define DEFINE_INIT(kind)                                                    \
   static void* init_##kind(Context* context, const char* buffer, size_t n) { \
     return keep_options(context, buffer, n, kind);                           \

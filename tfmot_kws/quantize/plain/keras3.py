@@ -155,8 +155,10 @@ class _Rebuilding:
         known = _arguments(kind)
         for key, value in layer.get_config().items():
             key = _RENAMED.get((name, key), _RENAMED.get(("", key), key))
-            if key == "layer":
-                options[key] = self._made(layer.layer)
+            if key in ("layer", "cell"):
+                options[key] = self._made(getattr(layer, key, None) or layer.forward_layer)
+            elif key == "cells":
+                options[key] = [self._made(cell) for cell in layer.cells]
             elif key in known and not key.endswith("_initializer"):
                 options[key] = _plain(key, value, layer)
         return kind(**{**options, "name": layer.name, "trainable": layer.trainable})

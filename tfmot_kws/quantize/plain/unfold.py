@@ -12,7 +12,8 @@ from tf_keras.src.mixed_precision import autocast_variable
 from tfmot_kws.keras import keras
 from tfmot_kws.quantize.plain import compare, layer_rules, tensor_ops
 from tfmot_kws.quantize.plain.layers import Penalty, TrainingOnly, copied
-from tfmot_kws.quantize.supported import IDLE
+from tfmot_kws.quantize.recurrent_layers import check_call
+from tfmot_kws.quantize.supported import IDLE, RECURRENT
 from tfmot_kws.quantize.unsupported import OWN_CODE, UnsupportedLayerError
 
 L = keras.layers
@@ -217,6 +218,8 @@ class _Unfolding:
             return self.rules[kind](self, layer, *args)
         if isinstance(layer, keras.Model) and is_functional(layer):
             return self._nested(layer, args, training)
+        if kind in RECURRENT:
+            check_call(layer, args, kwargs)
         if kind in self.known:
             flag = {"training": False} if training is False and kind is L.BatchNormalization else {}
             return self.apply(layer, *args, **kwargs, **flag)

@@ -180,7 +180,7 @@ static KWS_NOINLINE const uint32_t* chunked_dots(const blocks* k, const uint32_t
 static KWS_NOINLINE void finish_slowly(const kws_op* op, batch* b, uint32_t first, uint32_t rows) {
   for (uint32_t row = 0; row < rows; ++row) {
     const uint32_t acc = kws_level_factor(&op->options) * (uint32_t)b->dots[row] + b->constants[row];
-    *b->y++ = kws_requantize(op, acc - kws_zero_point_term(op, first + row), first + row);
+    kws_store(op, b->y++, acc - kws_zero_point_term(op, first + row), first + row);
   }
 }
 

@@ -135,7 +135,7 @@ static KWS_NOINLINE void finish_rows(const kws_op* op, const kws_scale* scale, u
   }
   for (; first < last; ++first, ++totals) {
     const uint32_t acc = kws_level_factor(o) * (uint32_t)*totals + constant - kws_zero_point_term(op, first);
-    y[first] = kws_requantize(op, acc, first);
+    kws_store(op, y + first, acc, first);
   }
 }
 
