@@ -102,6 +102,7 @@ def scores_passed_on() -> keras.Model:
         layers.GlobalAveragePooling1D(name="mean")(frames), layers.Concatenate(name="joined")([a, b]),
         layers.Average(name="average")([a, a, a]), layers.Maximum(name="largest")([a, a]),
         layers.Add(name="sum")([a, b]), pool(frames), pool(other), 1.0 - a,
+        layers.GlobalAveragePooling1D(name="of_states")(layers.GRU(1, return_sequences=True)(frames)),
     ]  # fmt: skip
     model = keras.Model(x, outputs)
     for layer in model.layers:
@@ -121,7 +122,7 @@ def test_scores_passed_on_are_not_capped(tmp_path) -> None:
     }  # fmt: skip
     for name in ("mean", "average", "average_2", "largest", next(n for n in grids if "subtract" in n)):
         assert grids[name].quantization() == (1 / 256, -128), name
-    assert grids["joined"].quantization() == (1 / 128, 0)
+    assert grids["joined"].quantization() == grids["of_states"].quantization() == (1 / 128, 0)
     for name in ("sum", "shared"):  # a sum can leave the range; a layer called twice has one grid for all calls
         assert isinstance(grids[name], OutputGrid), name
 

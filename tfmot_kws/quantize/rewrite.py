@@ -16,27 +16,13 @@ from tfmot_kws.keras import keras
 from tfmot_kws.quantize import elementwise as qe
 from tfmot_kws.quantize import layers as ql
 from tfmot_kws.quantize import ops as qo
+from tfmot_kws.quantize import supported
+from tfmot_kws.quantize.functions import BOUNDS
 from tfmot_kws.quantize.layer_bits import LayerBits
 from tfmot_kws.quantize.layer_parts import FoldedLayer
 from tfmot_kws.quantize.limits import check_node
 from tfmot_kws.quantize.plain.layers import ChannelAffine, Scale, TrainingOnly
 from tfmot_kws.quantize.recurrent_layers import check_call, quantized_form
-from tfmot_kws.quantize.supported import (
-    ACTIVATIONS,
-    AVERAGES,
-    EXTREMES,
-    IDLE,
-    MERGES,
-    MOVERS,
-    RECURRENT,
-    WEIGHTED,
-    activation_of,
-    check_channels_last,
-    input_behind,
-    is_foldable,
-    kernel_of_layer,
-    regularizer_name,
-)
 from tfmot_kws.quantize.unsupported import UnsupportedLayerError
 
 L = keras.layers
@@ -133,7 +119,7 @@ class Rewriter:
             producer = tensor._keras_history.layer
             name = f"quantize_{producer.name}"
             bits = self._bits(producer).activation_bits
-            learned = not isinstance(input_behind(tensor)._keras_history.layer, L.InputLayer)
+            learned = not isinstance(supported.input_behind(tensor)._keras_history.layer, L.InputLayer)
             entry = qo.QuantizeInput(learned_range=learned, activation_bits=bits, name=name)
             self.boundaries[key] = Wire(*entry(wire.value))
         return self.boundaries[key]
@@ -193,18 +179,18 @@ class Rewriter:
         check_node(node)
         if any(isinstance(v, tf.Tensor) or hasattr(v, "_keras_history") for v in tf.nest.flatten(node.call_kwargs)):
             raise UnsupportedLayerError(layer, "tensors as keyword arguments", "pass them as positional inputs")
-        if kind in WEIGHTED:
+        if kind in supported.WEIGHTED:
             self._emit_weighted(node)
-        elif kind in RECURRENT:
+        elif kind in supported.RECURRENT:
             self._emit_recurrent(node)
         elif kind is L.BatchNormalization:
             self._emit_batch_norm(node)
-        elif kind in ACTIVATIONS:
+        elif kind in supported.ACTIVATIONS:
             wire = self._quantized(node.keras_inputs[0])
-            self.wires[id(node.outputs)] = self._function(layer, wire, *activation_of(layer), layer.name)
-        elif kind in (*MERGES, L.Subtract, L.Average):
+            self.wires[id(node.outputs)] = self._function(layer, wire, *supported.activation_of(layer), layer.name)
+        elif kind in (*supported.MERGES, L.Subtract, L.Average):
             self._emit_merge(node)
-        elif kind in EXTREMES:
+        elif kind in supported.EXTREMES:
             self._emit_extreme(node)
         elif kind is Scale:
             self._emit_scale(node)
@@ -214,10 +200,10 @@ class Rewriter:
             self._emit_training_only(node)
         elif kind is L.Concatenate:
             self._emit_concatenate(node)
-        elif kind in AVERAGES:
+        elif kind in supported.AVERAGES:
             self._emit_average(node)
-        elif kind in MOVERS or kind in IDLE:
-            check_channels_last(layer)
+        elif kind in supported.MOVERS or kind in supported.IDLE:
+            supported.check_channels_last(layer)
             if getattr(layer, "interpolation", "nearest") != "nearest":
                 raise UnsupportedLayerError(layer, f"interpolation={layer.interpolation!r}", "use 'nearest'")
             wire = self._quantized(node.keras_inputs[0])
@@ -246,7 +232,7 @@ class Rewriter:
         norm, last = None, node
         if activation == "linear":
             follower = self._follower(last, L.BatchNormalization)
-            if follower is not None and is_foldable(follower):
+            if follower is not None and supported.is_foldable(follower):
                 self.skip.add(id(follower))
                 norm, last = follower.layer, follower
             activation, last = self._activation_after(last)
@@ -263,16 +249,16 @@ class Rewriter:
 
     def _inside(self, layer) -> str | None:
         """The activation of a layer, where a quantized layer computes it itself."""
-        name = activation_of(layer)[0]
+        name = supported.activation_of(layer)[0]
         return name if name in self.DENSE.ACTIVATIONS else None
 
     def _emit_weighted(self, node) -> None:
         layer = node.layer
-        check_channels_last(layer)
+        supported.check_channels_last(layer)
         if getattr(layer, "groups", 1) != 1 and not isinstance(layer, (L.DepthwiseConv1D, L.DepthwiseConv2D)):
             raise UnsupportedLayerError(layer, f"groups={layer.groups}", "use groups=1 or a DepthwiseConv layer")
         wire = self._quantized(node.keras_inputs[0])
-        function, alpha = activation_of(layer)
+        function, alpha = supported.activation_of(layer)
         inside = self._inside(layer) or "linear"
         norm, inside, last = self._fuse(node, inside) if function == inside else (None, inside, node)
         if isinstance(layer, (L.SeparableConv1D, L.SeparableConv2D)):
@@ -281,7 +267,9 @@ class Rewriter:
         new, fresh = self._once(layer, "main", lambda: self._weighted(layer, norm, inside, name))
         wire = Wire(*new([wire.value, wire.scale]))
         if fresh:
-            new.load_float_kernel(kernel_of_layer(layer).numpy(), layer.bias.numpy() if layer.use_bias else None)
+            new.load_float_kernel(
+                supported.kernel_of_layer(layer).numpy(), layer.bias.numpy() if layer.use_bias else None
+            )
             if norm is not None:
                 new.load_float_batch_norm(norm)
         if function not in self.DENSE.ACTIVATIONS:
@@ -309,7 +297,7 @@ class Rewriter:
 
     def _weighted(self, layer, norm, activation, name):
         common = {**self._common(layer, norm, activation, layer.use_bias), "name": name}
-        common["kernel_regularizer"] = getattr(layer, regularizer_name(layer))
+        common["kernel_regularizer"] = getattr(layer, supported.regularizer_name(layer))
         found = {"bias": layer.bias_regularizer}
         if norm is not None:
             found.update(gamma=norm.gamma_regularizer, beta=norm.beta_regularizer)
@@ -351,7 +339,7 @@ class Rewriter:
 
     def _emit_batch_norm(self, node) -> None:
         layer = node.layer
-        if not is_foldable(node):
+        if not supported.is_foldable(node):
             raise UnsupportedLayerError(
                 layer, f"axis={list(layer.axis)}, renorm={layer.renorm}", "normalize the last axis, without renorm"
             )
@@ -386,7 +374,7 @@ class Rewriter:
         wire = self._quantized(node.keras_inputs[0])
         make = lambda: quantized_form(layer, self._bits(layer), self._name(layer.name))  # noqa: E731
         new, fresh = self._once(layer, "main", make)
-        self.wires[id(node.outputs)] = Wire(*new([wire.value, wire.scale]))
+        self.wires[id(node.outputs)] = Wire(*new([wire.value, wire.scale]), BOUNDS["tanh"])
         if fresh:
             new.load_float(layer)
 
@@ -399,7 +387,7 @@ class Rewriter:
         if type(layer) is L.Subtract:
             wires[1] = self._function(layer, wires[1], "reverse", 0.0, f"{layer.name}_reverse")
         activation, last = self._activation_after(node)
-        merge = MERGES.get(type(layer), "add")
+        merge = supported.MERGES.get(type(layer), "add")
         total, bits = wires[0], self._bits(layer).activation_bits
         for i, wire in enumerate(wires[1:], start=2):
             final = i == len(wires)
@@ -417,7 +405,7 @@ class Rewriter:
             shapes = [tuple(t.shape) for t in node.keras_inputs]
             raise UnsupportedLayerError(layer, f"inputs of shapes {shapes}", "give it tensors of one shape")
         wires = [self._quantized(t) for t in node.keras_inputs]
-        bits, largest = self._bits(layer).activation_bits, EXTREMES[type(layer)]
+        bits, largest = self._bits(layer).activation_bits, supported.EXTREMES[type(layer)]
         make = lambda: qe.QuantizedExtreme(  # noqa: E731
             largest, activation_bits=bits, bounds=self._known(layer, wires), name=self._name(layer.name)
         )
@@ -479,14 +467,14 @@ class Rewriter:
 
     def _emit_average(self, node) -> None:
         layer = node.layer
-        check_channels_last(layer)
+        supported.check_channels_last(layer)
         wire = self._quantized(node.keras_inputs[0])
 
         def make():
             pooled = hasattr(layer, "pool_size")
             tupled = lambda v: tuple(v) if isinstance(v, (tuple, list)) else (v,)  # noqa: E731
             return qo.QuantizedAveragePool(
-                rank=AVERAGES[type(layer)],
+                rank=supported.AVERAGES[type(layer)],
                 pool_size=tupled(layer.pool_size) if pooled else None,
                 strides=tupled(layer.strides) if pooled else None,
                 padding=layer.padding if pooled else "valid",
