@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from tfmot_kws.keras import keras
 from tfmot_kws.models import time_layers
-from tfmot_kws.quantize import layers, ops
+from tfmot_kws.quantize import layers, ops, recurrent
 from tfmot_kws.quantize.dynamic import layers as dynamic
 
 BITS = {"bits": 4}
@@ -50,6 +50,8 @@ STATIC = {
     "pool all": (lambda: ops.QuantizedAveragePool(2), [(8, 5, 3)]),
     "pool all, keep": (lambda: ops.QuantizedAveragePool(2, keepdims=True), [(8, 5, 3)]),
     "dequantize": (ops.Dequantize, [(5, 3)]),
+    "recurrent": (lambda: recurrent.QuantizedRecurrent(4, "gru", True, bits=BITS), [(5, 3)]),
+    "recurrent, last row": (lambda: recurrent.QuantizedRecurrent(4, bits=BITS), [(5, 3)]),
 }
 REAL = {
     "input": (ops.QuantizeInput, (5, 3)),
