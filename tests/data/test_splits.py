@@ -208,6 +208,8 @@ def test_a_keyword_whose_files_cannot_be_read_is_refused() -> None:
     )
     assert repr(loaded) == "<FeatureSet: 3 examples of [49, 40], classes alexa, hey>"
     prepare.check_examples(loaded, ("alexa",), "train")
+    with pytest.raises(ValueError, match="keyword alexa: there is nothing else in train to tell it from"):
+        prepare.check_others(loaded, ("alexa",), "train")
     with pytest.raises(ValueError, match=r"keyword hey: none of its clips in train .* d/hey/1\.wav: unreadable"):
         prepare.check_examples(loaded, ("alexa", "hey"), "train")
 

@@ -271,7 +271,7 @@ def from_manifest(path: str | os.PathLike, speakers: str = "auto") -> Corpus:
         raise FileNotFoundError(f"{path}: no such manifest")
     clips, places, skipped = [], [], []
     with path.open(newline="", encoding="utf-8-sig") as stream:
-        reader = csv.DictReader(stream)
+        reader = csv.DictReader(_lines(stream, path))
         missing = {"path", "word"} - set(reader.fieldnames or ())
         if missing:
             raise ValueError(f"{path}: columns {sorted(missing)} missing; found {reader.fieldnames}")
@@ -283,9 +283,21 @@ def from_manifest(path: str | os.PathLike, speakers: str = "auto") -> Corpus:
                 file = str(path.parent / (row.get("path") or f"line {reader.line_num}"))
                 skipped.append(audio.Problem(file, "unreadable", str(error)))
     if not clips:
-        raise ValueError(f"{path}: no usable row ({len(skipped)} left out)")
+        why = f"; the first is {skipped[0].path}: {skipped[0].detail}" if skipped else ""
+        raise ValueError(f"{path}: no usable row ({len(skipped)} left out{why})")
     clips, unknown = _with_splits(clips, places, rule)
     return Corpus(tuple(clips), tuple(skipped), _notes(unknown))
+
+
+def _lines(stream: Iterable[str], path: Path) -> Iterator[str]:
+    """The lines of a table; ValueError where it is none."""
+    try:
+        for line in stream:
+            if "\0" in line:
+                raise ValueError(f"{path}: is no CSV file in UTF-8: there are zeros in it")
+            yield line
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: is no CSV file in UTF-8 ({error}); save it so") from error
 
 
 def _with_splits(
