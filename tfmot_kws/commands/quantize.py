@@ -21,6 +21,8 @@ def parse_layer_bits(entries: Sequence[str]) -> dict[str, int]:
         name, _, bits = entry.rpartition("=")
         if not name or not bits.strip().isdigit():
             raise ValueError(f"--layer-bits {entry}: expected NAME=BITS, for example dense_1=8")
+        if name.strip() in widths:
+            raise ValueError(f"--layer-bits {entry}: {name.strip()} has a width already")
         widths[name.strip()] = int(bits)
     return widths
 

@@ -253,7 +253,7 @@ def from_manifest(path: str | os.PathLike, speakers: str = "auto") -> Corpus:
 
     A row without a split gets it by ``hash_split`` of the speaker, or of the file's name where there is no speaker,
     which ``Corpus.notes`` says. Where a rule for speakers is named, it gives rows without a speaker one, and rows
-    without a split are shared out as those of folders are (``splits.in_shares``).
+    without a split are shared out as those of folders are (``splits.in_shares``); ``"clip"`` passes over the column.
 
     Args:
         path: the file, or the folder that holds ``manifest.csv``.
@@ -304,6 +304,8 @@ def _with_splits(
     clips: list[Clip], places: list[str], rule: splits.Speakers
 ) -> tuple[list[Clip], list[tuple[str, str]]]:
     """Clips of a manifest with a split each, and (word, place) of those that only their file's name has split."""
+    if rule.rule == "clip":  # nobody is known, as in folders: what the column says would keep voices together
+        clips = [dataclasses.replace(clip, speaker="") for clip in clips]
     unnamed = [i for i, clip in enumerate(clips) if not clip.speaker and not clip.is_noise]
     if rule.rule == "auto":  # folders of a manifest may mean anything
         unnamed = [i for i in unnamed if splits.by_name(places[i])]
