@@ -131,6 +131,21 @@ def test_folders_that_are_splits_are_no_words_and_no_speakers(tmp_path) -> None:
         datasets.open_corpus(tmp_path / "b")
 
 
+@pytest.mark.parametrize(
+    ("content", "wanted"),
+    [
+        ("path,word\na.wav,gr\u00f6\u00dfe\n".encode("latin-1"), "no CSV file in UTF-8"),
+        ("path,word\na.wav,yes\n".encode("utf-16"), "no CSV file in UTF-8"),
+        (b"path,word\na\0.wav,yes\n", "zeros in it"),
+        (b"path,word\nmissing.wav,yes\n", r"no usable row \(1 left out; the first is .*missing\.wav: no such file"),
+    ],
+)
+def test_a_table_that_is_none_is_named(tmp_path, content, wanted) -> None:
+    (tmp_path / "m.csv").write_bytes(content)
+    with pytest.raises(ValueError, match=rf"m\.csv: .*{wanted}"):
+        datasets.open_corpus(tmp_path / "m.csv")
+
+
 def test_a_manifest_keeps_its_splits_unless_a_rule_is_named(tmp_path) -> None:
     names = numbered("alexa", 20) + numbered("hey", 20)
     lay(tmp_path, *names)
@@ -143,6 +158,8 @@ def test_a_manifest_keeps_its_splits_unless_a_rule_is_named(tmp_path) -> None:
     (tmp_path / "manifest.csv").write_text(f"path,word,speaker,split\n{rows.replace(chr(10), ',anna,' + chr(10))}")
     named = datasets.open_corpus(tmp_path)
     assert {clip.split for clip in named} == {datasets.hash_split("anna")} and not named.notes
+    alone = datasets.open_corpus(tmp_path, "clip")
+    assert by_word(alone)["hey"] == {"train": 16, "dev": 2, "test": 2} and alone.notes
     (tmp_path / "manifest.csv").write_text("path,word\nalexa/alexa_001.wav,alexa\nhey/hey_001.wav,hey\n")
     assert [clip.speaker for clip in datasets.open_corpus(tmp_path, "prefix")] == ["alexa", "hey"]
 
@@ -208,6 +225,8 @@ def test_a_keyword_whose_files_cannot_be_read_is_refused() -> None:
     )
     assert repr(loaded) == "<FeatureSet: 3 examples of [49, 40], classes alexa, hey>"
     prepare.check_examples(loaded, ("alexa",), "train")
+    with pytest.raises(ValueError, match="keyword alexa: there is nothing else in train to tell it from"):
+        prepare.check_others(loaded, ("alexa",), "train")
     with pytest.raises(ValueError, match=r"keyword hey: none of its clips in train .* d/hey/1\.wav: unreadable"):
         prepare.check_examples(loaded, ("alexa", "hey"), "train")
 

@@ -64,9 +64,18 @@ def _blocks(wav: pathlib.Path | None, rate: int) -> Iterator[np.ndarray]:
         return audio_stream.read_microphone(rate)
     if str(wav) == "-":
         return audio_stream.read_pipe(sys.stdin.buffer, rate)
+    if wav.is_dir():
+        raise IsADirectoryError(f"--wav {wav}: is a folder; name a file")
+    if wav.exists() and not wav.is_file():  # a named pipe, or the shell's <(...)
+        return _of_pipe(wav, rate)
     if not wav.is_file():
         raise FileNotFoundError(f"--wav {wav}: no such file")
     return audio_stream.read_file(wav, rate)
+
+
+def _of_pipe(path: pathlib.Path, rate: int) -> Iterator[np.ndarray]:
+    with path.open("rb") as pipe:
+        yield from audio_stream.read_pipe(pipe, rate)
 
 
 def _clock(seconds: float) -> str:

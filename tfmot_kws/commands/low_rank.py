@@ -50,7 +50,9 @@ def run(
     console.print(f"{' and '.join(splits)}: {held_out.report.summary()}")
     results.show_left_out(console, training.report.problems + held_out.report.problems)
     prepare.check_examples(training, task.keywords, "train")
+    prepare.check_others(training, task.keywords, "train")
     prepare.check_examples(held_out, task.keywords, " and ".join(splits))
+    prepare.check_others(held_out, task.keywords, " and ".join(splits))
 
     from tfmot_kws.commands.parts import progress
     from tfmot_kws.data import frame_labels

@@ -21,6 +21,8 @@ def parse_layer_bits(entries: Sequence[str]) -> dict[str, int]:
         name, _, bits = entry.rpartition("=")
         if not name or not bits.strip().isdigit():
             raise ValueError(f"--layer-bits {entry}: expected NAME=BITS, for example dense_1=8")
+        if name.strip() in widths:
+            raise ValueError(f"--layer-bits {entry}: {name.strip()} has a width already")
         widths[name.strip()] = int(bits)
     return widths
 
@@ -70,7 +72,7 @@ def run(
 ) -> None:
     """Quantizes a float model, trains it on and writes it with its sidecar."""
     results.check_output(out, ".keras", "--out")
-    if out.absolute() == model.absolute():
+    if out.resolve() == model.resolve():
         raise ValueError(f"--out {out}: is the float model itself; name another file")
     asked = {
         "model": str(model.absolute()), "data": str(data.absolute()), "bits": bits, "layer-bits": list(layer_bits),
@@ -114,7 +116,9 @@ def run(
         held_out = prepare.held_out_features(clips, before.task, before.frontend, splits, cache, advance)
     results.show_left_out(console, training.report.problems + held_out.report.problems)
     prepare.check_examples(training, before.task.keywords, "train")
+    prepare.check_others(training, before.task.keywords, "train")
     prepare.check_examples(held_out, before.task.keywords, " and ".join(splits))
+    prepare.check_others(held_out, before.task.keywords, " and ".join(splits))
     with unfinished.kept(console, out, asked) as run_folder:
         if dynamic is None:
             with phases.phase("training in two stages") as advance:

@@ -80,7 +80,9 @@ def run(
     console.print(f"{' and '.join(splits)}: {held_out.report.summary()}")
     results.show_left_out(console, training.report.problems + held_out.report.problems)
     prepare.check_examples(training, task.keywords, "train")
+    prepare.check_others(training, task.keywords, "train")
     prepare.check_examples(held_out, task.keywords, " and ".join(splits))
+    prepare.check_others(held_out, task.keywords, " and ".join(splits))
 
     with unfinished.kept(console, out, asked) as run_folder:
         with phases.phase("training") as advance:

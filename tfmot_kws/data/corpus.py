@@ -253,7 +253,7 @@ def from_manifest(path: str | os.PathLike, speakers: str = "auto") -> Corpus:
 
     A row without a split gets it by ``hash_split`` of the speaker, or of the file's name where there is no speaker,
     which ``Corpus.notes`` says. Where a rule for speakers is named, it gives rows without a speaker one, and rows
-    without a split are shared out as those of folders are (``splits.in_shares``).
+    without a split are shared out as those of folders are (``splits.in_shares``); ``"clip"`` passes over the column.
 
     Args:
         path: the file, or the folder that holds ``manifest.csv``.
@@ -271,7 +271,7 @@ def from_manifest(path: str | os.PathLike, speakers: str = "auto") -> Corpus:
         raise FileNotFoundError(f"{path}: no such manifest")
     clips, places, skipped = [], [], []
     with path.open(newline="", encoding="utf-8-sig") as stream:
-        reader = csv.DictReader(stream)
+        reader = csv.DictReader(_lines(stream, path))
         missing = {"path", "word"} - set(reader.fieldnames or ())
         if missing:
             raise ValueError(f"{path}: columns {sorted(missing)} missing; found {reader.fieldnames}")
@@ -283,15 +283,29 @@ def from_manifest(path: str | os.PathLike, speakers: str = "auto") -> Corpus:
                 file = str(path.parent / (row.get("path") or f"line {reader.line_num}"))
                 skipped.append(audio.Problem(file, "unreadable", str(error)))
     if not clips:
-        raise ValueError(f"{path}: no usable row ({len(skipped)} left out)")
+        why = f"; the first is {skipped[0].path}: {skipped[0].detail}" if skipped else ""
+        raise ValueError(f"{path}: no usable row ({len(skipped)} left out{why})")
     clips, unknown = _with_splits(clips, places, rule)
     return Corpus(tuple(clips), tuple(skipped), _notes(unknown))
+
+
+def _lines(stream: Iterable[str], path: Path) -> Iterator[str]:
+    """The lines of a table; ValueError where it is none."""
+    try:
+        for line in stream:
+            if "\0" in line:
+                raise ValueError(f"{path}: is no CSV file in UTF-8: there are zeros in it")
+            yield line
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: is no CSV file in UTF-8 ({error}); save it so") from error
 
 
 def _with_splits(
     clips: list[Clip], places: list[str], rule: splits.Speakers
 ) -> tuple[list[Clip], list[tuple[str, str]]]:
     """Clips of a manifest with a split each, and (word, place) of those that only their file's name has split."""
+    if rule.rule == "clip":  # nobody is known, as in folders: what the column says would keep voices together
+        clips = [dataclasses.replace(clip, speaker="") for clip in clips]
     unnamed = [i for i, clip in enumerate(clips) if not clip.speaker and not clip.is_noise]
     if rule.rule == "auto":  # folders of a manifest may mean anything
         unnamed = [i for i in unnamed if splits.by_name(places[i])]

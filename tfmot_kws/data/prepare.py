@@ -101,6 +101,19 @@ def check_examples(features: feature_set.FeatureSet, keywords: Sequence[str], sp
             raise ValueError(f"keyword {word}: none of its clips in {split} can be used{why}")
 
 
+def check_others(features: feature_set.FeatureSet, keywords: Sequence[str], split: str) -> None:
+    """Whether there is something to tell a keyword from, before a model is trained in vain.
+
+    Raises:
+        ValueError: all examples of the split are of one class.
+    """
+    if sum(bool(count) for count in features.report.examples.values()) < 2:
+        raise ValueError(
+            f"keyword {', '.join(keywords)}: there is nothing else in {split} to tell it from; add recordings of other "
+            "words or of noise (folders of their own), in every split"
+        )
+
+
 def pick_keywords(clips: corpus.Corpus, splits: Sequence[str]) -> tuple[str, ...]:
     """The words of kind "wake", else those with the most clips, at most 10.
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import atexit
 import functools
+import io
 import math
 import os
 import tempfile
@@ -19,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tfmot_kws.sound import ffmpeg, wav
+from tfmot_kws.sound import decode, ffmpeg, wav
 from tfmot_kws.sound.problems import PROBLEMS, AudioError, Problem
 
 __all__ = [
@@ -35,7 +36,7 @@ __all__ = [
     "write",
 ]
 
-_UNRECOGNISED = 1
+_BLOCK_SECONDS = 10.0
 DECODERS = ("auto", "tensorflow-io", "soundfile")
 EXTENSIONS = (
     ".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".aifc", ".au", ".snd", ".caf", ".w64", ".rf64",
@@ -119,30 +120,23 @@ def read(
 
 
 def _read_soundfile(path: str | os.PathLike, sample_rate: int) -> np.ndarray:
+    parts, found = [], sample_rate
+    for rate, block in decode.blocks(path, _BLOCK_SECONDS):
+        found = rate
+        real = block / np.float32(32768) if block.dtype == np.int16 else decode.in_range(block, path)
+        parts.append(real.mean(axis=1, dtype=np.float32))
+    return resample(np.concatenate(parts or [np.zeros(0, np.float32)]), found, sample_rate, "soundfile")
+
+
+def _is_honest(path: str | os.PathLike, content: bytes, frames: int) -> bool:
+    """Whether a file has the samples that its header promises: tensorflow-io ends the process where it has not."""
     import soundfile
 
-    try:
-        samples, rate = soundfile.read(os.fspath(path), dtype="float32", always_2d=True)
-    except (OSError, RuntimeError, TypeError, ValueError) as error:
-        if not is_unknown(error):
-            raise AudioError(path, "unreadable", str(error)) from error
-        samples, rate = _read_ffmpeg(path, str(error))
-    return resample(samples.mean(axis=1, dtype=np.float32), rate, sample_rate, "soundfile")
-
-
-def is_unknown(error: Exception) -> bool:
-    """Whether soundfile raised this of a format that it does not know, so that ffmpeg may try."""
-    import soundfile
-
-    return isinstance(error, soundfile.LibsndfileError) and error.code == _UNRECOGNISED
-
-
-def _read_ffmpeg(path: str | os.PathLike, reason: str) -> tuple[np.ndarray, int]:
-    """float32 [frames, channels], and the rate."""
-    with ffmpeg.wav_of(path, reason) as pipe:
-        header = wav.read_header(pipe)
-        data = pipe.read()
-    return header.samples(data[: len(data) // header.frame_bytes * header.frame_bytes]), header.rate
+    if content[:4] in wav.HEADS:
+        form = wav.read_header(io.BytesIO(content))
+        return form.size is not None and form.size // form.frame_bytes == frames
+    with soundfile.SoundFile(os.fspath(path)) as file:
+        return frames == 0 or (file.seek(frames - 1) == frames - 1 and len(file.read(1)) == 1)
 
 
 def _read_tensorflow_io(path: str | os.PathLike, sample_rate: int) -> np.ndarray | None:
@@ -159,11 +153,13 @@ def _read_tensorflow_io(path: str | os.PathLike, sample_rate: int) -> np.ndarray
         header = soundfile.info(os.fspath(path))
         encoding = (header.format.removesuffix("EX"), header.subtype)
         content = Path(path).read_bytes()
+        if not _is_honest(path, content, header.frames):
+            return None
         if encoding == ("OGG", "VORBIS"):
             samples = tfio.audio.decode_vorbis(content).numpy()
         elif encoding in _NATIVE_TYPES:
-            decode = tfio.audio.decode_wav if encoding[0] == "WAV" else tfio.audio.decode_flac
-            samples = decode(content, dtype=tf.as_dtype(_NATIVE_TYPES[encoding])).numpy()
+            decoder = tfio.audio.decode_wav if encoding[0] == "WAV" else tfio.audio.decode_flac
+            samples = decoder(content, dtype=tf.as_dtype(_NATIVE_TYPES[encoding])).numpy()
         else:
             return None
     except (tf.errors.OpError, OSError, RuntimeError, TypeError, ValueError):
@@ -171,12 +167,12 @@ def _read_tensorflow_io(path: str | os.PathLike, sample_rate: int) -> np.ndarray
     if len(samples) != header.frames or samples.shape[1:] != (header.channels,):
         return None  # it stops at a chunk of odd length, for one
     if samples.size == 0:
-        return np.zeros(0, np.float32)
+        return None  # a recorder that was killed leaves a length of 0 in front of its samples
     if samples.dtype == np.uint8:
         samples = (samples.astype(np.float32) - 128.0) / 128.0
     elif np.issubdtype(samples.dtype, np.integer):
         samples = samples.astype(np.float32) / -float(np.iinfo(samples.dtype).min)
-    mono = samples.mean(axis=1, dtype=np.float32)
+    mono = decode.in_range(samples, path).mean(axis=1, dtype=np.float32)
     return resample(mono, header.samplerate, sample_rate, "tensorflow-io")
 
 

@@ -9,13 +9,18 @@ BYTES = 8192
 """So many first bytes tell; fewer where there are no more."""
 _SOUND = (
     (0, b"fLaC"), (0, b"OggS"), (0, b"ID3"), (0, b".snd"), (0, b"caff"), (0, b"riff"), (0, b"wvpk"), (0, b"MAC "),
+    (0, b"NIST_1A"), (0, b"Creative Voice File"), (0, b" paf"), (0, b"fap "), (0, b"2BIT"), (0, b"PVF1"),
+    (0, b"ALawSoundFile"), (0, b"\x64\xa3\x01\0"), (0, b"\x64\xa3\x02\0"),
+    (0, b"\x64\xa3\x03\0"), (0, b"\0\x01\xa3\x64"),
     (0, b"#!AMR"), (4, b"ftyp"), (0, b"\x1aE\xdf\xa3"), (0, b"\x30\x26\xb2\x75"),
 )  # fmt: skip
-_FORMS = (b"AIFF", b"AIFC", b"8SVX")
+_FORMS = (b"AIFF", b"AIFC", b"8SVX", b"16SV")
 _OTHER = {
     b"\x89PNG": "a PNG picture", b"\xff\xd8\xff": "a JPEG picture", b"GIF8": "a GIF picture",
     b"PK\x03\x04": "a ZIP archive", b"\x1f\x8b\x08": "gzip data", b"BZh": "bzip2 data", b"\xfd7zXZ\0": "xz data",
     b"7z\xbc\xaf": "a 7z archive",
+    b"Rar!\x1a": "a RAR archive", b"II*\0": "a TIFF picture", b"MM\0*": "a TIFF picture", b"MThd": "notes (MIDI)",
+    b"MZ\x90\0": "a program", b"\x80\4\x95": "a pickle", b"PAR1": "a table (Parquet)",
     b"\x28\xb5\x2f\xfd": "zstd data", b"%PDF": "a PDF file", b"\x7fELF": "a program", b"\x93NUMPY": "a numpy array",
     b"\x89HDF": "an HDF5 file", b"SQLite format": "a database", b"\xff\xfe": "text in UTF-16",
     b"\xfe\xff": "text in UTF-16",
@@ -46,6 +51,10 @@ def kind(first: bytes) -> str:
         return "sound"
     if _frames(first, _mp3_frame) or _frames(first, _adts_frame):
         return "sound"
+    if first[4:8] == b"TFL3":
+        return "a .tflite file"
+    if first[257:262] == b"ustar":
+        return "a tar archive"
     for magic, name in _OTHER.items():
         if first.startswith(magic) and not (len(magic) == 2 and not _is_wide_text(first)):
             return name

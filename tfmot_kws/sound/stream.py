@@ -16,7 +16,7 @@ from typing import BinaryIO
 import numpy as np
 
 from tfmot_kws import extras
-from tfmot_kws.sound import ffmpeg, files, sniff, wav
+from tfmot_kws.sound import decode, sniff, wav
 from tfmot_kws.sound.problems import AudioError
 
 BLOCK_SECONDS = 0.1
@@ -62,24 +62,7 @@ def read_file(path: str | os.PathLike, to_rate: int, block_seconds: float = BLOC
     Raises:
         AudioError: the file cannot be read; what was read before has been given.
     """
-    import soundfile
-
-    path = os.fspath(path)
-    try:
-        with soundfile.SoundFile(path) as file:
-            # soundfile seeks to where it is after every read of what can seek, and a decoder of MP3 then starts anew:
-            # a frame needs bits of those before it.
-            file.seekable = lambda: False
-            mono = Mono(file.samplerate, to_rate)
-            size = max(1, round(block_seconds * file.samplerate))
-            while len(block := file.read(size, dtype="float32", always_2d=True)):
-                yield mono.step(_finite(block, path))
-            yield mono.step(np.zeros(0, np.float32), last=True)
-    except (soundfile.SoundFileError, RuntimeError, OSError) as error:
-        if not files.is_unknown(error):
-            raise AudioError(path, "unreadable", str(error)) from error
-        with ffmpeg.wav_of(path, str(error)) as pipe:
-            yield from _read_wav(_Ahead(pipe), path, to_rate, block_seconds)
+    yield from _mono(decode.blocks(path, block_seconds), os.fspath(path), to_rate)
 
 
 def read_pipe(pipe: BinaryIO, to_rate: int, block_seconds: float = BLOCK_SECONDS) -> Iterator[np.ndarray]:
@@ -122,21 +105,16 @@ def _read_wav(ahead: _Ahead, name: str, to_rate: int, block_seconds: float) -> I
 def _read_samples(
     ahead: _Ahead, form: wav.Format, name: str, to_rate: int, block_seconds: float
 ) -> Iterator[np.ndarray]:
-    """Blocks of samples of a known format, as they come, up to their length where it is known."""
-    mono = Mono(form.rate, to_rate)
-    frame, left = form.frame_bytes, form.size
-    size = frame * max(1, round(block_seconds * form.rate))
-    rest = b""
-    while left is None or left > 0:
-        data = ahead.read(size - len(rest) if left is None else min(size - len(rest), left))
-        if not data:
-            break
-        left = None if left is None else left - len(data)
-        data = rest + data
-        whole = len(data) // frame * frame
-        rest = data[whole:]
-        yield mono.step(_finite(form.samples(data[:whole]), name))
-    yield mono.step(np.zeros(0, np.float32), last=True)
+    yield from _mono(((form.rate, block) for block in wav.blocks(ahead, form, block_seconds)), name, to_rate)
+
+
+def _mono(blocks: Iterator[tuple[int, np.ndarray]], name: str, to_rate: int) -> Iterator[np.ndarray]:
+    """Blocks of (rate, samples) at the new rate."""
+    mono = None
+    for rate, block in blocks:
+        mono = mono or Mono(rate, to_rate)
+        yield mono.step(decode.in_range(block, name))
+    yield np.zeros(0, np.float32) if mono is None else mono.step(np.zeros(0, np.float32), last=True)
 
 
 def _read_rest(ahead: _Ahead, to_rate: int, block_seconds: float) -> Iterator[np.ndarray]:
@@ -148,12 +126,6 @@ def _read_rest(ahead: _Ahead, to_rate: int, block_seconds: float) -> Iterator[np
             yield from read_file(copy.name, to_rate, block_seconds)
         except AudioError as error:
             raise AudioError("-", error.problem, error.detail.replace(copy.name, "the pipe")) from error
-
-
-def _finite(block: np.ndarray, name: str) -> np.ndarray:
-    if block.dtype != np.int16 and not np.isfinite(block).all():
-        raise AudioError(name, "unreadable", "it holds values that are not finite")
-    return block
 
 
 def read_microphone(to_rate: int, block_seconds: float = BLOCK_SECONDS) -> Iterator[np.ndarray]:

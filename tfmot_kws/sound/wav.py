@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import struct
+from collections.abc import Iterator
 from typing import BinaryIO
 
 import numpy as np
@@ -18,6 +19,11 @@ _GUID_TAIL = bytes.fromhex("000000001000800000aa00389b71")
 """Of all sub-formats that have a format tag: the tag stands in front of it."""
 _LONGEST = 0x7FFF0000
 """Tools that do not know the length yet say 2**31 or 2**32 bytes, less their header."""
+_CHUNKS = (
+    b"data", b"fmt ", b"LIST", b"fact", b"bext", b"JUNK", b"junk", b"PEAK", b"cue ", b"smpl", b"id3 ", b"ID3 ", b"iXML",
+    b"ds64", b"PAD ",
+)  # fmt: skip
+"""Names by which the start of a chunk is known where a writer has left out a byte."""
 _MOST_SKIPPED = 1 << 26
 """No chunk ahead of the samples is that long; a damaged header would make a reader skip all there is."""
 
@@ -94,15 +100,19 @@ def read_header(pipe: BinaryIO) -> Format:
     whole = struct.unpack(f"{order}I", size)[0]
     if _exactly(pipe, 4) != b"WAVE":
         raise WavError("it begins like a WAV stream, but is none")
-    used, found, long_size = 4, None, None
+    used, found, long_size, behind = 4, None, None, b""
     while True:
-        name, size = struct.unpack(f"{order}4sI", _exactly(pipe, 8))
+        name, pad = _exactly(pipe, 4), b""
+        if behind.strip(b"\0") and name not in _CHUNKS and (behind + name[:3]) in _CHUNKS:
+            name, pad, used = behind + name[:3], name[3:], used - 1  # the writer has forgotten the byte behind the last
+        size = struct.unpack(f"{order}I", pad + _exactly(pipe, 4 - len(pad)))[0]
         used += 8
         if name == b"data":
             break
         if size > _MOST_SKIPPED:
             raise WavError(f"chunk {name!r} ahead of the samples says {size} bytes")
-        content = _exactly(pipe, size + size % 2)[:size]  # chunks of odd length have a byte behind them
+        content = _exactly(pipe, size + size % 2)  # chunks of odd length have a byte behind them
+        content, behind = content[:size], content[size:]
         used += size + size % 2
         if name == b"fmt ":
             found = _format(content, order)
@@ -115,6 +125,28 @@ def read_header(pipe: BinaryIO) -> Format:
     elif size >= _LONGEST or (size == 0 and not used < whole < _LONGEST):
         size = None  # no chunk can lie behind an empty one if nothing of the whole is left
     return dataclasses.replace(found, size=size)
+
+
+def blocks(pipe: BinaryIO, form: Format, seconds: float) -> Iterator[np.ndarray]:
+    """Blocks of samples of a known format, as they come, up to their length where it is known.
+
+    Args:
+        pipe: at the first sample.
+        form: how the samples lie.
+        seconds: length of a block; a sample that is cut off at the end is dropped.
+    """
+    frame, left = form.frame_bytes, form.size
+    size = frame * max(1, round(seconds * form.rate))
+    rest = b""
+    while left is None or left > 0:
+        data = pipe.read(size - len(rest) if left is None else min(size - len(rest), left))
+        if not data:
+            break
+        left = None if left is None else left - len(data)
+        data = rest + data
+        whole = len(data) // frame * frame
+        rest = data[whole:]
+        yield form.samples(data[:whole])
 
 
 def _format(content: bytes, order: str) -> Format:

@@ -41,6 +41,8 @@ class _Left:
         self._before, self._start = done, time.monotonic()
 
     def __call__(self, done: int, total: int) -> str:
+        if done <= self._before < total:
+            return "time left is not known yet"  # all that was done took its time only once
         one = (time.monotonic() - self._start) / max(done - self._before, 1e-3)
         return f"about {one * (total - done):.0f} s left"
 

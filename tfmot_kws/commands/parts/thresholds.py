@@ -99,8 +99,9 @@ def _written(text: str, words: Sequence[str]) -> tuple[float, ...]:
         if "=" not in text:
             found = dict.fromkeys(words, float(text))
         else:
-            pairs = (part.split("=") for part in text.split(","))
+            pairs = [part.split("=") for part in text.split(",")]
             found = {word.strip(): float(value) for word, value in pairs}
+            found = found if len(found) == len(pairs) else {}  # a word given twice
     except ValueError:
         found = {}
     values = _of_words(found, words)
