@@ -233,6 +233,8 @@ def test_layer_bits() -> None:
     for wrong in ("=4", "dense", "dense=", "dense=x"):
         with pytest.raises(ValueError, match="NAME=BITS"):
             quantize.parse_layer_bits([wrong])
+    with pytest.raises(ValueError, match="--layer-bits a=3: a has a width already"):
+        quantize.parse_layer_bits(["a=2", "a=3"])
 
 
 def test_sidecars_that_are_damaged(tmp_path) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import pathlib
 import re
 import shutil
+import threading
 
 import command_line
 import kept
@@ -182,3 +184,16 @@ def test_thresholds_go_from_evaluate_to_listen_and_firmware_by_a_file(folder, tm
 def test_a_streaming_file_is_not_measured_on_clips(folder) -> None:
     shown = command_line.error("evaluate", "--model", folder / "stream.tflite", "--data", folder)
     assert "stream.tflite is a streaming file" in shown and "--streams, --negatives" in shown
+
+
+def test_a_named_pipe_is_heard_and_a_folder_is_none(tmp_path) -> None:
+    sound, pipe = speech()[:16000], tmp_path / "pipe"
+    soundfile.write(tmp_path / "sound.wav", sound, 16000, subtype="PCM_16")
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=lambda: pipe.write_bytes((tmp_path / "sound.wav").read_bytes()))
+    writer.start()
+    heard = np.concatenate(list(listen._blocks(pipe, 16000)))
+    writer.join()
+    np.testing.assert_array_equal(heard, np.concatenate(list(listen._blocks(tmp_path / "sound.wav", 16000))))
+    with pytest.raises(IsADirectoryError, match="is a folder; name a file"):
+        listen._blocks(tmp_path, 16000)

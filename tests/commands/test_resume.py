@@ -109,3 +109,25 @@ def test_time_that_is_left_follows_from_this_run(monkeypatch) -> None:
         "training: 11/30, loss 0.5000, about 38 s left",
         "training: 21/30, loss 0.3000, about 34 s left",
     ]
+
+
+def test_time_that_is_left_is_not_guessed_from_nothing(monkeypatch) -> None:
+    """With one batch an epoch, the first epoch is where the count begins."""
+    now = [0.0]
+    monkeypatch.setattr(consoles.time, "monotonic", lambda: now[0])
+    left = consoles._Left()
+    left.begin(1)
+    now[0] = 2.0
+    assert left(1, 5) == "time left is not known yet"
+    assert left(2, 5) == "about 6 s left"
+
+
+def test_the_float_model_by_another_path_is_not_written_over(tmp_path) -> None:
+    (tmp_path / "m").mkdir()
+    model = tmp_path / "m" / "f.keras"
+    model.write_bytes(b"a model")
+    for out in (tmp_path / "m" / ".." / "m" / "f.keras", tmp_path / "link.keras"):
+        if not out.exists():
+            out.symlink_to(model)
+        assert "is the float model itself" in error("quantize", "--model", model, "--data", tmp_path, "--out", out)
+    assert model.read_bytes() == b"a model"

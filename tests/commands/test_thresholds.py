@@ -27,7 +27,11 @@ def test_options(threshold, values) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", ["nan", "inf", "loud", "", "yes=1", "yes=1,no=x", "yes=1,no=2,up=3", "yes=1=2,no=3", float("nan"), "a.txt"]
+    "wrong",
+    [
+        *("nan", "inf", "loud", "", "yes=1", "yes=1,no=x", "yes=1,no=2,up=3", "yes=1=2,no=3", float("nan"), "a.txt"),
+        "yes=1,no=2,yes=3",
+    ],
 )
 def test_options_that_are_no_thresholds(wrong) -> None:
     with pytest.raises(ValueError, match=r"--threshold .*: must be one number, or one for each keyword \(yes=1.5"):
