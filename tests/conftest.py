@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import importlib.util
 import os
 import pathlib
 import random
@@ -98,6 +99,13 @@ def require_module() -> Callable[[str], types.ModuleType]:
             raise
 
     return find
+
+
+@pytest.fixture(scope="session")
+def require_speech() -> None:
+    """espeak-ng speaks; it is GPL-3 and must not be loaded into this process, so it is only looked for."""
+    if importlib.util.find_spec("espeakng_loader") is None:
+        _missing("espeakng_loader is not installed")
 
 
 @pytest.fixture(scope="session")

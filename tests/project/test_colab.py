@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import importlib.util
 import os
 import pathlib
 import re
@@ -27,13 +26,6 @@ def notebook(request) -> nbformat.NotebookNode:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     """Where notebooks run that speak the same clips: only the first of them has to."""
     return tmp_path_factory.mktemp("colab")
-
-
-@pytest.fixture
-def require_speech(require_module) -> None:
-    """espeak-ng is GPL-3 and must not be loaded into this process, so it is only looked for."""
-    if importlib.util.find_spec("espeakng_loader") is None:
-        require_module("espeakng_loader")
 
 
 def code_cells(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:

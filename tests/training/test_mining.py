@@ -122,9 +122,8 @@ def test_more_examples() -> None:
 
 
 @pytest.mark.slow
-def test_command(tmp_path, require_module) -> None:
+def test_command(tmp_path, require_speech) -> None:
     """Train with all of it: context, confusable words, long sound; the sidecar says so."""
-    require_module("espeakng_loader")
     words = speech_files.make_words(tmp_path / "words")
     long = tmp_path / "long"
     long.mkdir()
