@@ -15,6 +15,8 @@ from tfmot_kws.quantize.recurrent import QuantizedRecurrent
 from tfmot_kws.quantize.unsupported import UnsupportedLayerError
 from tfmot_kws.training import stages
 
+pytestmark = pytest.mark.slow
+
 L = keras.layers
 LAYERS = {
     "lstm": lambda **more: L.LSTM(5, **more),
