@@ -234,3 +234,6 @@ def test_fuzz(require_tool, tmp_path: pathlib.Path) -> None:
     status, executions, said = fuzz.run(target, tmp_path / "corpus", "-runs=25000")
     assert status == 0, said[-3000:]
     assert executions >= 25_000, said[-3000:]
+    reached = dict(re.findall(r"^reached kind (\d+): (\d+)$", said, re.MULTILINE))
+    never = [kind.name for kind in op_options.Kind if not int(reached.get(str(kind.value), 0))]
+    assert not never, f"no input got as far as the kernels of {never}"

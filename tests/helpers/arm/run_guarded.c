@@ -8,6 +8,7 @@
 #include "guarded_memory.h"
 #include "kernels/core/options.h"
 #include "kernels/core/weight_layout.h"
+#include "kernels/ops/recurrent.h"
 
 static uint32_t state;
 
@@ -26,7 +27,7 @@ static void put(uint8_t* to, uint32_t value, int bytes) {
 typedef struct {
   uint8_t o[KWS_OPTIONS_BYTES];
   int32_t dims[4], rank, weight_dims[1], channel_dims[1];
-  bool dynamic, dense;
+  bool dynamic, dense, recurrent, with_state;
   size_t x_bytes, weight_bytes, channel_bytes;
   uint8_t *x, *weights, *channels;
 } layer;
@@ -113,6 +114,55 @@ static void choose_widths(layer* l) {
       !l->dense && l->dynamic ? 4 * outputs : kws_channels_size(outputs, o[11], o[12], sums, l->dense ? zeros : 0);
 }
 
+/* A recurrent layer of any cell: its one constant is the weights, and its state takes the place of the channels. */
+static void choose_recurrent(layer* l) {
+  uint8_t* o = l->o;
+  const int cell = 1 + below(KWS_CELL_END - 1), units = 1 + below(20), one = 2 << below(7);
+  int bits = 1 + below(8);
+  l->with_state = below(2);
+  l->rank = 3;
+  l->dims[0] = l->with_state ? 1 : 1 + below(2);
+  l->dims[1] = 1 + below(4);
+  l->dims[2] = 1 + below(70);
+  l->x_bytes = (size_t)(l->dims[0] * l->dims[1] * l->dims[2]);
+  o[4] = (uint8_t)-one;
+  o[5] = (uint8_t)(one - 1);
+  o[6] = below(2) ? (uint8_t)below(256) : 0;
+  o[52] = (uint8_t)(below(3) ? 0 : below(KWS_LAYOUT_END));
+  if (o[52] == KWS_LAYOUT_WORDS) bits = 1;
+  o[9] = (uint8_t)bits;
+  o[10] = (uint8_t)(bits < 8 && below(2));
+  o[11] = (uint8_t)(1 + !below(4));
+  o[12] = (uint8_t)(1 + !below(4));
+  o[13] = (uint8_t)(8 + below(10));
+  o[14] = (uint8_t)(20 + below(10));
+  put(o + 16, 1 + (uint32_t)below(1 << 12), 4);
+  put(o + 20, 1 + (uint32_t)below(1 << 12), 4);
+  put(o + 24, kws_cell_gates(cell) * (uint32_t)units, 4);
+  put(o + 28, (uint32_t)l->dims[2], 4);
+  o[32] = (uint8_t)cell;
+  o[34] = (uint8_t)below(2);
+  o[38] = (uint8_t)(8 + below(10));
+  o[40] = (uint8_t)(20 + below(10));
+  o[53] = o[6] ? below(4) ? 2 : 4 : 0;
+  if (l->with_state) {
+    o[36] = (uint8_t)below(3);
+    o[42] = (uint8_t)below(2);
+  }
+  kws_options options;
+  kws_error error;
+  l->weight_bytes = kws_parse_options(&options, o, sizeof l->o, &error) ? kws_recurrent_bytes(&options) : 0;
+  l->channel_bytes = KWS_RECURRENT_HEAD + 3 * (size_t)units;
+}
+
+/* Where the channel parameters of its first kernel begin: behind the packed rows of all of them. */
+static size_t recurrent_channels(const kws_options* o) {
+  const uint32_t units = o->outputs / kws_cell_gates(o->cell), first = o->cell == KWS_GRU ? 2 * units : o->outputs;
+  return kws_packed_size(o->outputs, o->inputs, o->bits, o->layout) +
+         kws_packed_size(first, units, o->bits, o->layout) +
+         (o->cell == KWS_GRU ? kws_packed_size(units, units, o->bits, o->layout) : 0);
+}
+
 static void fill_floats(uint8_t* to, size_t bytes, bool odd) {
   for (size_t i = 0; i < bytes; i += 4) {
     float value = (float)((int)(any() % 2000) - 1000) / 300.0f;
@@ -134,15 +184,19 @@ static bool fill(layer* l) {
     fill_floats(l->channels, l->channel_bytes, false);
   }
   const int bits = o[9];
-  for (size_t i = 0; l->dense && o[52] == KWS_LAYOUT_DSP && i < l->weight_bytes; ++i) { /* as in core/self_test.c */
+  const bool packed = l->dense || l->recurrent;
+  kws_options options;
+  kws_error error;
+  if (!kws_parse_options(&options, o, sizeof l->o, &error)) return true; /* refused, when it is prepared */
+  const size_t codes = l->recurrent ? recurrent_channels(&options) : l->weight_bytes;
+  for (size_t i = 0; packed && o[52] == KWS_LAYOUT_DSP && i < codes; ++i) { /* as in core/self_test.c */
     const uint8_t sign = i % 2 ? 0x80 : 0;
     if (bits == 3) l->weights[i] = (l->weights[i] & 0x77) | sign;
     if (bits == 6 || bits == 7) l->weights[i] = (l->weights[i] & (uint8_t)((1 << bits) - 1)) | sign;
     if (bits == 5 && i % 2) l->weights[i] = (uint8_t)((l->weights[i] & 0x7F) | (l->weights[i] & 0x40) << 1);
   }
-  kws_options options;
-  kws_error error;
-  if (l->dynamic || !l->dense || !o[53] || !kws_parse_options(&options, o, sizeof l->o, &error)) return true;
+  if (l->dynamic || !packed || !o[53]) return true;
+  uint8_t* const channels = l->recurrent ? l->weights + codes : l->channels;
   for (uint32_t row = 0; row < options.outputs; ++row) {
     int64_t sum = 0;
     for (uint32_t i = 0; i < options.inputs; ++i) {
@@ -150,7 +204,7 @@ static bool fill(layer* l) {
       sum += options.grid == KWS_MID_RISE ? 2 * code - ((1 << bits) - 1) : code - (1 << (bits - 1));
     }
     if (o[53] == 2 && (sum < -32768 || sum > 32767)) return false;
-    put(l->channels + (size_t)options.outputs * (size_t)(o[11] + o[12]) + (size_t)o[53] * row, (uint32_t)sum, o[53]);
+    put(channels + (size_t)options.outputs * (size_t)(o[11] + o[12]) + (size_t)o[53] * row, (uint32_t)sum, o[53]);
   }
   return true;
 }
@@ -168,7 +222,7 @@ static bool equal(bool floats, const uint8_t* a, const uint8_t* b, size_t bytes)
 }
 
 int main(int argc, char** argv) {
-  static uint8_t expected[ROOM];
+  static uint8_t expected[ROOM], before[256], after[256];
   const uint32_t first = argc > 2 ? (uint32_t)strtoul(argv[1], NULL, 0) : 0;
   const uint32_t end = argc > 2 ? (uint32_t)strtoul(argv[2], NULL, 0) : 60;
   long ran = 0, wrong = 0, refused = 0;
@@ -181,12 +235,18 @@ int main(int argc, char** argv) {
     memset(&l, 0, sizeof l);
     l.dense = below(6) != 0;
     l.dynamic = below(3) == 0;
+    l.recurrent = below(5) == 0;
+    if (l.recurrent) l.dense = l.dynamic = false;
     l.o[0] = KWS_OPTIONS_VERSION;
-    l.o[1] = l.dense ? KWS_PACKED_DENSE : KWS_DEPTHWISE;
+    l.o[1] = l.recurrent ? KWS_RECURRENT : l.dense ? KWS_PACKED_DENSE : KWS_DEPTHWISE;
     l.o[2] = l.dynamic;
     l.o[3] = KWS_OPTIONS_BYTES;
-    choose_shape(&l);
-    choose_widths(&l);
+    if (l.recurrent) {
+      choose_recurrent(&l);
+    } else {
+      choose_shape(&l);
+      choose_widths(&l);
+    }
     if (l.x_bytes > ROOM || l.weight_bytes > ROOM) continue;
     const bool at_the_end = below(2);
     const size_t align = l.dynamic ? 4 : 1;
@@ -202,10 +262,17 @@ int main(int argc, char** argv) {
     call.kind = (kws_kind)l.o[1];
     call.options = l.o;
     call.options_bytes = sizeof l.o;
-    call.input_count = 3;
+    call.input_count = l.recurrent && !l.with_state ? 2 : 3;
     call.inputs[0] = (kws_tensor){kind, l.rank, l.dims, l.x_bytes, l.x};
-    call.inputs[1] = (kws_tensor){l.dense ? KWS_UINT8 : kind, 1, l.weight_dims, l.weight_bytes, l.weights};
-    call.inputs[2] = (kws_tensor){floats ? KWS_FLOAT32 : KWS_UINT8, 1, l.channel_dims, l.channel_bytes, l.channels};
+    call.inputs[1] =
+        (kws_tensor){l.dense || l.recurrent ? KWS_UINT8 : kind, 1, l.weight_dims, l.weight_bytes, l.weights};
+    const int32_t last = l.recurrent ? KWS_INT8 : floats ? KWS_FLOAT32 : KWS_UINT8;
+    call.inputs[2] = (kws_tensor){last, 1, l.channel_dims, l.channel_bytes, l.channels};
+    if (l.recurrent) { /* which a call changes */
+      l.channels[0] = (uint8_t)below(3);
+      l.channels[1] = 0;
+      memcpy(before, l.channels, l.channel_bytes);
+    }
     kws_op op;
     kws_error error = {0, 0, 0};
     if (!kws_prepare(&op, &call, &error)) {
@@ -223,6 +290,7 @@ int main(int argc, char** argv) {
       memset(call.scratch, 0xA5, call.scratch_bytes);
       uint8_t* y = place(4, op.output_bytes, at_the_end, align);
       memset(y, 0x5A, op.output_bytes);
+      if (l.recurrent) memcpy(l.channels, before, l.channel_bytes);
       const kws_tensor output = {op.output_type, op.rank, op.dims, op.output_bytes, y};
       snprintf(running, sizeof running, "op %lu, %s, %d bits, layout %d, %s", (unsigned long)seed, kernel->name, l.o[9],
                l.o[52], at_the_end ? "ends at the guard" : "begins at the guard");
@@ -237,8 +305,10 @@ int main(int argc, char** argv) {
       ++ran;
       ++runs[k];
       if (!have) memcpy(expected, y, op.output_bytes);
+      if (!have && l.recurrent) memcpy(after, l.channels, l.channel_bytes);
       have = true;
-      if (!good || !equal(l.dynamic, expected, y, op.output_bytes)) {
+      if (!good || !equal(l.dynamic, expected, y, op.output_bytes) ||
+          (l.recurrent && memcmp(after, l.channels, l.channel_bytes))) {
         ++wrong;
         printf("wrong: %s: %s\n", running, good ? "" : error.message);
       }

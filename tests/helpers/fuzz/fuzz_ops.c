@@ -3,11 +3,13 @@
  * The input is split into a small header, the options and the dims; every tensor gets a heap block of exactly the size
  * that it claims, so that AddressSanitizer sees one byte too far. With bit 0 of the first byte set, sizes in the
  * options and of the constants are repaired to agree, so that the kernels themselves are reached often. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "../../../tflite_export/kernels/core/options.h"
 #include "../../../tflite_export/kernels/core/weight_layout.h"
+#include "../../../tflite_export/kernels/ops/recurrent.h"
 
 enum { MAX_BYTES = 1 << 16 };
 
@@ -118,6 +120,51 @@ static void repair(uint8_t* o, int kind, const kws_tensor* x) {
   repair_dynamic(o, kind, bits, grid, input_bits, function);
 }
 
+/* A recurrent layer: widths of a dense layer, a range around zero, and a cell in the place of a window. Returns how
+ * many inputs it has, and sizes of the constant and of the state. */
+static int repair_recurrent(uint8_t* o, const kws_tensor* x, size_t* constant, size_t* state) {
+  const int one = 2 << o[5] % 7;
+  const uint8_t cell = 1 + o[32] % (KWS_CELL_END - 1), form = o[34], skip = o[36], external = o[42] & 1;
+  const uint8_t bias_shift = o[38] % 63, shift = 1 + o[40] % 62;
+  repair(o, KWS_PACKED_DENSE, x);
+  o[1] = KWS_RECURRENT;
+  o[4] = (uint8_t)-one;
+  o[5] = (uint8_t)(one - 1);
+  o[7] = o[8] = o[15] = 0;
+  put_u32(o + 20, (uint32_t)o[20] << 8 | o[16]);
+  put_u32(o + 24, kws_cell_gates(cell) * (1 + o[24] % 20u));
+  put_u32(o + 28, (uint32_t)x->dims[2]);
+  memset(o + 32, 0, 20);
+  o[32] = cell;
+  o[34] = form & 1;
+  o[38] = bias_shift;
+  o[40] = shift;
+  const int inputs = form & 2 ? 3 : 2;
+  if (inputs == 3) {
+    o[36] = skip % 8;
+    o[42] = external;
+  }
+  kws_options options;
+  kws_error error;
+  *constant = kws_parse_options(&options, o, KWS_OPTIONS_BYTES, &error) ? kws_recurrent_bytes(&options) : 0;
+  *state = KWS_RECURRENT_HEAD + 3 * (size_t)(o[24] / kws_cell_gates(cell));
+  return inputs;
+}
+
+/* How often each kind got as far as its kernels: one that never does is not tested here. */
+static long reached[KWS_KIND_END];
+
+static void print_reached(void) {
+  for (int kind = 1; kind < KWS_KIND_END; ++kind) fprintf(stderr, "reached kind %d: %ld\n", kind, reached[kind]);
+}
+
+int LLVMFuzzerInitialize(int* argc, char*** argv) {
+  (void)argc;
+  (void)argv;
+  atexit(print_reached);
+  return 0;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   source s = {data, size};
   const uint8_t flags = take(&s);
@@ -132,7 +179,7 @@ int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   for (size_t i = 0; i < call.options_bytes; ++i) options[i] = take(&s);
   call.options = options;
 
-  static const int counts[] = {0, 3, 3, 2, 2, 2, 2, 1, 1, 2, 0, 0};
+  static const int counts[] = {0, 3, 3, 2, 2, 2, 2, 1, 1, 2, 2, 0};
   call.input_count = wild && take(&s) > 240 ? take(&s) % 4 : counts[call.kind];
   for (int i = 0; i < KWS_MAX_INPUTS; ++i) {
     sizes[i] = take_shape(&s, &call.inputs[i], dims[i], wild);
@@ -146,7 +193,22 @@ int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       sizes[0] /= (size_t)dims[0][0];
       dims[0][0] = 1;
     }
-    repair(options, call.kind, &call.inputs[0]);
+    if (call.kind == KWS_RECURRENT) {
+      if (rank != 3) goto done;
+      options[2] = KWS_MODE_STATIC;
+      call.input_count = repair_recurrent(options, &call.inputs[0], &sizes[1], &sizes[2]);
+      call.inputs[1].type = KWS_UINT8;
+      for (int i = 1; i < 3; ++i) {
+        call.inputs[i].rank = 1;
+        dims[i][0] = (int32_t)sizes[i];
+      }
+      if (call.input_count == 3) { /* one recording */
+        sizes[0] /= (size_t)dims[0][0];
+        dims[0][0] = 1;
+      }
+    } else {
+      repair(options, call.kind, &call.inputs[0]);
+    }
     const bool floats = options[2] == KWS_MODE_DYNAMIC;
     if (call.kind == KWS_PACKED_DENSE || call.kind == KWS_DEPTHWISE) {
       const uint32_t outputs = options[24] | (uint32_t)options[25] << 8;
@@ -172,7 +234,7 @@ int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       call.inputs[1].rank = 1;
       sizes[1] = options[24] * (sizes[0] / (size_t)dims[0][1]) * (floats ? sizeof(float) : 1) + KWS_RING_HEAD;
       dims[1][0] = (int32_t)sizes[1];
-    } else if (call.input_count == 2) { /* shapes that often broadcast */
+    } else if (call.kind != KWS_RECURRENT && call.input_count == 2) { /* shapes that often broadcast */
       for (int i = 0; i < KWS_MAX_RANK; ++i)
         if (i < rank) dims[1][i] = i && flags >> i & 2 ? 1 : dims[0][i];
       call.inputs[1].rank = rank;
@@ -197,6 +259,7 @@ int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   kws_error error = {0, 0, 0};
   if (kws_prepare(&op, &call, &error)) {
     if (op.output_bytes <= MAX_BYTES) {
+      ++reached[call.kind];
       const bool wrong = wild && flags & 2;
       kws_tensor output = {op.output_type, op.rank, op.dims, op.output_bytes + (wrong ? 1 : 0), NULL};
       output.data = block(&s, output.bytes);
