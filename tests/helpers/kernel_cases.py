@@ -5,8 +5,10 @@ from __future__ import annotations
 import pathlib
 import platform
 import struct
+from collections.abc import Callable
 
 import export_graphs as eg
+import kept
 import numpy as np
 import pytest
 import recurrent_graphs as rg
@@ -120,8 +122,22 @@ def write_cases(
     return len(blobs) // 2
 
 
-def take_cases(path: pathlib.Path, folder: pathlib.Path) -> int:
-    """Links a file of `write_cases` into the folder where the runner looks for it; returns how many cases it has."""
+def take_cases(
+    factory: pytest.TempPathFactory,
+    folder: pathlib.Path,
+    name: str,
+    make: Callable[[np.random.Generator], list[tuple[ir.Graph, dict[str, np.ndarray]]]],
+) -> int:
+    """Puts the cases that ``make`` gives where the runner looks for them; returns how many there are.
+
+    What they must give is computed once in a run of the tests, for all cores and workers.
+    """
+
+    def write(made: pathlib.Path) -> None:
+        rng = np.random.default_rng(0)
+        write_cases(made / "cases.bin", rng, make(rng))
+
+    path = kept.once(factory, name, write) / "cases.bin"
     (folder / "cases.bin").symlink_to(path)
     with path.open("rb") as file:
         return int(struct.unpack("<i", file.read(4))[0])
@@ -167,7 +183,7 @@ EXPECTED = {
 """Kernels that a core must have beside the reference: a variant that is left out would not be tested."""
 
 
-def recurrent_cases() -> list[tuple[ir.Graph, dict[str, np.ndarray]]]:
+def recurrent_cases(rng: np.random.Generator) -> list[tuple[ir.Graph, dict[str, np.ndarray]]]:
     """Every cell and width, with inputs and units that fill vectors and that do not."""
     out = []
     for number, (bits, cell) in enumerate((bits, cell) for bits in range(1, 9) for cell in ir.CELLS):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+from collections.abc import Callable
 
 import kept
 import numpy as np
@@ -23,24 +24,25 @@ from benchmarks import arm_kernels, emulation
 from tflite_export.packed import packing
 
 
-@pytest.fixture(scope="module")
-def dense_cases(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    """A file of cases for all cores: what they must give is computed once."""
+@pytest.fixture
+def run_cases(
+    require_tool, kernel_objects, tmp_path_factory: pytest.TempPathFactory, tmp_path: pathlib.Path
+) -> Callable[..., tuple[int, dict[str, int]]]:
+    """``run_cases(core, name, make)``: how many cases there are, and how many each kernel of the core ran."""
 
-    def make(folder: pathlib.Path) -> None:
-        rng = np.random.default_rng(0)
-        write_cases(folder / "cases.bin", rng, cases(rng, 20))
+    def run(name: str, cases_name: str, make: Callable) -> tuple[int, dict[str, int]]:
+        core = emulation.CORES[name]
+        for tool in (core.compiler[0], *core.emulator[:1]):
+            require_tool(tool)
+        count = take_cases(tmp_path_factory, tmp_path, cases_name, make)
+        return count, check(core, tmp_path, count, kept.flags_of(core), kernel_objects(core))
 
-    return kept.once(tmp_path_factory, "dense-cases", make) / "cases.bin"
+    return run
 
 
 @pytest.mark.parametrize("name", EXPECTED)
-def test_kernels(name: str, require_tool, kernel_objects, dense_cases: pathlib.Path, tmp_path: pathlib.Path) -> None:
-    core = emulation.CORES[name]
-    for tool in (core.compiler[0], *core.emulator[:1]):
-        require_tool(tool)
-    count = take_cases(dense_cases, tmp_path)
-    ran = check(core, tmp_path, count, kept.flags_of(core), kernel_objects(core))
+def test_kernels(name: str, run_cases) -> None:
+    count, ran = run_cases(name, "dense-cases", lambda rng: cases(rng, 20))
     assert {f"kws_packed_dense_{kernel}" for kernel in EXPECTED[name] | {"ref"}} <= set(ran)
     one_bit = ran.pop("kws_packed_dense_tables", count)
     assert one_bit >= count // (len(WIDTHS) * len(packing.TARGETS))
@@ -58,30 +60,16 @@ def test_kernels_by_clang(name: str, require_tool, tmp_path: pathlib.Path, rng: 
     assert {f"kws_packed_dense_{kernel}" for kernel in EXPECTED[name] | {"ref"}} <= set(ran)
 
 
-@pytest.mark.parametrize("name", ["host", "cortex-a53", "cortex-m0plus", "cortex-m4", "cortex-m55"])
-def test_depthwise_kernels(
-    name: str, require_tool, kernel_objects, tmp_path: pathlib.Path, rng: np.random.Generator
-) -> None:
-    core = emulation.CORES[name]
-    for tool in (core.compiler[0], *core.emulator[:1]):
-        require_tool(tool)
-    count = write_cases(tmp_path / "cases.bin", rng, depthwise_cases(rng))
-    ran = check(core, tmp_path, count, kept.flags_of(core), kernel_objects(core))
+@pytest.mark.parametrize("name", EXPECTED)
+def test_depthwise_kernels(name: str, run_cases) -> None:
+    count, ran = run_cases(name, "depthwise-cases", depthwise_cases)
     assert ran == {"kws_depthwise_ref": count, "kws_depthwise_c": count}
 
 
-@pytest.mark.parametrize(
-    "name", ["host", "cortex-a53", "armv8-i8mm", "cortex-a7", "cortex-m0plus", "cortex-m4", "cortex-m55"]
-)
-def test_recurrent_kernels(
-    name: str, require_tool, kernel_objects, tmp_path: pathlib.Path, rng: np.random.Generator
-) -> None:
+@pytest.mark.parametrize("name", EXPECTED)
+def test_recurrent_kernels(name: str, run_cases) -> None:
     """The dense kernels of a core, with outputs of 16 bits."""
-    core = emulation.CORES[name]
-    for tool in (core.compiler[0], *core.emulator[:1]):
-        require_tool(tool)
-    count = write_cases(tmp_path / "cases.bin", rng, recurrent_cases())
-    ran = check(core, tmp_path, count, kept.flags_of(core), kernel_objects(core))
+    count, ran = run_cases(name, "recurrent-cases", recurrent_cases)
     assert ran == {"kws_recurrent_ref": count, "kws_recurrent": count}
 
 

@@ -8,7 +8,7 @@ import dynamic_cases as dg
 import kept
 import numpy as np
 import pytest
-from kernel_cases import EXPECTED, check, take_cases, write_cases
+from kernel_cases import EXPECTED, check, take_cases
 
 from benchmarks import emulation
 from tflite_export import ir
@@ -104,23 +104,14 @@ def all_cases(rng: np.random.Generator, sizes: int) -> list[Case]:
     return dense_cases(rng, sizes) + other_cases(rng)
 
 
-@pytest.fixture(scope="module")
-def dynamic_cases(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    """A file of cases for all cores: what they must give is computed once."""
-
-    def make(folder: pathlib.Path) -> None:
-        rng = np.random.default_rng(0)
-        write_cases(folder / "cases.bin", rng, all_cases(rng, 14))
-
-    return kept.once(tmp_path_factory, "dynamic-cases", make) / "cases.bin"
-
-
 @pytest.mark.parametrize("name", KERNELS)
-def test_kernels(name: str, require_tool, kernel_objects, dynamic_cases: pathlib.Path, tmp_path: pathlib.Path) -> None:
+def test_kernels(
+    name: str, require_tool, kernel_objects, tmp_path_factory: pytest.TempPathFactory, tmp_path: pathlib.Path
+) -> None:
     core = emulation.CORES[name]
     for tool in (core.compiler[0], *core.emulator[:1]):
         require_tool(tool)
-    count = take_cases(dynamic_cases, tmp_path)
+    count = take_cases(tmp_path_factory, tmp_path, "dynamic-cases", lambda rng: all_cases(rng, 14))
     ran = check(core, tmp_path, count, kept.flags_of(core), kernel_objects(core))
     assert {f"kws_dynamic_dense_{kernel}" for kernel in KERNELS[name] | {"ref"}} <= set(ran)
     dense = ran["kws_dynamic_dense_ref"]
