@@ -332,7 +332,83 @@ def hello_edge_crnn():
     return keras.Model(i, L.Dense(4)(L.Dense(6, activation="relu")(x)))
 
 
+def kws_streaming_ds_cnn():
+    """Its ds_cnn and mobilenet: a convolution, then depthwise and pointwise ones."""
+    x = _conv_bn(tf.expand_dims(i := _features(), -1), 6, (3, 3), strides=(2, 2))
+    for strides in ((1, 1), (2, 1)):
+        x = L.DepthwiseConv2D((3, 3), strides=(1, 1), padding="same", use_bias=False)(x)
+        x = _conv_bn(L.Activation("relu")(L.BatchNormalization()(x)), 6, 1, strides=strides)
+    return keras.Model(i, L.Dense(4)(L.Dropout(0.1)(Stream(L.GlobalAveragePooling2D())(x))))
+
+
+def kws_streaming_svdf_resnet():
+    x = i = _features()
+    for _ in range(2):
+        residual = L.BatchNormalization()(L.Dense(8, use_bias=False)(x))
+        for _ in range(2):
+            y = L.BatchNormalization()(L.Dense(6, use_bias=False)(x))
+            x = L.Dense(8, activation="relu")(Stream(L.DepthwiseConv1D(4), pad_time_dim=3)(y))
+        x = L.Activation("relu")(L.Add()([x, residual]))
+    return keras.Model(i, L.Dense(4)(L.Dropout(0.1)(Stream(L.Flatten())(x))))
+
+
+def kws_streaming_inception_resnet():
+    """Residuals that a Lambda with an argument makes smaller."""
+    i = _features()
+    x = _conv_bn(tf.expand_dims(i, axis=2), 6, (5, 1), padding="valid")
+    for scale in (0.2, 0.5):
+        parts = [_conv_bn(x, 4, 1), _conv_bn(_conv_bn(x, 4, 1), 4, (3, 1))]
+        up = L.Conv2D(6, 1, padding="same")(L.Concatenate()(parts))
+        x = L.Lambda(lambda pair, scale: pair[0] + pair[1] * scale, arguments={"scale": scale})([x, up])
+        x = L.Activation("relu")(x)
+    return keras.Model(i, L.Dense(4)(L.Dropout(0.2)(Stream(L.GlobalAveragePooling2D())(x))))
+
+
+def wake_word_inception():
+    """microWakeWord's: dilated branches over zeros ahead, one of them delayed."""
+    i = _features()
+    x = tf.expand_dims(i, 2)
+
+    def conv(x, kernel, dilation=1):
+        cell = L.Conv2D(4, (kernel, 1), dilation_rate=(dilation, 1), use_bias=False)
+        x = Stream(cell, pad_time_dim=(kernel - 1) * dilation)(x)
+        return L.Activation("relu")(L.BatchNormalization(scale=False)(x))
+
+    x = conv(x, 5)
+    for dilation in (1, 2):
+        late = tf.pad(conv(x, 1), [[0, 0], [2, 0], [0, 0], [0, 0]])[:, :-2]
+        x = conv(L.Concatenate()([late, conv(conv(x, 1), 3, dilation), conv(conv(x, 3, dilation), 3, dilation)]), 1)
+    return keras.Model(i, L.Dense(1, activation="sigmoid")(Stream(L.GlobalAveragePooling2D())(x)))
+
+
+def hello_edge_dnn():
+    x = i = L.Input((FRAMES * BANDS,))
+    for _ in range(3):
+        x = L.Dense(12, activation="relu")(x)
+    return keras.Model(i, L.Dense(4)(x))
+
+
+def hello_edge_cnn():
+    i = L.Input((FRAMES * BANDS,))
+    x = tf.reshape(i, (-1, FRAMES, BANDS, 1))
+    for kernel, strides in (((10, 4), (1, 1)), ((5, 4), (2, 1))):
+        x = L.Dropout(0.1)(tf.nn.relu(L.BatchNormalization()(L.Conv2D(4, kernel, strides)(x))))
+    return keras.Model(i, L.Dense(4)(L.Dense(8, activation="relu")(L.Dense(6)(L.Flatten()(x)))))
+
+
+def hello_edge_gru():
+    i = L.Input((FRAMES * BANDS,))
+    return keras.Model(i, L.Dense(4)(L.GRU(6)(tf.reshape(i, (-1, FRAMES, BANDS)))))
+
+
 SPOTTERS = {
+    "kws_streaming ds_cnn": kws_streaming_ds_cnn,
+    "kws_streaming svdf_resnet": kws_streaming_svdf_resnet,
+    "kws_streaming inception_resnet": kws_streaming_inception_resnet,
+    "wake word inception": wake_word_inception,
+    "hello edge dnn": hello_edge_dnn,
+    "hello edge cnn": hello_edge_cnn,
+    "hello edge gru": hello_edge_gru,
     "kws_streaming dnn": kws_streaming_dnn,
     "kws_streaming cnn": kws_streaming_cnn,
     "kws_streaming svdf": kws_streaming_svdf,
@@ -357,13 +433,14 @@ SPOTTERS = {
     "simple audio": simple_audio,
     "edge impulse": edge_impulse,
 }
-NO_STREAM = ("mlperf autoencoder",)
-"""It has no time axis."""
+NO_STREAM = ("mlperf autoencoder", "hello edge dnn")
+"""They have no time axis."""
 WITH_STATE = (
     "kws_streaming gru",
     "kws_streaming lstm",
     "kws_streaming crnn",
     "hello edge basic lstm",
+    "hello edge gru",
     "hello edge crnn",
 )
 """Recurrent ones: a row of their stream has seen all frames since the reset."""

@@ -3,6 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
+import tflite_export
 from tflite_export import from_keras
 from tflite_export.reference import arithmetic
 from tflite_export.reference import run as reference
@@ -78,3 +79,14 @@ def quick(model):
             model.optimizer.build(model.trainable_variables)
     model.train_step = tf.autograph.experimental.do_not_convert(model.train_step)
     return model
+
+
+def same_everywhere(quantized, x):
+    """The exported model's outputs: near to Keras by a step, with the same bits in every runtime."""
+    file, graph = tflite_export.convert(quantized), from_keras.to_graph(quantized)
+    found = tflite_export.Interpreter(file, "reference").run(x)
+    apart = np.abs(found - quantized(x, training=False).numpy()).max()
+    assert apart < 1.01 * graph.tensors[graph.outputs[0]].quantization.scale
+    for runtime in ("tflite", "litert", "tflm"):
+        np.testing.assert_array_equal(tflite_export.Interpreter(file, runtime).run(x), found, runtime)
+    return found

@@ -45,16 +45,24 @@ def test_a_norm_that_is_taken_in_is_looked_at_too() -> None:
 
 
 def test_penalties_of_an_annotated_layers_values_are_refused() -> None:
-    layer = tfmot.quantization.keras.quantize_annotate_layer(L.Dense(3, activity_regularizer="l2", name="bad"))
-    with pytest.raises(UnsupportedLayerError, match="layer 'bad' .*put an ActivityRegularization"):
-        tfmot_kws.quantize_apply(keras.Sequential([keras.Input((8, 4)), layer]))
+    for layer in (L.Dense(3, activity_regularizer="l2", name="bad"), L.GRU(3, activity_regularizer="l2", name="bad")):
+        annotated = tfmot.quantization.keras.quantize_annotate_layer(layer)
+        with pytest.raises(UnsupportedLayerError, match="layer 'bad' .*put an ActivityRegularization"):
+            tfmot_kws.quantize_apply(keras.Sequential([keras.Input((8, 4)), annotated]))
 
 
-def test_penalties_of_values_are_kept(tmp_path) -> None:
-    """Edge Impulse's dense blocks have them."""
-    first = L.Dense(6, activation="relu", activity_regularizer=keras.regularizers.L1(0.1))
-    model = keras.Sequential([keras.Input((5,)), first, L.Dense(2, activity_regularizer="l2")])
-    x = features((5,), clips=8)
+@pytest.mark.parametrize(
+    "first",
+    [
+        lambda penalty: L.Dense(6, activation="relu", activity_regularizer=penalty),  # Edge Impulse's dense blocks
+        lambda penalty: L.GRU(6, activity_regularizer=penalty),
+    ],
+)
+def test_penalties_of_values_are_kept(first, tmp_path) -> None:
+    first = first(keras.regularizers.L1(0.1))
+    shape = (5, 3) if isinstance(first, L.GRU) else (5,)
+    model = keras.Sequential([keras.Input(shape), first, L.Dense(2, activity_regularizer="l2")])
+    x = features(shape, clips=8)
     quantized = tfmot_kws.quantize_apply(model, tfmot_kws.kws_scheme(8))
     quantized.save(tmp_path / "model.keras")
     for found in (quantized, tfmot_kws.load_model(tmp_path / "model.keras")):

@@ -148,7 +148,6 @@ REFUSED = {
         "stateful=True.*streaming",
     ),
     "constraint": (lambda: chain(L.LSTM(3, recurrent_constraint="max_norm", name="bad")), "recurrent_constraint"),
-    "activity": (lambda: chain(L.LSTM(3, activity_regularizer="l2", name="bad")), "ActivityRegularization"),
     "mask": (masked, "a mask or an initial state.*leave it out"),
     "initial state": (begun, "a mask or an initial state.*leave it out"),
     "cells": (lambda: chain(L.RNN([L.LSTMCell(3), L.LSTMCell(3)], name="bad")), "a cell of class StackedRNNCells"),

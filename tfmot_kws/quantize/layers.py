@@ -43,6 +43,15 @@ class LayerIntegers:
     steps_min: int
     steps_max: int
 
+    @classmethod
+    def of(cls, codes: np.ndarray | None, gain, bias, multiplier, bias_shift, shift, limits) -> LayerIntegers:
+        """From the whole-number tensors of a layer; ``limits`` is (least, largest) step of the output."""
+        low, high = limits
+        return cls(
+            codes, gain.numpy().astype(np.int16), bias.numpy().astype(np.int16),
+            *(int(v) for v in (multiplier, bias_shift, shift, low, high)),
+        )  # fmt: skip
+
 
 class QuantizedAffine(FoldedLayer):
     """Per-channel gain and bias of the last axis, batch normalization, ReLU; base of the layers with a kernel.
@@ -142,18 +151,8 @@ class QuantizedAffine(FoldedLayer):
         channels = int(self._channels())
         gain, bias = self._gain_and_bias(tf.zeros((1, channels)), tf.constant(in_scale), False)
         grid = self.output_grid.grid()
-        low, high = self._limits(grid)
-        gain_steps, bias_steps, _, multiplier, f, shift = self._integers(gain, bias, grid.scale)
-        return LayerIntegers(
-            codes=self._codes(),
-            gain=gain_steps.numpy().astype(np.int16),
-            bias=bias_steps.numpy().astype(np.int16),
-            multiplier=int(multiplier.numpy()),
-            bias_shift=int(f.numpy()),
-            shift=int(shift.numpy()),
-            steps_min=int(low.numpy()),
-            steps_max=int(high.numpy()),
-        )
+        gain_steps, bias_steps, _, *rest = self._integers(gain, bias, grid.scale)
+        return LayerIntegers.of(self._codes(), gain_steps, bias_steps, *rest, self._limits(grid))
 
     def _channels(self) -> int:
         return self.moving_mean.shape[0]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tfmot_kws.keras import keras
-from tfmot_kws.quantize.supported import AVERAGES, WEIGHTED
+from tfmot_kws.quantize.supported import AVERAGES, RECURRENT, WEIGHTED
 from tfmot_kws.quantize.unsupported import UnsupportedLayerError
 
 L = keras.layers
@@ -50,7 +50,7 @@ def check_node(node: Any) -> None:
         )
     if isinstance(layer, _WINDOWED):
         _check_window(layer, tuple(x.shape)[1:])
-    if isinstance(layer, (*WEIGHTED, L.BatchNormalization)):
+    if isinstance(layer, (*WEIGHTED, *RECURRENT, L.BatchNormalization)):
         check_options(layer)
 
 

@@ -65,17 +65,8 @@ class GateKernel(TanhKernel, QuantizedAffine):
 
     def gate_integers(self, in_scale: float) -> LayerIntegers:
         """The device's integers for an input of that scale."""
-        _, _, _, (gain, bias, _, multiplier, f, shift) = self.constants(tf.constant(in_scale))
-        return LayerIntegers(
-            codes=self._codes(),
-            gain=gain.numpy().astype(np.int16),
-            bias=bias.numpy().astype(np.int16),
-            multiplier=int(multiplier.numpy()),
-            bias_shift=int(f.numpy()),
-            shift=int(shift.numpy()),
-            steps_min=int(-_WIDE),
-            steps_max=int(_WIDE) - 1,
-        )
+        _, _, _, (gain, bias, _, *rest) = self.constants(tf.constant(in_scale))
+        return LayerIntegers.of(self._codes(), gain, bias, *rest, (-_WIDE, _WIDE - 1.0))
 
 
 class QuantizedRecurrent(QuantizedOp):

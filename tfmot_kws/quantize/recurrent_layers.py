@@ -63,10 +63,6 @@ def check_call(layer: L.Layer, args: tuple = (), kwargs: Mapping[str, Any] | Non
                 layer, f"{name}={type(value).__name__}",
                 "take it away: it would hold the numbers that training moves, which are not the weights",
             )  # fmt: skip
-    if layer.activity_regularizer is not None:
-        raise UnsupportedLayerError(
-            layer, "an activity_regularizer", "put an ActivityRegularization layer behind it, which is kept"
-        )
     given = [v for v in tf.nest.flatten((args[1:], dict(kwargs or {}))) if v is not None and not isinstance(v, bool)]
     if given or len(tf.nest.flatten(args[:1])) > 1:
         raise UnsupportedLayerError(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from models_as_written import KINDS, LAYERS, SHAPE, Louder, chain
-from quantization_helpers import features, shake
+from quantization_helpers import features, same_everywhere, shake
 
 import tflite_export
 import tfmot_kws
@@ -55,15 +55,8 @@ def made(name: str) -> tuple[np.ndarray, keras.Model, np.ndarray]:
 def test_every_runtime_gives_what_keras_was_evaluated_with(name: str, require_module) -> None:
     require_module("ai_edge_litert.interpreter"), require_module("tflite_micro.python.tflite_micro.runtime")
     wanted, quantized, x = made(name)
-    expected = quantized(x, training=False).numpy()
-    assert scaled_error(expected, wanted) < 0.15
-    file = tflite_export.convert(quantized)
-    graph = from_keras.to_graph(quantized)
-    found = tflite_export.Interpreter(file, "reference").run(x)
-    assert np.abs(found - expected).max() < 1.01 * graph.tensors[graph.outputs[0]].quantization.scale
-    assert len(np.unique(found)) > 4
-    for runtime in ("tflite", "litert", "tflm"):
-        np.testing.assert_array_equal(tflite_export.Interpreter(file, runtime).run(x), found, runtime)
+    assert scaled_error(quantized(x, training=False).numpy(), wanted) < 0.15
+    assert len(np.unique(same_everywhere(quantized, x))) > 4
 
 
 STREAMED = ("x + y", "slices", "mean of channels", "minimum, maximum", "Cropping1D", "MixConv", "nested")
