@@ -105,7 +105,7 @@ def require_module() -> Callable[[str], types.ModuleType]:
 def require_speech() -> None:
     """espeak-ng speaks; it is GPL-3 and must not be loaded into this process, so it is only looked for."""
     if importlib.util.find_spec("espeakng_loader") is None:
-        _missing("espeakng_loader is not installed")
+        _missing("espeakng_loader is not installed; get it with: pip install espeakng-loader")
 
 
 @pytest.fixture(scope="session")
@@ -129,7 +129,7 @@ def rng(seed: int) -> np.random.Generator:
 def _plain_steps(keras: types.ModuleType) -> None:
     """AutoGraph would rewrite Keras's own steps for every model that is fitted, which takes longer than all else.
 
-    Programs of their own, as the README's and the notebooks', train as Keras is.
+    ``tests/project/test_keras_choice.py`` fits a model in a process of its own, with Keras as it is.
     """
     for name in ("train_step", "test_step", "predict_step"):
         step = getattr(keras.Model, name)

@@ -39,6 +39,18 @@ tfmot_kws.quantize_apply(model)
 
 import numpy as np
 from tfmot_kws import audio
+
+# Plain fit of Keras as it is, whose steps AutoGraph rewrites; the tests' own process leaves them alone.
+L = tf.keras.layers
+layers = [L.Conv1D(4, 3), L.BatchNormalization(), L.ReLU(), L.GRU(3, return_sequences=True), L.Flatten(), L.Dense(2)]
+model = tfmot_kws.quantize_apply(tf.keras.Sequential([L.Input((9, 4)), *layers]))
+model.compile("adam", tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True), ["accuracy"])
+x, y = np.random.default_rng(0).normal(size=(16, 9, 4)).astype(np.float32), np.arange(16) % 2
+fit = model.fit(x, y, epochs=2, verbose=0, validation_data=(x, y), callbacks=[tfmot_kws.TwoStageSchedule(1)])
+assert np.isfinite(fit.history["val_loss"]).all() and model.predict(x, verbose=0).shape == (16, 2)
+import tflite_export
+assert len(tflite_export.convert(model)) > 1000
+
 wave = np.sin(np.arange(8000) / 9).astype(np.float32) / 2
 audio.write("tone.wav", wave, 8000)
 assert len(audio.read("tone.wav", 16000)) == 16000

@@ -157,6 +157,12 @@ def test_without_tensorflow_io_soundfile_serves(tmp_path):
         "from tfmot_kws import audio\n"
         "assert not audio.tensorflow_io_works()\n"
         f"assert abs(len(audio.read({str(tmp_path / 'a.wav')!r})) - 8000) <= 2\n"
+        "try:\n"
+        f"    audio.read({str(tmp_path / 'a.wav')!r}, decoder='tensorflow-io')\n"
+        "except ImportError as error:\n"
+        "    assert 'does not load beside this TensorFlow' in str(error)\n"
+        "else:\n"
+        "    raise AssertionError('soundfile read in its place')\n"
         "assert 'tensorflow' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -55,7 +55,12 @@ _NATIVE_TYPES = {
 
 @functools.cache
 def tensorflow_io_works() -> bool:
-    """Whether tensorflow-io's native decoding and resampling can be called here."""
+    """Whether tensorflow-io's native decoding and resampling can be called here.
+
+    It has no wheels for some machines (ImportError), its ops raise NotImplementedError or AttributeError where its
+    library was built for another TensorFlow, and RuntimeError where that library cannot be loaded. ``"auto"`` then
+    takes soundfile; ``"tensorflow-io"`` raises.
+    """
     try:
         with warnings.catch_warnings():  # of native libraries that it cannot load: soundfile reads instead
             warnings.simplefilter("ignore")
@@ -90,7 +95,8 @@ def read(
     Args:
         path: the file.
         sample_rate: samples per second of the result.
-        decoder: ``"tensorflow-io"``, ``"soundfile"`` or ``"auto"`` (the first that works).
+        decoder: ``"tensorflow-io"`` (but files that it does not read whole are left to soundfile), ``"soundfile"`` or
+            ``"auto"`` (the first that works).
         min_seconds: shorter files raise.
 
     Returns:
@@ -99,9 +105,12 @@ def read(
     Raises:
         AudioError: the file cannot be read, holds no sound or is shorter than ``min_seconds``.
         ValueError: an unknown decoder, or a sample rate that is not positive.
+        ImportError: ``"tensorflow-io"`` where it does not load.
     """
     if decoder not in DECODERS:
         raise ValueError(f"decoder={decoder!r}: must be one of {DECODERS}")
+    if decoder == "tensorflow-io" and not tensorflow_io_works():
+        raise ImportError("decoder='tensorflow-io': it does not load beside this TensorFlow; use 'auto' or 'soundfile'")
     if sample_rate <= 0:
         raise ValueError(f"sample_rate={sample_rate!r}: must be positive")
     native = decoder == "tensorflow-io" or (decoder == "auto" and tensorflow_io_works())

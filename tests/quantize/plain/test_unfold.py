@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -83,6 +84,27 @@ def test_noise_ahead_of_the_model_is_there_in_training_and_not_on_the_device() -
     assert np.abs(quantized(x, training=True) - quantized(x, training=False)).max() > 0.01
     kinds = [type(op).__name__ for op in from_keras.to_graph(quantized).ops]
     assert kinds == ["PackedDense", "Reshape", "PackedDense"]
+
+
+@pytest.mark.parametrize("config", [None, {"name": "mask"}])
+def test_a_training_layer_that_has_no_copy_is_shared(config: dict | None) -> None:
+    """Keras has no configuration for an argument that is no plain value, or a class gives one that it does not take."""
+
+    class Masks(AsWritten, L.Layer):
+        def __init__(self, share: Callable[[], float], **kwargs) -> None:
+            super().__init__(**kwargs)
+            self.share = share
+
+        def call(self, x, training=None):
+            return x * self.share() if training else x
+
+    if config is not None:
+        Masks.get_config = lambda self: config
+    mask = Masks(lambda: 0.5, name="mask")
+    quantized = tfmot_kws.quantize_apply(chain(lambda: mask, lambda: L.Dense(4))())
+    assert any(getattr(layer, "layer", None) is mask for layer in quantized.layers)
+    x = features(SHAPE, clips=4)
+    np.testing.assert_allclose(quantized(x, training=True), quantized(0.5 * x, training=False), atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["own augmentation", "arithmetic", "minimum, maximum", "slices"])

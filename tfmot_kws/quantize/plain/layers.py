@@ -14,8 +14,9 @@ from tfmot_kws.quantize.functions import FUNCTIONS, check_function
 def copied(layer: keras.layers.Layer) -> keras.layers.Layer:
     """A layer of the same configuration, or itself where its class has none to give.
 
-    Keras raises NotImplementedError from ``get_config`` of a class whose constructor has arguments of its own, and
-    TypeError where ``from_config`` does not take them. Such a layer has no copy; it is shared with the user's model.
+    Keras raises NotImplementedError from ``get_config`` of a class with arguments that are no plain values, and
+    TypeError where ``from_config`` does not take what ``get_config`` gave. Such a layer has no copy; it is shared with
+    the user's model, and computes what a copy would: layers that only training has hold no weights.
     """
     try:
         return type(layer).from_config(layer.get_config())

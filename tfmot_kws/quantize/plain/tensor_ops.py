@@ -379,7 +379,7 @@ RULES = {
     "pad": _pad, "transpose": _transpose, "concat": _concatenate, "stack": _stack, "tile": _tile, "split": _split,
     "unstack": _unstack,
     "identity": _same, "stop_gradient": _same, "cast": _cast, "ensure_shape": _same, "convert_to_tensor": _same,
-    "nn.softmax": _softmax, 
+    "nn.softmax": _softmax,
     "nn.leaky_relu": _leaky_relu, "nn.gelu": _gelu,
     "keras.backend.relu": _backend_relu, "keras.activations.relu": _backend_relu, "clip_by_value": _clip,
     **weight_ops.RULES,
