@@ -15,6 +15,7 @@ sys.path.insert(0, str(PACKAGE.parent))
 
 from benchmarks import emulation  # noqa: E402
 from tflite_export.kernels import build_list  # noqa: E402
+from tflite_export.packed import op_options  # noqa: E402
 
 SANITIZERS = "fuzzer,address,undefined"
 
@@ -28,12 +29,27 @@ def build(folder: pathlib.Path, compiler: str = emulation.CLANG) -> pathlib.Path
     return target
 
 
+def write_seeds(corpus: pathlib.Path) -> None:
+    """Writes one input for each kind and mode that reaches the kernels, in the order in which fuzz_ops.c takes bytes.
+
+    What libFuzzer finds by itself differs from one version of clang to another; these it always starts from.
+    """
+    corpus.mkdir(parents=True, exist_ok=True)
+    repaired, rank_3, dims = 1, 2, (0, 5, 3)
+    for kind in op_options.Kind:
+        for mode in (0, 1):
+            options = bytearray(op_options.LENGTH)
+            options[2] = mode
+            seed = bytes([repaired, kind.value - 1]) + bytes(options) + bytes([rank_3, *dims] * 3) + bytes(range(64))
+            (corpus / f"seed-{kind.name.lower()}-{mode}").write_bytes(seed)
+
+
 def run(target: pathlib.Path, corpus: pathlib.Path, limit: str, seed: int = 1) -> tuple[int, int, str]:
     """(exit status, executions, what libFuzzer said). A finding is kept next to the corpus as crash-*.
 
     limit: libFuzzer's own words for when to end, "-runs=1000" or "-max_total_time=60".
     """
-    corpus.mkdir(parents=True, exist_ok=True)
+    write_seeds(corpus)
     command = [
         str(target),
         limit,
