@@ -9,9 +9,10 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from tfmot_kws import extras, legacy_keras
+from tfmot_kws import extras, legacy_keras, saved_classes
 
 legacy_keras.prefer()
+saved_classes.make_known_when_imported()
 
 __version__ = "0.1.0"
 

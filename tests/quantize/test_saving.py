@@ -17,6 +17,7 @@ from quantization_helpers import features, shake
 
 import tflite_export
 import tfmot_kws
+from tfmot_kws import saved_classes
 from tfmot_kws.keras import keras, tfmot
 from tfmot_kws.quantize import apply, scheme
 from tfmot_kws.training import stages as train
@@ -222,7 +223,7 @@ def test_backup_and_restore(tmp_path: pathlib.Path) -> None:
 
 
 def test_copies_made_by_keras_itself(tmp_path) -> None:
-    """deepcopy, pickle, clone_model and Keras's own load_model know the classes once quantize_apply has run."""
+    """deepcopy, pickle, clone_model and Keras's own load_model know the classes without a scope."""
     model, x = apply.quantize_apply(shake(everything())), data()[0]
     train.calibrate(model, x)
     model.save(tmp_path / "model.keras")
@@ -231,3 +232,45 @@ def test_copies_made_by_keras_itself(tmp_path) -> None:
     made = [copies.deepcopy(model), pickle.loads(pickle.dumps(model)), clone]
     for other in (*made, keras.models.load_model(tmp_path / "model.keras")):
         np.testing.assert_array_equal(other(x), model(x))
+
+
+@pytest.mark.parametrize(
+    "first", ["tfmot_kws, tf_keras", "tf_keras, tfmot_kws", "tfmot_kws; from tensorflow import keras"]
+)
+def test_keras_itself_loads_in_a_process_that_only_imports_the_package(first: str, tmp_path: pathlib.Path) -> None:
+    """No name of tfmot_kws has been used there: its classes are imported when a file names them."""
+    model, x = apply.quantize_apply(shake(everything())), data()[0]
+    train.calibrate(model, x)
+    np.savez(tmp_path / "seen.npz", x=x, y=model(x))
+    for name in FORMATS.values():
+        model.save(tmp_path / name)
+    program = f"""
+import {first}
+import numpy as np, tf_keras
+seen = np.load("seen.npz")
+for name in {list(FORMATS.values())}:
+    model = tf_keras.models.load_model(name)
+    assert type(model.get_layer("conv")).__module__ == "tfmot_kws.quantize.layers", type(model.get_layer("conv"))
+    np.testing.assert_array_equal(model(seen["x"]), seen["y"])
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_a_users_class_of_the_same_name_stays() -> None:
+    class Scale(L.Layer):
+        pass
+
+    known = keras.utils.get_custom_objects()
+    before = known["Scale"]
+    try:
+        known["Scale"] = Scale
+        saved_classes.make_known_to(keras)
+        assert known["Scale"] is Scale
+    finally:
+        known["Scale"] = before
+
+
+def test_every_class_of_saved_models_is_there() -> None:
+    for name, found in saved_classes.custom_objects().items():
+        assert found.__name__ == name and hasattr(found, "from_config")

@@ -228,7 +228,7 @@ def test_constants_must_have_their_bytes(rng: np.random.Generator) -> None:
 
 
 def test_fuzz(require_tool, tmp_path: pathlib.Path) -> None:
-    """libFuzzer with the address and undefined behaviour sanitizers, for some executions from one input for each kind."""
+    """libFuzzer with the address and undefined behaviour sanitizers, from one input for each kind on."""
     compiler = require_tool(emulation.CLANG)
     target = fuzz.build(tmp_path, compiler)
     status, executions, said = fuzz.run(target, tmp_path / "corpus", "-runs=25000")

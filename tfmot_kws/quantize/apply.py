@@ -9,7 +9,7 @@ from tfmot_kws.quantize import layers, limits, ops
 from tfmot_kws.quantize.dynamic import layers as dynamic_layers
 from tfmot_kws.quantize.dynamic.scheme import DynamicQuantizeScheme
 from tfmot_kws.quantize.plain import keras3, unfold
-from tfmot_kws.quantize.saving import make_known, quantize_scope
+from tfmot_kws.quantize.saving import quantize_scope
 from tfmot_kws.quantize.scheme import KwsQuantizeScheme, kws_scheme
 from tfmot_kws.quantize.supported import SUPPORTED
 from tfmot_kws.quantize.unsupported import UnsupportedLayerError
@@ -39,7 +39,6 @@ def quantize_apply(model: keras.Model, scheme: KwsQuantizeScheme | DynamicQuanti
     if keras3.is_model(model):
         model = keras3.rebuilt(model)
     _check_model(model)
-    make_known()
     annotated = any(type(layer).__name__ == "QuantizeAnnotate" for layer in model.layers)
     with quantize_scope():
         if annotated or not hasattr(scheme, "rewrite_plain"):  # a scheme that is none of this package's
