@@ -110,6 +110,11 @@ def test_config_errors_name_the_field(name: str) -> None:
         models.ModelConfig(**{"num_classes": 2, name: 0})
 
 
+def test_a_width_that_no_machine_has_is_refused() -> None:
+    with pytest.raises(ValueError, match="width must be at most 8,192, found 100,000,000"):
+        models.ModelConfig(2, width=100_000_000)
+
+
 def test_config_needs_windows() -> None:
     for bad in ({"windows": ()}, {"dense": -1}):
         with pytest.raises(ValueError, match="at least one window and no negative number of dense layers"):

@@ -7,6 +7,9 @@ import dataclasses
 from tfmot_kws.keras import keras
 from tfmot_kws.models.time_layers import TimeWindow
 
+MOST_WIDTH = 8192
+"""Outputs of a hidden layer: more than 600 million parameters, which train in some 10 GB."""
+
 
 @dataclasses.dataclass(frozen=True)
 class WindowSpec:
@@ -46,6 +49,8 @@ class ModelConfig:
         for name in ("num_classes", "frames", "mel_bins", "width"):
             if getattr(self, name) < 1:
                 raise ValueError(f"ModelConfig: {name} must be at least 1, found {getattr(self, name)}")
+        if self.width > MOST_WIDTH:
+            raise ValueError(f"ModelConfig: width must be at most {MOST_WIDTH:,}, found {self.width:,}")
         if self.dense < 0 or not self.windows:
             raise ValueError("ModelConfig: needs at least one window and no negative number of dense layers")
 
