@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pathlib
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -53,6 +55,39 @@ def test_half_of_a_folded_layer_is_frozen(frozen: str, free: str) -> None:
     before = conv.moving_mean.numpy()
     conv([tf.constant(x), tf.constant(1.0)], training=True)
     assert np.array_equal(conv.moving_mean.numpy(), before) == (frozen == "norm")
+
+
+@pytest.mark.parametrize("frozen", [("conv",), ("norm",), ("conv", "norm")])
+@pytest.mark.parametrize("whole", [True, False], ids=["model", "layer"])
+def test_frozen_layers_are_freed_as_in_keras(frozen: tuple[str, ...], whole: bool) -> None:
+    """Set on the model or the layer, ``trainable`` counts for the layers that were folded into one, too."""
+    model = shake(spotter())
+    for name in frozen:
+        model.get_layer(name).trainable = False
+    quantized = tfmot_kws.quantize_apply(model)
+    free = tfmot_kws.quantize_apply(shake(spotter())).get_layer("conv")
+    conv = quantized.get_layer("conv")
+    assert len(conv.trainable_weights) < len(free.trainable_weights)
+    assert len(conv.weights) == len({id(v) for v in conv.weights}) == len(free.weights)
+    (quantized if whole else conv).trainable = False
+    assert not conv.trainable_weights
+    (quantized if whole else conv).trainable = True
+    assert [v.name for v in conv.trainable_weights] == [v.name for v in free.trainable_weights]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["half.keras", "half.h5", "half"])
+def test_half_frozen_layers_are_saved_as_they_are(form: str, tmp_path: pathlib.Path) -> None:
+    model = shake(spotter())
+    model.get_layer("conv").trainable = False
+    quantized = tfmot_kws.quantize_apply(model)
+    quantized.save(tmp_path / form)
+    again = tfmot_kws.load_model(tmp_path / form)
+    assert again.get_layer("conv").frozen == ("kernel",)
+    names, kept = ([v.name.split("/")[-1] for v in m.trainable_weights] for m in (quantized, again))
+    assert kept == names
+    for one, other in zip(again.weights, quantized.weights, strict=True):
+        np.testing.assert_array_equal(one.numpy(), other.numpy())
 
 
 @pytest.mark.slow

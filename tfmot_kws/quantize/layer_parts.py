@@ -36,7 +36,8 @@ class FoldedLayer(AsWritten, keras.layers.Layer):
       activation: one of ``ACTIVATIONS``.
       frozen: parts that were not trainable in the original layers, where others were: "kernel" (kernel, gain and
         bias), "norm" (the batch normalization, which then runs on its moving statistics). Where all are, the layer's
-        ``trainable`` says so. "statistics": gamma and beta are trained on moving statistics that stay as they are.
+        ``trainable`` says so; to set it to True, on the layer or the model, frees the parts as well, as it does with
+        the original layers. "statistics": gamma and beta are trained on moving statistics that stay as they are.
       vector_regularizers: of "bias", "gamma" and "beta", where there are some.
 
     Raises:
@@ -67,6 +68,36 @@ class FoldedLayer(AsWritten, keras.layers.Layer):
         found = (vector_regularizers or {}).items()
         self.vector_regularizers = {name: keras.regularizers.get(value) for name, value in found}
 
+    @property
+    def _trainable(self):
+        return self.__dict__["_trainable"]
+
+    @_trainable.setter
+    def _trainable(self, value):
+        # Keras sets this attribute on every layer of a model whose ``trainable`` is set; before a layer is built, its
+        # constructor and the readers of SavedModels do.
+        self.__dict__["_trainable"] = value
+        if value and getattr(self, "built", False):
+            self.frozen = tuple(part for part in self.frozen if part == "statistics")
+
+    def _held(self) -> set[int]:
+        """Ids of the variables of frozen parts."""
+        parts = {"kernel": ("kernel", "gain", "bias"), "norm": ("gamma", "beta")}
+        names = (name for part in self.frozen for name in parts.get(part, ()))
+        return {id(variable) for name in names if (variable := getattr(self, name, None)) is not None}
+
+    @property
+    def trainable_weights(self):
+        """Those of free parts."""
+        held = self._held()
+        return [variable for variable in super().trainable_weights if id(variable) not in held]
+
+    @property
+    def non_trainable_weights(self):
+        """Those of frozen parts, and those that are never trained."""
+        held = self._held()
+        return [w for w in super().trainable_weights if id(w) in held] + super().non_trainable_weights
+
     def get_config(self):
         """Constructor arguments."""
         own = {
@@ -82,11 +113,10 @@ class FoldedLayer(AsWritten, keras.layers.Layer):
         return {**super().get_config(), **own}
 
     def _build_folded(self, channels: int) -> None:
-        self.bias = self._vector("bias", channels, "zeros", "kernel" not in self.frozen) if self.use_bias else None
+        self.bias = self._vector("bias", channels, "zeros") if self.use_bias else None
         if self.batch_norm is not None:
-            free = "norm" not in self.frozen
-            self.gamma = self._vector("gamma", channels, "ones", free and self.batch_norm.get("scale", True))
-            self.beta = self._vector("beta", channels, "zeros", free and self.batch_norm.get("center", True))
+            self.gamma = self._vector("gamma", channels, "ones", self.batch_norm.get("scale", True))
+            self.beta = self._vector("beta", channels, "zeros", self.batch_norm.get("center", True))
             self.moving_mean = tracked_variable(self, "moving_mean", (channels,), 0.0)
             self.moving_variance = tracked_variable(self, "moving_variance", (channels,), 1.0)
 
@@ -151,13 +181,12 @@ class TanhKernel:
             shape=kernel_shape,
             initializer="glorot_uniform",
             regularizer=self.kernel_regularizer,
-            trainable="kernel" not in self.frozen,
         )
         return int(np.prod(kernel_shape[self._output_axes() :]))
 
     def _build_kernel(self, shape) -> int:
         channels = self._add_kernel(shape)
-        self.gain = self._vector("gain", channels, "ones", "kernel" not in self.frozen)
+        self.gain = self._vector("gain", channels, "ones")
         # A fresh kernel then means weights of its own size: amplitude * tanh(speed * kernel) ~ kernel.
         unit = keras.initializers.Constant(1.0 / speed(self.bits.bits))
         self.amplitude = self._vector("amplitude", channels, unit, trainable=False)

@@ -284,11 +284,10 @@ class Rewriter:
         parts |= {"norm": norm} if norm is not None else {}
         frozen = tuple(part for part, source in parts.items() if not source.trainable)
         whole = len(frozen) == len(parts)
-        if id(norm) in self.settled:
-            frozen = (*frozen, "statistics")
+        settled = ("statistics",) if id(norm) in self.settled else ()
         return {
             "trainable": not whole,
-            "frozen": () if whole else frozen,
+            "frozen": settled if whole else (*frozen, *settled),
             "bits": self._bits(layer),
             "batch_norm": config,
             "use_bias": use_bias,
