@@ -355,17 +355,24 @@ def firmware(
     threshold: Threshold = None,
     smooth: Smooth = None,
     refractory: Refractory = None,
+    package: Annotated[
+        str | None,
+        typer.Option(help="Whole component, kernels and metadata: esp-idf, arduino, zephyr, cmake or platformio."),
+    ] = None,
+    name: Annotated[str, typer.Option(help="With --package: what the component is called.")] = "kws_spotter",
 ) -> None:
     """Writes a streaming spotter as C: the model, and the settings of front end and detector.
 
-    They compile with the C files of tflite_export/kernels; examples/firmware is a firmware made of them.
+    They compile with the C files of tflite_export/kernels; examples/firmware is a firmware made of them. With --package
+    the folder is a component that a build system takes as it is; its README.md says how.
 
-    Example:
+    Examples:
       tfmot-kws firmware --model stream.tflite --out src --threshold 2
+      tfmot-kws firmware --model stream.tflite --package esp-idf --name hey_nova --out components/hey_nova
     """
     from tfmot_kws.commands import firmware as command
 
-    command.run(model, out, threshold, smooth, refractory)
+    command.run(model, out, threshold, smooth, refractory, package, name)
 
 
 @app.command()

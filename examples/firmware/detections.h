@@ -9,10 +9,13 @@
 extern "C" {
 #endif
 
+/* Prints a detection as 'tfmot-kws listen' does: when, keyword, score. */
+void detection_print(uint32_t ms, const char* word, double score);
+
 /* Before the first row. False where the settings are wrong. */
 bool detections_begin(void);
 
-/* The next row, [classes]. Prints a detection as 'tfmot-kws listen' does: when, keyword, score. */
+/* The next row, [classes]. Prints a detection, where there is one. */
 void detections_row(const int8_t* outputs);
 
 /* Prints how many there were. */

@@ -45,8 +45,11 @@ STREAM_SOURCES = ("kernels/ops/detector.c",)
 SOURCES = (*KERNEL_SOURCES, *STREAM_SOURCES, "shims/tflite/delegate.c", "shims/tflm/registerer.c")
 """Everything in the host library."""
 
-FIRMWARE = ("shims/tflm/micro_ops.h", "shims/tflm/micro_ops.cc")
-"""For firmware that is built with TensorFlow Lite Micro's own headers; not in the host library."""
+LISTENER = ("c/listener/kws_listener.h", "c/listener/kws_listener.c")
+"""For firmware without an interpreter: from frames to keywords, around a model that was written as C."""
+
+FIRMWARE = (*LISTENER, "shims/tflm/micro_ops.h", "shims/tflm/micro_ops.cc")
+"""For firmware only, with its own model or TensorFlow Lite Micro's headers; not in the host library."""
 
 HEADERS = (
     "kernels/include/packed_kernels.h",

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import pathlib
+import tempfile
 
 import numpy as np
 
@@ -21,19 +22,37 @@ def run(
     threshold: str | float | None,
     smooth: float | None,
     refractory: float | None,
+    package: str | None = None,
+    name: str = "kws_spotter",
 ) -> list[pathlib.Path]:
     """Writes kws_inference.c, kws_inference.h and kws_spotter.h into a folder; returns their paths.
 
-    Raises what ``spotter.open_spotter`` raises, and ValueError where the file cannot be written as C.
+    With ``package``, one of ``component.SYSTEMS``, the folder is a component of that build system, called ``name``.
+
+    Raises what ``spotter.open_spotter`` raises, ValueError where the file cannot be written as C or a name is none, and
+    FileExistsError where a component's folder is there already.
     """
+    from tflite_export.c import component
     from tflite_export.c import inference as inference_writer
 
+    if package is not None:
+        component.check(package, out, name)
     ear = spotter.open_spotter(model, threshold=threshold, smooth=smooth, refractory=refractory, runtime="reference")
     if ear.input is None:
         raise ValueError(
             f"{model}: takes float features (dynamic quantization), and the firmware's front end makes int8; use the "
             "model's C form alone: python -m tflite_export inference"
         )
+    if package is not None:
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = pathlib.Path(scratch)
+            made = [*inference_writer.write_inference(model.read_bytes(), folder), write_header(ear, folder)]
+            texts = {path.name: path.read_text(encoding="utf-8") for path in made}
+        words = ", ".join(ear.keywords)
+        paths = component.write_component(package, out, model.read_bytes(), texts, name, f"Listens for {words}")
+        for path in paths:
+            print(path)
+        return paths
     paths = [*inference_writer.write_inference(model.read_bytes(), out), write_header(ear, out)]
     for path in paths:
         print(path)
