@@ -58,6 +58,9 @@ MEMORY = (
 )  # fmt: skip
 
 
+_PARTS = {"kws_inference": "model", "detector": "detector", "kws_listener": "detector"}
+
+
 def flash_by_part(link_map: str) -> dict[str, int]:
     """Bytes of what the linker kept, by part, from its map."""
     kernels = {pathlib.Path(name).stem for name in build_list.KERNEL_SOURCES}
@@ -66,7 +69,11 @@ def flash_by_part(link_map: str) -> dict[str, int]:
     section = re.compile(r"^ \.(?:text|rodata|data|vectors)\S*\s+0x[0-9a-f]+\s+0x([0-9a-f]+)\s+(\S+)$", re.M)
     for size, path in section.findall(placed):
         stem = pathlib.Path(path).stem
-        part = "kernels" if stem in kernels else {"kws_inference": "model", "detector": "detector"}.get(stem, "rest")
+        part = (
+            "kernels"
+            if stem in kernels
+            else {"kws_inference": "model", "detector": "detector", "kws_listener": "detector"}.get(stem, "rest")
+        )
         sizes[part] += int(size, 16)
     return sizes
 
@@ -105,8 +112,10 @@ def measure(name: str, core_name: str, bits: int, folder: pathlib.Path) -> dict:
 
     example = emulation.ROOT / "examples" / "firmware"
     link = ["-lm", "-Wl,--gc-sections,-Map=stream.map"]
+    listener = build_list.PACKAGE / "c" / "listener"
     sources = [*(example / f"{part}.c" for part in ("main_stream", "detections", "frames_file")), *own]
-    emulation.build(core, sources, folder, flags, compiler=compiler, link_flags=link)
+    sources.append(listener / "kws_listener.c")
+    emulation.build(core, sources, folder, [*flags, f"-I{listener}"], compiler=compiler, link_flags=link)
     flash = flash_by_part((folder / "stream.map").read_text())
 
     sources = [arm / "inference.c", clip / "kws_inference.c"]
