@@ -13,7 +13,7 @@ import numpy as np
 
 from tflite_export.flatbuffer.reader import TYPE_NAMES, FormatError, Model, Operator, Tensor
 
-FLOAT32, INT32, INT64, INT8, RESOURCE, INT4 = 0, 2, 4, 9, 13, 17
+FLOAT32, INT32, UINT8, INT64, INT8, RESOURCE, INT4 = 0, 2, 3, 4, 9, 13, 17
 SAME, VALID = 0, 1
 MAX_RANK = 6
 _Rule = Callable[["_Op"], None]
@@ -110,6 +110,9 @@ def _check_scales(op: _Op, tensor: Tensor) -> None:
         op.require(len(tensor.scales) >= 1, f"tensor {tensor.name!r} has no scale")
         op.require(tensor.data is not None or len(tensor.scales) == 1, f"tensor {tensor.name!r} has several scales")
         op.require(all(-128 <= z <= 127 for z in tensor.zero_points), f"tensor {tensor.name!r}: zero point out of int8")
+    elif tensor.type == UINT8:
+        good = len(tensor.scales) == 1 and 0 <= tensor.zero_points[0] <= 255
+        op.require(good, f"tensor {tensor.name!r}: a uint8 tensor needs one scale and a zero point in uint8")
 
 
 def _weighted(op: _Op, outputs: int, axis: int) -> None:
@@ -208,7 +211,7 @@ def _convert(op: _Op) -> None:
     op.count(1)
     found = (op.x[0].type, op.y[0].type)
     allowed = {
-        "QUANTIZE": ((FLOAT32, INT8), (INT8, INT8)),
+        "QUANTIZE": ((FLOAT32, INT8), (INT8, INT8), (INT8, UINT8)),
         "DEQUANTIZE": ((INT8, FLOAT32),),
         "CAST": ((INT8, INT32), (INT32, FLOAT32), (FLOAT32, INT32), (INT8, FLOAT32)),
     }[op.name]

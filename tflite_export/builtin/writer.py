@@ -28,10 +28,10 @@ def write(graph: ir.Graph, *, int4: bool = False, metadata: Mapping[str, bytes] 
 
     Raises ir.GraphError where an op has no stock equivalent; the message names it.
     """
-    return _Writer(graph, int4).write(metadata)
+    return Writer(graph, int4).write(metadata)
 
 
-class _Writer(Pieces):
+class Writer(Pieces):
     """Collects the ops of one graph; ``floats`` adds those of dynamic quantization."""
 
     def __init__(self, graph: ir.Graph, int4: bool) -> None:
@@ -43,12 +43,16 @@ class _Writer(Pieces):
         for name in self.graph.inputs:
             self.output(name)
         for op in self.graph.ops:
-            if isinstance(op, ir.FLOAT_OPS):
-                builtin_floats.write(self, op)
-            else:
-                getattr(self, _METHODS[type(op)])(op)
+            self.write_op(op)
         inputs = {name: self.plain[name] for name in self.graph.inputs}
         return self.model.finish(inputs, {name: self.as_plain(name) for name in self.graph.outputs}, metadata)
+
+    def write_op(self, op: ir.Op) -> None:
+        """The stock ops of one op of the graph."""
+        if isinstance(op, ir.FLOAT_OPS):
+            builtin_floats.write(self, op)
+        else:
+            getattr(self, _METHODS[type(op)])(op)
 
     # Memory of a stream: a resource variable for each ring
 
@@ -175,7 +179,7 @@ class _Writer(Pieces):
 
     def write_softmax(self, op: ir.Softmax) -> None:
         scale = self.graph.tensors[op.input].quantization.scale
-        beta = _softmax_beta(op, scale)
+        beta = softmax_beta(op, scale)
         expected = float(op.table[0]) * np.exp(-beta * scale * np.arange(256))
         if np.abs(expected - op.table).max() > 2:
             raise ir.GraphError(f"{op.name}: its table is not exp() of the input's scale {scale}; {WAY_OUT}")
@@ -318,7 +322,7 @@ _RATIO = 1e-3
 """Two multipliers that differ by less are the same, rounded otherwise."""
 
 
-def _softmax_beta(op: ir.Softmax, scale: float) -> float:
+def softmax_beta(op: ir.Softmax, scale: float) -> float:
     """What the op multiplies its input with ahead of exp(): 1, or the factor of a Rescaling that it took in."""
     places = np.flatnonzero(op.table)[1:]
     weights = op.table[places].astype(np.float64) ** 2
