@@ -145,6 +145,9 @@ def train(
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the training examples.")] = 30,
     width: Annotated[int, typer.Option(min=1, help="Outputs of hidden layers: 128 is 250K parameters, 18 15K.")] = 128,
     backend: Annotated[str, typer.Option(help="Front end: micro (fixed point, as on the device) or lfbe.")] = "micro",
+    hop_ms: Annotated[
+        int, typer.Option(help="Milliseconds from frame to frame: 20, or 10 as ESPHome's own models have it.")
+    ] = 20,
     copies: Annotated[int, typer.Option(min=0, help="Augmented versions of each clip; 0 trains on clips as is.")] = 3,
     batch_size: Annotated[int, typer.Option(min=1, help="Examples per step.")] = 128,
     learning_rate: Annotated[float, typer.Option(help="Adam's, at the start; a cosine ends at 1 % of it.")] = 2e-3,
@@ -178,7 +181,7 @@ def train(
 
     command.run(
         data, out, keywords, epochs, width, backend, copies, batch_size, learning_rate, clip_seconds, seed, cache,
-        context, mine, mine_rounds, confusables, speakers, resume,
+        context, mine, mine_rounds, confusables, speakers, resume, hop_ms,
     )  # fmt: skip
 
 
@@ -300,6 +303,24 @@ def export(
         bool,
         typer.Option("--rows", help="With --streaming: leave out the mean over a clip's time, give every row at once."),
     ] = False,
+    device: Annotated[
+        str | None,
+        typer.Option("--for", help="esphome: a file for its micro_wake_word, with --threshold its manifest too."),
+    ] = None,
+    keyword: Annotated[
+        str | None, typer.Option(help="With --for: which keyword of several; each is a file of its own.")
+    ] = None,
+    threshold: Annotated[
+        str | None, typer.Option(help="With --for: the file of evaluate --json, or a probability.")
+    ] = None,
+    smooth: Annotated[
+        float | None,
+        typer.Option(help="With --for: seconds that are averaged.", show_default="that of the file, or 0.2"),
+    ] = None,
+    author: Annotated[str, typer.Option(help="With --for: named in the manifest.")] = "unknown",
+    languages: Annotated[
+        str | None, typer.Option(help="With --for: languages that it was trained on, with commas: en,de.")
+    ] = None,
 ) -> None:
     """Writes a quantized model as a .tflite file, and as C arrays for firmware.
 
@@ -310,9 +331,18 @@ def export(
       tfmot-kws export --model q.keras --target cortex-m4 --out kws_m4.tflite
       tfmot-kws export --model q.keras --ops builtin --out stock.tflite
       tfmot-kws export --model q.keras --streaming internal --out stream.tflite
+      tfmot-kws export --model q.keras --for esphome --threshold numbers.json --out alexa.tflite
     """
     from tfmot_kws.commands import export as command
+    from tfmot_kws.commands.parts import data as data_files
+    from tfmot_kws.commands.parts import esphome
 
+    chosen = esphome.Options(keyword, threshold, smooth, author, data_files.words_of(languages) or ())
+    if device is not None:
+        command.run_for(device, model, out, chosen, target, streaming, c_array, rows)
+        return
+    if chosen != esphome.Options():
+        raise ValueError("--keyword, --threshold, --smooth, --author and --languages: go with --for esphome")
     command.run(model, out, ops, target, streaming, c_array, rows)
 
 

@@ -34,8 +34,8 @@ FEATURES = ir.Quantization(float(np.float32(666 / 256 / 25.6)), -128)
 PROBABILITY = 1.0 / 255.0
 """What one step of the output is worth: ESPHome reads 255 as 1."""
 _SIGMOID = ir.Quantization(1 / 256, -128)
-_MARGIN = ir.Quantization(1 / 16, 0)
-"""Margins of -8..8: a sigmoid's uint8 does not move beyond."""
+_MOST_MARGIN = 8.0
+"""A sigmoid's uint8 does not move beyond."""
 
 
 class MicroWakeWordError(ir.GraphError):
@@ -128,7 +128,9 @@ class _Writer(writer.Writer):
         if softmax:
             logits = softmax.input
             beta = writer.softmax_beta(softmax, self.graph.tensors[logits].quantization.scale)
-        return self.model.finish({self.graph.inputs[0]: source}, {"probability": self.probability(logits, beta)}, metadata)
+        return self.model.finish(
+            {self.graph.inputs[0]: source}, {"probability": self.probability(logits, beta)}, metadata
+        )
 
     def features(self) -> int:
         """int8 [1, stride, 40] as ESPHome makes them, then what the graph takes."""
@@ -176,7 +178,9 @@ class _Writer(writer.Writer):
         else:
             sigmoid = self.sigmoid(self.margin(flat, own, classes, q, beta))
         # The same byte at the scale that ESPHome reads it at, so that QUANTIZE only moves the zero point.
-        stated = self.model.add_activation("probability/stated", (1,), ir.Quantization(float(np.float32(PROBABILITY)), -128))
+        stated = self.model.add_activation(
+            "probability/stated", (1,), ir.Quantization(float(np.float32(PROBABILITY)), -128)
+        )
         self.reshape(sigmoid, stated, (1,))
         out = self.model.add_unsigned("probability", (1,), PROBABILITY)
         self.emit("QUANTIZE", [stated], [out], "QuantizeOptions")
@@ -214,7 +218,8 @@ class _Writer(writer.Writer):
         signs = np.array([[ir.INT8_MAX, -ir.INT8_MAX]], np.int8)
         weights = self.model.add_constant("probability/signs", signs, scales=[scale])
         bias = self.model.add_constant("probability/bias", np.zeros(1, np.int32), scales=[np.float32(scale * q.scale)])
-        to = self.model.add_activation("probability/margin", (1,), _MARGIN)
+        widest = min(_MOST_MARGIN, 255 * q.scale * beta)
+        to = self.model.add_activation("probability/margin", (1,), ir.Quantization(float(np.float32(widest / 128)), 0))
         fields = {"fusedActivationFunction": none, "keepNumDims": False}
         self.emit("FULLY_CONNECTED", [both, weights, bias], [to], "FullyConnectedOptions", **fields)
         return to

@@ -7,12 +7,13 @@ import pathlib
 
 from tfmot_kws import atomic
 from tfmot_kws.commands.parts import console as consoles
-from tfmot_kws.commands.parts import results, sidecar
+from tfmot_kws.commands.parts import esphome, esphome_manifest, results, sidecar
 
 OPS = ("packed", "builtin")
 
 
 STREAMING = ("internal", "external")
+DEVICES = ("esphome",)
 
 
 def run(
@@ -54,3 +55,62 @@ def run(
         console.print("\nTFLM needs these ops:\n")
         for line in c_writer.op_resolver_lines(flatbuffer):
             console.print(line, markup=False)
+
+
+def run_for(
+    device: str,
+    model: pathlib.Path,
+    out: pathlib.Path,
+    options: esphome.Options,
+    target: str,
+    streaming: str | None,
+    c_array: bool,
+    rows: bool,
+) -> None:
+    """Writes the file that ESPHome runs, its sidecar and, with thresholds, its manifest."""
+    results.check_output(out, ".tflite", "--out")
+    if device not in DEVICES:
+        raise ValueError(f"--for {device}: must be {' or '.join(DEVICES)}")
+    if streaming not in (None, "internal") or target != "any" or c_array:
+        raise ValueError(
+            "--for esphome: has one form: stock ops, its state inside; leave --streaming, --target and --c-array out"
+        )
+    before = sidecar.read(model)
+    if before.kind != "quantized":
+        raise ValueError(f"{model}: is {before.kind}; export needs a quantized model, made by 'tfmot-kws quantize'")
+    esphome.check_frontend(before.frontend)
+    keyword = esphome.keyword_of(before, options.keyword)
+    esphome.choose(options, keyword, 1.0)  # a wrong threshold says so before the model is loaded
+    from tflite_export import from_keras
+    from tflite_export import inspect as inspect_model
+    from tflite_export.streaming import graph as streams
+    from tflite_export.streaming import micro_wake_word
+    from tfmot_kws.quantize import saving
+
+    console = consoles.stdout()
+    graph = from_keras.to_graph(saving.load_model(model))
+    made = micro_wake_word.from_graph(
+        streams.without_mean(graph) if rows else graph, before.task.classes.index(keyword)
+    )
+    step_seconds = made.stride * before.frontend.hop_ms / 1000
+    chosen = esphome.choose(options, keyword, step_seconds)
+    atomic.write_bytes(out, made.flatbuffer)
+    kept = {**before.options, "keras_model": model.name, "ops": "builtin", "streaming": "internal", "for": device}
+    kept |= {"keyword": keyword, "rows": rows}
+    sidecar.write(out, esphome.sidecar_of(before, keyword, kept))
+    inspect_model.print_summary(inspect_model.inspect(made.flatbuffer))
+    console.print(f"wrote {out} ({len(made.flatbuffer):,} bytes) and {sidecar.path_of(out).name}")
+    path = esphome_manifest.path_of(out)
+    if chosen is None:
+        stale = f"; {path.name} is of another export" if path.is_file() else ""
+        console.print(
+            f"no manifest: it needs a threshold. Find one with 'tfmot-kws evaluate --model {out} --streams FOLDER "
+            f"--json numbers.json', then export again with --threshold numbers.json{stale}",
+            markup=False,
+        )
+        return
+    cutoff, origin = chosen
+    esphome_manifest.write(path, esphome.manifest(out, before, keyword, cutoff, made.arena, options))
+    console.print(f"wrote {path}", markup=False)
+    for line in esphome.notes(cutoff, origin, step_seconds, before.frontend.hop_ms):
+        console.print(line, markup=False)
