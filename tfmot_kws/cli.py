@@ -15,10 +15,21 @@ import typer.core
 import tfmot_kws
 from tfmot_kws import extras
 from tfmot_kws.commands.parts import console as consoles
+from tfmot_kws.commands.parts.options import (
+    DEFAULT_RUNTIME,
+    Cache,
+    Data,
+    Keywords,
+    Refractory,
+    Resume,
+    Seed,
+    Smooth,
+    Speakers,
+    Threshold,
+)
 
 # What a user can cause: our errors are ValueErrors and TypeErrors, files give OSErrors, missing packages ImportErrors,
 # runtimes that refuse a file RuntimeErrors.
-DEFAULT_RUNTIME = "tflite, or litert where TensorFlow is not installed"
 USER_ERRORS = (ValueError, TypeError, OSError, ImportError, RuntimeError)
 
 
@@ -49,49 +60,6 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-Data = Annotated[
-    pathlib.Path,
-    typer.Option(
-        help="Recordings: a folder word/*.wav (or flac, mp3 ...), a folder with manifest.csv, or a .csv file."
-    ),
-]
-Seed = Annotated[int, typer.Option(min=0, help="Of everything random; the same seed gives the same result.")]
-Cache = Annotated[
-    pathlib.Path | None,
-    typer.Option(help="Folder that keeps features.", show_default="$XDG_CACHE_HOME/tfmot-kws or ~/.cache/tfmot-kws"),
-]
-Keywords = Annotated[
-    str | None,
-    typer.Option(help="Words to spot, with commas.", show_default="wake words of the manifest, else most frequent"),
-]
-Speakers = Annotated[
-    str | None,
-    typer.Option(
-        help="Who speaks: folder (word/speaker/file), prefix (of the file's name, up to _), clip (nobody knows; clips "
-        "are split one by one) or a regular expression with a group.",
-        show_default="as the model was trained, else speaker_nohash_1.wav or folders, else clip",
-    ),
-]
-Threshold = Annotated[
-    str | None,
-    typer.Option(
-        help="Score from which on a keyword counts: a number, WORD=NUMBER,... or the file of evaluate --json.",
-        show_default="likelier",
-    ),
-]
-Smooth = Annotated[
-    float | None,
-    typer.Option(help="Seconds over which scores are averaged.", show_default="that of the file, or 0.2"),
-]
-Refractory = Annotated[
-    float | None,
-    typer.Option(help="Seconds after a detection without another one.", show_default="that of the file, or 1.0"),
-]
-Resume = Annotated[
-    bool,
-    typer.Option("--resume", help="Go on after the last whole epoch of a run that was stopped, with the same options."),
-]
 
 
 def _version(value: bool) -> None:
@@ -376,6 +344,38 @@ def listen(
     from tfmot_kws.commands import listen as command
 
     command.run(model, wav, threshold, smooth, refractory, runtime)
+
+
+@app.command()
+def serve(
+    models: Annotated[list[pathlib.Path], typer.Argument(help="Streaming .tflite files, each with its .json.")],
+    uri: Annotated[str, typer.Option(help="tcp://HOST:PORT or unix:///PATH.")] = "tcp://0.0.0.0:10400",
+    threshold: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="As for listen: one for all models, or one for each in their order.", show_default="likelier"
+        ),
+    ] = None,
+    smooth: Smooth = None,
+    refractory: Refractory = None,
+    runtime: Annotated[
+        str | None, typer.Option(help="reference, tflite, litert or tflm.", show_default=DEFAULT_RUNTIME)
+    ] = None,
+    zeroconf: Annotated[
+        str | None, typer.Option(help="Name under which Home Assistant finds it.", show_default="not announced")
+    ] = None,
+) -> None:
+    """Serves wake words to Home Assistant, in the Wyoming protocol.
+
+    Prints what it hears, and at its end or on SIGUSR1 its share of the processor. Needs: pip install
+    "tfmot-kws\\[runtime,wyoming]"
+
+    Example:
+      tfmot-kws serve stream.tflite --threshold numbers.json --uri tcp://0.0.0.0:10400
+    """
+    from tfmot_kws.commands import serve as command
+
+    command.run(models, uri, threshold or [], smooth, refractory, runtime, zeroconf)
 
 
 @app.command()

@@ -70,6 +70,7 @@ class WakeWord:
         runtime: one of ``tflite_export.interpreter.RUNTIMES``; None: tflite, or litert without TensorFlow.
 
     Attributes:
+        model: the file.
         keywords: their names.
         rate: samples per second that ``feed`` takes.
         spotter: what it is made of: front end, streaming model and detector.
@@ -88,7 +89,7 @@ class WakeWord:
         refractory: float | None = None,
         runtime: str | None = None,
     ) -> None:
-        path = pathlib.Path(model)
+        self.model = path = pathlib.Path(model)
         self._runtime = runtime or interpreter.default_runtime()
         self.spotter = spotter.open_spotter(path, threshold, smooth, refractory, self._runtime)
         self._kernels = kernels.kernels_of(path.read_bytes()) if self._runtime != "reference" else ()
