@@ -57,6 +57,11 @@ def test_manifest_has_what_the_detector_chose(folder) -> None:
         "type": "micro", "version": 2, "wake_word": "low", "model": "low.tflite", "author": "me",
         "trained_languages": ["en", "de"],
     }  # fmt: skip
+    text = (folder / "low.md").read_text()
+    assert (
+        "A keyword spotter for **low**" in text
+        and f"probability_cutoff {found['micro']['probability_cutoff']:g}" in text
+    )
     micro = found["micro"]
     assert micro["sliding_window_size"] == 5 and micro["feature_step_size"] == 10
     assert micro["minimum_esphome_version"] == "2024.7.0" and 0.0 < micro["probability_cutoff"] < 1.0

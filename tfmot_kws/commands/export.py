@@ -6,8 +6,8 @@ from __future__ import annotations
 import pathlib
 
 from tfmot_kws import atomic
+from tfmot_kws.commands.parts import card, esphome, esphome_manifest, results, sidecar
 from tfmot_kws.commands.parts import console as consoles
-from tfmot_kws.commands.parts import esphome, esphome_manifest, results, sidecar
 
 OPS = ("packed", "builtin")
 
@@ -21,6 +21,7 @@ def run(
 ) -> None:
     """Writes the .tflite file, its sidecar and, where wanted, the C arrays."""
     results.check_output(out, ".tflite", "--out")
+    card.check(out)
     if ops not in OPS:
         raise ValueError(f"--ops {ops}: must be {' or '.join(OPS)}")
     if streaming not in (None, *STREAMING):
@@ -44,9 +45,11 @@ def run(
     atomic.write_bytes(out, flatbuffer)
     options = {**before.options, "keras_model": model.name, "ops": ops, "target": target, "streaming": streaming}
     options["rows"] = rows
-    sidecar.write(out, sidecar.Sidecar("tflite", before.frontend, before.task, options, before.metrics))
+    about = sidecar.Sidecar("tflite", before.frontend, before.task, options, before.metrics)
+    sidecar.write(out, about)
+    card.write(out, about)
     inspect_model.print_summary(inspect_model.inspect(flatbuffer))
-    console.print(f"wrote {out} ({len(flatbuffer):,} bytes) and {sidecar.path_of(out).name}")
+    console.print(f"wrote {out} ({len(flatbuffer):,} bytes), {sidecar.path_of(out).name} and {card.path_of(out).name}")
     if c_array:
         name = "".join(c if c.isascii() and c.isalnum() else "_" for c in out.stem)
         name = name if name[:1].isalpha() else f"model_{name}"
@@ -69,6 +72,7 @@ def run_for(
 ) -> None:
     """Writes the file that ESPHome runs, its sidecar and, with thresholds, its manifest."""
     results.check_output(out, ".tflite", "--out")
+    card.check(out)
     if device not in DEVICES:
         raise ValueError(f"--for {device}: must be {' or '.join(DEVICES)}")
     if streaming not in (None, "internal") or target != "any" or c_array:
@@ -97,9 +101,14 @@ def run_for(
     atomic.write_bytes(out, made.flatbuffer)
     kept = {**before.options, "keras_model": model.name, "ops": "builtin", "streaming": "internal", "for": device}
     kept |= {"keyword": keyword, "rows": rows}
-    sidecar.write(out, esphome.sidecar_of(before, keyword, kept))
+    about = esphome.sidecar_of(before, keyword, kept)
+    sidecar.write(out, about)
+    notes = esphome.notes(*chosen, step_seconds, before.frontend.hop_ms) if chosen else []
+    card.write(out, about, "\n".join(f"- {line}" for line in notes) or None)
     inspect_model.print_summary(inspect_model.inspect(made.flatbuffer))
-    console.print(f"wrote {out} ({len(made.flatbuffer):,} bytes) and {sidecar.path_of(out).name}")
+    console.print(
+        f"wrote {out} ({len(made.flatbuffer):,} bytes), {sidecar.path_of(out).name} and {card.path_of(out).name}"
+    )
     path = esphome_manifest.path_of(out)
     if chosen is None:
         stale = f"; {path.name} is of another export" if path.is_file() else ""
@@ -109,8 +118,7 @@ def run_for(
             markup=False,
         )
         return
-    cutoff, origin = chosen
-    esphome_manifest.write(path, esphome.manifest(out, before, keyword, cutoff, made.arena, options))
+    esphome_manifest.write(path, esphome.manifest(out, before, keyword, chosen[0], made.arena, options))
     console.print(f"wrote {path}", markup=False)
-    for line in esphome.notes(cutoff, origin, step_seconds, before.frontend.hop_ms):
+    for line in notes:
         console.print(line, markup=False)

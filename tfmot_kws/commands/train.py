@@ -7,9 +7,9 @@ import dataclasses
 import pathlib
 
 from tfmot_kws import atomic
+from tfmot_kws.commands.parts import card, results, sidecar, unfinished
 from tfmot_kws.commands.parts import console as consoles
 from tfmot_kws.commands.parts import data as data_files
-from tfmot_kws.commands.parts import results, sidecar, unfinished
 from tfmot_kws.commands.parts.console import Phases
 from tfmot_kws.data import prepare
 from tfmot_kws.frontend import features
@@ -117,6 +117,11 @@ def run(
             "speakers": speakers or "auto",
             "mined": None if mine is None else mine_rounds,
             "confusables": list(spoken or ()),
+            "data": [
+                card.data_of(data, "training"),
+                *([card.data_of(mine, "hard negatives")] if mine else []),
+                *([{"folder": "synthetic speech", "use": "words like them", "licences": None}] if spoken else []),
+            ],
         }
         with atomic.replacing(out) as temporary:
             model.save(temporary)
