@@ -347,6 +347,24 @@ def _slice(op: _Op) -> None:
     op.shape(tuple(wanted))
 
 
+def _split(op: _Op) -> None:
+    """SPLIT_V: sizes of parts along an axis, both constants."""
+    op.require(len(op.x) == 3 and None not in op.x and op.y, "should have three inputs and an output or more")
+    x = op.x[0]
+    same = all(y.type == x.type for y in op.y) and x.type in (INT8, FLOAT32)
+    op.require(same, "does not take types that differ or are none of int8 and float32")
+    op.require(op.x[2].shape in ((), (1,)), f"its axis has shape {op.x[2].shape}")
+    axis, rank = int(op.integers(2, op.x[2].shape).reshape(-1)[0]), len(x.shape)
+    op.require(-rank <= axis < rank, f"axis {axis} of {rank}")
+    sizes = [int(v) for v in op.integers(1, (len(op.y),))]
+    good = op.fields["parts"] == len(op.y) and min(sizes) >= 1 and sum(sizes) == x.shape[axis]
+    op.require(good, f"splits {x.shape} into {sizes} along axis {axis}")
+    axis %= rank
+    for size, y in zip(sizes, op.y):
+        wanted = (*x.shape[:axis], size, *x.shape[axis + 1 :])
+        op.require(y.shape == wanted, f"gives {wanted}, its output has shape {y.shape}")
+
+
 def _gather(op: _Op) -> None:
     """A table of at least 256 entries, read at an int8 plus 128: an index that cannot lie outside."""
     op.count(2)
@@ -366,7 +384,7 @@ def _gather(op: _Op) -> None:
 
 
 def _handle(op: _Op) -> None:
-    op.require(not op.x and len(op.y) == 1 and op.y[0].type == RESOURCE and op.y[0].shape == (1,), "is no handle")
+    op.require(not op.x and len(op.y) == 1 and op.y[0].type == RESOURCE and op.y[0].shape in ((), (1,)), "is no handle")
 
 
 def _read(op: _Op) -> None:
@@ -402,6 +420,7 @@ _RULES: dict[str, _Rule] = {
     "GATHER": _gather,
     "READ_VARIABLE": _read,
     "RESHAPE": _reshape,
+    "SPLIT_V": _split,
     "STRIDED_SLICE": _slice,
     "TRANSPOSE": _transpose,
     "VAR_HANDLE": _handle,
