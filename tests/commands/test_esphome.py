@@ -95,6 +95,20 @@ def test_pymicro_wakeword_finds_the_events_of_our_detector(folder, require_modul
     assert theirs.stride == 3 and len(set(counts)) > 2 and max(counts) > 5
 
 
+def test_evaluate_counts_the_events_that_pymicro_wakeword_finds(folder, tmp_path, require_module) -> None:
+    module = require_module("pymicro_wakeword")
+    cutoff = esphome_manifest.Cutoff(120, 5)
+    evaluate = ("evaluate", "--model", folder / "low.tflite", "--streams", folder / "a.wav", "--smooth", 0.15)
+    run(*evaluate, "--refractory", 0, "--threshold", cutoff.threshold, "--json", tmp_path / "n.json")
+    found = json.loads((tmp_path / "n.json").read_text())["streams"]
+    theirs = module.MicroWakeWord.from_config(folder / "low.json")
+    theirs.probability_cutoff = cutoff.probability
+    frames = module.MicroWakeWordFeatures().process_streaming(speech().tobytes())
+    fired = [((n - 1) * 10 + 30) / 1000 for n, frame in enumerate(frames, 1) if theirs.process_streaming(frame)]
+    assert found["detector"]["sum_thresholds"]["low"] == 120 * 5 + 1
+    assert [event["time"] for event in found["events"]] == pytest.approx(fired) and len(fired) > 5
+
+
 def test_pymicro_wakeword_hears_our_features_and_gives_our_bytes(folder, require_module) -> None:
     module = require_module("pymicro_wakeword")
     sound = speech(3.0)
