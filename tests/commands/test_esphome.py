@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import pathlib
+import shutil
 
 import esphome_files
 import kept
@@ -62,6 +63,8 @@ def test_manifest_has_what_the_detector_chose(folder) -> None:
         "A keyword spotter for **low**" in text
         and f"probability_cutoff {found['micro']['probability_cutoff']:g}" in text
     )
+    assert "hours of `a.wav`, thresholds chosen on these recordings" in text  # the same file: its numbers hold
+    assert "not of this very file" not in second
     micro = found["micro"]
     assert micro["sliding_window_size"] == 5 and micro["feature_step_size"] == 10
     assert micro["minimum_esphome_version"] == "2024.7.0" and 0.0 < micro["probability_cutoff"] < 1.0
@@ -98,7 +101,8 @@ def test_pymicro_wakeword_finds_the_events_of_our_detector(folder, require_modul
 def test_evaluate_counts_the_events_that_pymicro_wakeword_finds(folder, tmp_path, require_module) -> None:
     module = require_module("pymicro_wakeword")
     cutoff = esphome_manifest.Cutoff(120, 5)
-    evaluate = ("evaluate", "--model", folder / "low.tflite", "--streams", folder / "a.wav", "--smooth", 0.15)
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    evaluate = ("evaluate", "--model", tmp_path / "low.tflite", "--streams", tmp_path / "a.wav", "--smooth", 0.15)
     run(*evaluate, "--refractory", 0, "--threshold", cutoff.threshold, "--json", tmp_path / "n.json")
     found = json.loads((tmp_path / "n.json").read_text())["streams"]
     theirs = module.MicroWakeWord.from_config(folder / "low.json")
@@ -134,6 +138,14 @@ def test_every_runtime_gives_the_same_within_rounding(folder, runtime: str, requ
     assert len(set(outputs[0].ravel())) > 10 and np.abs(outputs[0] - outputs[1]).max() <= 4
     if runtime == "tflm":
         assert stream._interpreter.arena_bytes() <= esphome_manifest.read(folder / "low.json").tensor_arena_size
+
+
+def test_numbers_of_another_file_are_named(folder, tmp_path) -> None:
+    numbers = tmp_path / "numbers.json"
+    numbers.write_text(json.dumps(json.loads((folder / "numbers.json").read_text()) | {"sha256": "0" * 64}))
+    export = ("export", "--model", folder / "q.keras", "--for", "esphome", "--keyword", "low")
+    assert "not of this very file" in run(*export, "--out", tmp_path / "x.tflite", "--threshold", numbers)
+    assert "Not measured on long recordings" in (tmp_path / "x.md").read_text()
 
 
 def test_listen_runs_the_file(folder) -> None:

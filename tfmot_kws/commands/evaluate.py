@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import pathlib
 from typing import Any
 
@@ -56,6 +57,7 @@ def run(
     console = consoles.stdout()
     phases = Phases(console)
     value: dict[str, Any] = {"model": model.name, "runtime": "Keras" if model.suffix == ".keras" else runtime}
+    value["sha256"] = hashlib.sha256(model.read_bytes()).hexdigest() if model.is_file() else None
     if data is not None:
         value |= _on_clips(console, phases, model, data, runtime, split, frr, plot, cache, speakers)
     if streams is not None:
@@ -81,7 +83,7 @@ def _fill_card(
     if data is not None:
         texts["clips"] = card.clips_text(value, data)
     if streams is not None:
-        texts["streams"] = card.streams_text(value, [p for p in (streams.streams, streams.negatives) if p])
+        texts["streams"] = card.streams_text(value)
     try:
         written = [card.fill(model, name, text) for name, text in texts.items()]
     except OSError as error:  # the numbers are worth more than the card: a model on a read-only disk

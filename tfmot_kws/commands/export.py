@@ -118,6 +118,9 @@ def run_for(
             markup=False,
         )
         return
+    source = chosen[1].source
+    if source is not None and not card.fill_from(out, source):
+        notes.append(f"{source}: its numbers are not of this very file; evaluate it and export again to be sure")
     esphome_manifest.write(path, esphome.manifest(out, before, keyword, chosen[0], made.arena, options))
     console.print(f"wrote {path}", markup=False)
     for line in notes:

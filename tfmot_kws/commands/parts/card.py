@@ -8,6 +8,8 @@ was not measured, and what was not is said to be so. Imports no TensorFlow.
 from __future__ import annotations
 
 import csv
+import hashlib
+import json
 import pathlib
 import re
 from collections import Counter
@@ -96,15 +98,23 @@ def fill(model: pathlib.Path, name: str, text: str) -> pathlib.Path | None:
     return path
 
 
+def fill_from(model: pathlib.Path, numbers: pathlib.Path) -> bool:
+    """Fills in what ``evaluate --json`` wrote of this very file; False where it is of another one, or says less."""
+    value = json.loads(numbers.read_text(encoding="utf-8"))
+    if value.get("sha256") != hashlib.sha256(model.read_bytes()).hexdigest() or "streams" not in value:
+        return False
+    return fill(model, "streams", streams_text(value)) is not None
+
+
 def clips_text(value: Mapping[str, Any], folder: pathlib.Path) -> str:
     """The part of an evaluation on clips, from what ``evaluate --json`` writes."""
     return f"This file in {value['runtime']}, clips of `{folder.absolute().name}`: {_metrics(value)}."
 
 
-def streams_text(value: Mapping[str, Any], recordings: Sequence[pathlib.Path]) -> str:
+def streams_text(value: Mapping[str, Any]) -> str:
     """The part of an evaluation on long recordings, from what ``evaluate --json`` writes."""
     found = value["streams"]
-    names = ", ".join(f"`{path.absolute().name}`" for path in recordings)
+    names = ", ".join(f"`{name}`" for name in found["recordings"])
     detector = found["detector"]
     how = "chosen on these recordings" if found["fa_per_hour_wanted"] is not None else "chosen before"
     lines = [

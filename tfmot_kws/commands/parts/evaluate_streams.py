@@ -210,6 +210,7 @@ def metrics(measured: Measured, options: Options) -> dict[str, Any]:
     evaluation = measured.evaluation
     config = evaluation.config
     return {
+        "recordings": [path.absolute().name for path in (options.streams, options.negatives) if path is not None],
         "seconds": measured.seconds,
         "times_real_time": measured.seconds / measured.spent,
         "detector": {
