@@ -101,7 +101,8 @@ def arena_bytes(flatbuffer: bytes) -> int:
             if op.name in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"):
                 x, weights = (part.tensors[i] for i in op.inputs[:2])
                 channels += len(weights.scales)
-                scratch = max(scratch, 2 * (x.bytes + weights.bytes) + 1024)
+                if op.name != "FULLY_CONNECTED":
+                    scratch = max(scratch, 2 * (x.bytes + weights.bytes) + 1024)
             elif op.name == "READ_VARIABLE":
                 kept += -(-part.tensors[op.outputs[0]].bytes // 16) * 16
     return -(-(activations + bookkeeping + 8 * channels + scratch + kept + 2048) // 1024) * 1024
