@@ -155,7 +155,7 @@ def test_listen_runs_the_file(folder) -> None:
 
 @pytest.mark.parametrize("window", [1, 2, 5, 33])
 def test_cutoff_means_the_same_in_integers_and_in_floats(window: int) -> None:
-    """ESPHome since 2025.5, before, and pymicro-wakeword, at the sums on both sides of each cutoff."""
+    """ESPHome in integers, ESPHome before in floats, and pymicro-wakeword, at the sums on both sides of each cutoff."""
     for steps in range(255):
         cutoff = esphome_manifest.Cutoff(steps, window)
         p, last = cutoff.probability, steps * window

@@ -1,8 +1,8 @@
 """Writes a stream's graph as ESPHome's ``micro_wake_word`` runs it: stock ops, int8 features in, one uint8 out.
 
 What that component does was read in its sources (github.com/esphome/esphome, ``esphome/components/micro_wake_word``,
-2024.7 to 2025.11): ``streaming_model.cpp`` has the list of ops, the checks of both tensors and the 20 variables,
-``micro_wake_word.cpp`` how a feature becomes an int8: ``(256 * feature + 333) / 666 - 128``.
+at commits 33fdbbe30 and cbd7709ec): ``streaming_model.cpp`` has the list of ops, the checks of both tensors and the 20
+variables, ``micro_wake_word.cpp`` how a feature becomes an int8: ``(256 * feature + 333) / 666 - 128``.
 
 A probability is a sigmoid: the resolver has no SOFTMAX. Of two classes the sigmoid of the difference of their logits is
 their softmax; of more it is that of the margin, the keyword's logit minus the largest other one, which is what our

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The manifest of a model of ESPHome's ``micro_wake_word``, version 2, and what its two numbers mean.
 
-Read in github.com/esphome/esphome, ``esphome/components/micro_wake_word``, 2024.7 to 2025.11: ``__init__.py`` has the
-fields, and ``streaming_model.cpp`` the detector, which fires where
+Read in github.com/esphome/esphome, ``esphome/components/micro_wake_word``: ``__init__.py`` (commit 0867e9658) has the
+fields, and ``streaming_model.cpp`` (commit cbd7709ec) the detector, which fires where
 
     sum of the last ``sliding_window_size`` outputs (uint8)  >  int(255 * probability_cutoff) * sliding_window_size
 
-Until 2025.4, and in pymicro-wakeword 2.5, the same was computed in floats, without ``int``. A cutoff in the middle
+Before (commit 33fdbbe30, 2024.11), and in pymicro-wakeword 2.5, the same is computed in floats, without ``int``. A cutoff in the middle
 between two sums means the same to all of them.
 """
 
@@ -23,7 +23,7 @@ from tfmot_kws import atomic
 
 VERSION = 2
 MINIMUM_ESPHOME = "2024.7.0"
-"""The first that reads version 2 and strides of several frames."""
+"""What the manifests of microWakeWord's own models of version 2 ask for."""
 STEPS_MS = (10, 20)
 ONE = 255
 """The uint8 that stands for a probability of 1."""
