@@ -6,8 +6,8 @@ fields, and ``streaming_model.cpp`` (commit cbd7709ec) the detector, which fires
 
     sum of the last ``sliding_window_size`` outputs (uint8)  >  int(255 * probability_cutoff) * sliding_window_size
 
-Before (commit 33fdbbe30, 2024.11), and in pymicro-wakeword 2.5, the same is computed in floats, without ``int``. A cutoff in the middle
-between two sums means the same to all of them.
+Before (commit 33fdbbe30, 2024.11), and in pymicro-wakeword 2.5, the same is computed in floats, without ``int``. A
+cutoff in the middle between two sums means the same to all of them.
 """
 
 from __future__ import annotations
