@@ -26,6 +26,7 @@ _NAMES = {
     "TimeMaxPooling1D": "models.time_layers",
     "TimeWindow": "models.time_layers",
     "TwoStageSchedule": "training.stages",
+    "WakeWord": "commands.parts.wake_word",
     "calibrate": "training.stages",
     "ds_cnn_stream": "models.spotters",
     "dynamic_scheme": "quantize.dynamic.scheme",

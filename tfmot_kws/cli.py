@@ -15,10 +15,21 @@ import typer.core
 import tfmot_kws
 from tfmot_kws import extras
 from tfmot_kws.commands.parts import console as consoles
+from tfmot_kws.commands.parts.options import (
+    DEFAULT_RUNTIME,
+    Cache,
+    Data,
+    Keywords,
+    Refractory,
+    Resume,
+    Seed,
+    Smooth,
+    Speakers,
+    Threshold,
+)
 
 # What a user can cause: our errors are ValueErrors and TypeErrors, files give OSErrors, missing packages ImportErrors,
 # runtimes that refuse a file RuntimeErrors.
-DEFAULT_RUNTIME = "tflite, or litert where TensorFlow is not installed"
 USER_ERRORS = (ValueError, TypeError, OSError, ImportError, RuntimeError)
 
 
@@ -49,49 +60,6 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-Data = Annotated[
-    pathlib.Path,
-    typer.Option(
-        help="Recordings: a folder word/*.wav (or flac, mp3 ...), a folder with manifest.csv, or a .csv file."
-    ),
-]
-Seed = Annotated[int, typer.Option(min=0, help="Of everything random; the same seed gives the same result.")]
-Cache = Annotated[
-    pathlib.Path | None,
-    typer.Option(help="Folder that keeps features.", show_default="$XDG_CACHE_HOME/tfmot-kws or ~/.cache/tfmot-kws"),
-]
-Keywords = Annotated[
-    str | None,
-    typer.Option(help="Words to spot, with commas.", show_default="wake words of the manifest, else most frequent"),
-]
-Speakers = Annotated[
-    str | None,
-    typer.Option(
-        help="Who speaks: folder (word/speaker/file), prefix (of the file's name, up to _), clip (nobody knows; clips "
-        "are split one by one) or a regular expression with a group.",
-        show_default="as the model was trained, else speaker_nohash_1.wav or folders, else clip",
-    ),
-]
-Threshold = Annotated[
-    str | None,
-    typer.Option(
-        help="Score from which on a keyword counts: a number, WORD=NUMBER,... or the file of evaluate --json.",
-        show_default="likelier",
-    ),
-]
-Smooth = Annotated[
-    float | None,
-    typer.Option(help="Seconds over which scores are averaged.", show_default="that of the file, or 0.2"),
-]
-Refractory = Annotated[
-    float | None,
-    typer.Option(help="Seconds after a detection without another one.", show_default="that of the file, or 1.0"),
-]
-Resume = Annotated[
-    bool,
-    typer.Option("--resume", help="Go on after the last whole epoch of a run that was stopped, with the same options."),
-]
 
 
 def _version(value: bool) -> None:
@@ -145,6 +113,9 @@ def train(
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the training examples.")] = 30,
     width: Annotated[int, typer.Option(min=1, help="Outputs of hidden layers: 128 is 250K parameters, 18 15K.")] = 128,
     backend: Annotated[str, typer.Option(help="Front end: micro (fixed point, as on the device) or lfbe.")] = "micro",
+    hop_ms: Annotated[
+        int, typer.Option(help="Milliseconds from frame to frame: 20, or 10 as ESPHome's own models have it.")
+    ] = 20,
     copies: Annotated[int, typer.Option(min=0, help="Augmented versions of each clip; 0 trains on clips as is.")] = 3,
     batch_size: Annotated[int, typer.Option(min=1, help="Examples per step.")] = 128,
     learning_rate: Annotated[float, typer.Option(help="Adam's, at the start; a cosine ends at 1 % of it.")] = 2e-3,
@@ -178,7 +149,7 @@ def train(
 
     command.run(
         data, out, keywords, epochs, width, backend, copies, batch_size, learning_rate, clip_seconds, seed, cache,
-        context, mine, mine_rounds, confusables, speakers, resume,
+        context, mine, mine_rounds, confusables, speakers, resume, hop_ms,
     )  # fmt: skip
 
 
@@ -300,6 +271,24 @@ def export(
         bool,
         typer.Option("--rows", help="With --streaming: leave out the mean over a clip's time, give every row at once."),
     ] = False,
+    device: Annotated[
+        str | None,
+        typer.Option("--for", help="esphome: a file for its micro_wake_word, with --threshold its manifest too."),
+    ] = None,
+    keyword: Annotated[
+        str | None, typer.Option(help="With --for: which keyword of several; each is a file of its own.")
+    ] = None,
+    threshold: Annotated[
+        str | None, typer.Option(help="With --for: the file of evaluate --json, or a probability.")
+    ] = None,
+    smooth: Annotated[
+        float | None,
+        typer.Option(help="With --for: seconds that are averaged.", show_default="that of the file, or 0.2"),
+    ] = None,
+    author: Annotated[str, typer.Option(help="With --for: named in the manifest.")] = "unknown",
+    languages: Annotated[
+        str | None, typer.Option(help="With --for: languages that it was trained on, with commas: en,de.")
+    ] = None,
 ) -> None:
     """Writes a quantized model as a .tflite file, and as C arrays for firmware.
 
@@ -310,9 +299,18 @@ def export(
       tfmot-kws export --model q.keras --target cortex-m4 --out kws_m4.tflite
       tfmot-kws export --model q.keras --ops builtin --out stock.tflite
       tfmot-kws export --model q.keras --streaming internal --out stream.tflite
+      tfmot-kws export --model q.keras --for esphome --threshold numbers.json --out alexa.tflite
     """
     from tfmot_kws.commands import export as command
+    from tfmot_kws.commands.parts import data as data_files
+    from tfmot_kws.commands.parts import esphome
 
+    chosen = esphome.Options(keyword, threshold, smooth, author, data_files.words_of(languages) or ())
+    if device is not None:
+        command.run_for(device, model, out, chosen, target, streaming, c_array, rows)
+        return
+    if chosen != esphome.Options():
+        raise ValueError("--keyword, --threshold, --smooth, --author and --languages: go with --for esphome")
     command.run(model, out, ops, target, streaming, c_array, rows)
 
 
@@ -346,6 +344,38 @@ def listen(
     from tfmot_kws.commands import listen as command
 
     command.run(model, wav, threshold, smooth, refractory, runtime)
+
+
+@app.command()
+def serve(
+    models: Annotated[list[pathlib.Path], typer.Argument(help="Streaming .tflite files, each with its .json.")],
+    uri: Annotated[str, typer.Option(help="tcp://HOST:PORT or unix:///PATH.")] = "tcp://0.0.0.0:10400",
+    threshold: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="As for listen: one for all models, or one for each in their order.", show_default="likelier"
+        ),
+    ] = None,
+    smooth: Smooth = None,
+    refractory: Refractory = None,
+    runtime: Annotated[
+        str | None, typer.Option(help="reference, tflite, litert or tflm.", show_default=DEFAULT_RUNTIME)
+    ] = None,
+    zeroconf: Annotated[
+        str | None, typer.Option(help="Name under which Home Assistant finds it.", show_default="not announced")
+    ] = None,
+) -> None:
+    """Serves wake words to Home Assistant, in the Wyoming protocol.
+
+    Prints what it hears, and at its end or on SIGUSR1 its share of the processor. Needs: pip install
+    "tfmot-kws\\[runtime,wyoming]"
+
+    Example:
+      tfmot-kws serve stream.tflite --threshold numbers.json --uri tcp://0.0.0.0:10400
+    """
+    from tfmot_kws.commands import serve as command
+
+    command.run(models, uri, threshold or [], smooth, refractory, runtime, zeroconf)
 
 
 @app.command()

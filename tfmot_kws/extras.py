@@ -16,6 +16,8 @@ EXTRAS = {
     "ai_edge_litert": "runtime",
     "tflite_micro": "tflm",
     "sounddevice": "microphone",
+    "wyoming": "wyoming",
+    "zeroconf": "zeroconf",
     "espeakng_loader": "synthetic",
 }
 """Package as it is imported -> extra of tfmot-kws."""

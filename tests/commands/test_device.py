@@ -95,6 +95,17 @@ def test_listen(folder: pathlib.Path) -> None:
     assert "of sound" in run(folder, COMMAND, "listen", "--model", "stream.tflite", "--wav", "sound.wav")
 
 
+def test_wake_word_in_a_program(folder: pathlib.Path) -> None:
+    code = """
+from tfmot_kws import WakeWord
+ear = WakeWord("stream.tflite", threshold=-99)
+ear.listen(lambda heard: print("heard", heard.keyword), "sound.wav")
+print(ear.usage)
+"""
+    said = run(folder, code)
+    assert "heard" in said and "of one core" in said and "kws_packed_dense" in said
+
+
 def test_evaluate_on_clips_is_the_reference(folder: pathlib.Path) -> None:
     numbers = {}
     for runtime in ((), ("--runtime", "reference")):

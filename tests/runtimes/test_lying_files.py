@@ -230,6 +230,54 @@ def test_options_of_a_stock_convolution(field: str, value: int, says: str, rng: 
         checks.check(flatbuffer_reader.parse(edited(stock(name, rng), change)))
 
 
+def split_in_two(axis: int = 1, sizes: tuple[int, ...] = (2, 4), parts: int = 2, shapes=((2,), (4,))) -> bytes:
+    """SPLIT_V of six values, as microWakeWord's models have it, and a QUANTIZE to uint8."""
+    builder, s = flatbuffer_model.ModelBuilder("split", ""), flatbuffer_model.schema()
+    q = ir.Quantization(0.5, -128)
+    x = builder.add_activation("x", (6,), q)
+    constants = [
+        builder.add_constant("sizes", np.array(sizes, np.int32)),
+        builder.add_constant("axis", np.array(axis, np.int32)),
+    ]
+    outputs = [builder.add_activation(f"y{i}", shape, q) for i, shape in enumerate(shapes)]
+    options = s.SplitVOptionsT()
+    options.numSplits = parts
+    builder.add_builtin("SPLIT_V", [x, *constants], outputs, options, version=2)
+    u = builder.add_unsigned("u", (2,), 0.5)
+    builder.add_builtin("QUANTIZE", [outputs[0]], [u], s.QuantizeOptionsT(), version=2)
+    return builder.finish({"x": x}, {"u": u})
+
+
+def test_a_split_is_run(require_module) -> None:
+    require_module("ai_edge_litert")
+    x = np.array([[-128, 5, 6, 7, 8, 127]], np.int8)
+    np.testing.assert_array_equal(Interpreter(split_in_two(), "litert").run(x), [[0, 133]])
+
+
+@pytest.mark.parametrize(
+    ("lie", "says"),
+    [
+        ({"axis": 2}, "axis 2 of 2"),
+        ({"sizes": (2, 5)}, r"splits \(1, 6\) into \[2, 5\]"),
+        ({"sizes": (6, 0)}, "into .6, 0."),
+        ({"sizes": (2, 3, 1)}, "constant integers of shape"),
+        ({"parts": 3}, "splits"),
+        ({"shapes": ((2,), (5,))}, "its output has shape"),
+    ],
+)
+def test_lies_of_a_split(lie: dict, says: str) -> None:
+    with pytest.raises(FormatError, match=says):
+        checks.check(flatbuffer_reader.parse(split_in_two(**lie)))
+
+
+def test_a_uint8_without_a_scale_is_refused() -> None:
+    def scales(model: Any, graph: Any) -> None:
+        graph.tensors[graph.outputs[0]].quantization = None
+
+    with pytest.raises(FormatError, match="uint8 (tensor|output) needs one scale"):
+        Interpreter(edited(split_in_two(), scales), "tflite")
+
+
 def test_an_op_that_is_not_checked_needs_trust(rng: np.random.Generator) -> None:
     def elu(model: Any, graph: Any) -> None:
         for code in model.operatorCodes:

@@ -13,7 +13,7 @@ import numpy as np
 
 from tflite_export.flatbuffer.reader import TYPE_NAMES, FormatError, Model, Operator, Tensor
 
-FLOAT32, INT32, INT64, INT8, RESOURCE, INT4 = 0, 2, 4, 9, 13, 17
+FLOAT32, INT32, UINT8, INT64, INT8, RESOURCE, INT4 = 0, 2, 3, 4, 9, 13, 17
 SAME, VALID = 0, 1
 MAX_RANK = 6
 _Rule = Callable[["_Op"], None]
@@ -110,6 +110,9 @@ def _check_scales(op: _Op, tensor: Tensor) -> None:
         op.require(len(tensor.scales) >= 1, f"tensor {tensor.name!r} has no scale")
         op.require(tensor.data is not None or len(tensor.scales) == 1, f"tensor {tensor.name!r} has several scales")
         op.require(all(-128 <= z <= 127 for z in tensor.zero_points), f"tensor {tensor.name!r}: zero point out of int8")
+    elif tensor.type == UINT8:
+        good = len(tensor.scales) == 1 and 0 <= tensor.zero_points[0] <= 255
+        op.require(good, f"tensor {tensor.name!r}: a uint8 tensor needs one scale and a zero point in uint8")
 
 
 def _weighted(op: _Op, outputs: int, axis: int) -> None:
@@ -208,7 +211,7 @@ def _convert(op: _Op) -> None:
     op.count(1)
     found = (op.x[0].type, op.y[0].type)
     allowed = {
-        "QUANTIZE": ((FLOAT32, INT8), (INT8, INT8)),
+        "QUANTIZE": ((FLOAT32, INT8), (INT8, INT8), (INT8, UINT8)),
         "DEQUANTIZE": ((INT8, FLOAT32),),
         "CAST": ((INT8, INT32), (INT32, FLOAT32), (FLOAT32, INT32), (INT8, FLOAT32)),
     }[op.name]
@@ -344,6 +347,24 @@ def _slice(op: _Op) -> None:
     op.shape(tuple(wanted))
 
 
+def _split(op: _Op) -> None:
+    """SPLIT_V: sizes of parts along an axis, both constants."""
+    op.require(len(op.x) == 3 and None not in op.x and op.y, "should have three inputs and an output or more")
+    x = op.x[0]
+    same = all(y.type == x.type for y in op.y) and x.type in (INT8, FLOAT32)
+    op.require(same, "does not take types that differ or are none of int8 and float32")
+    op.require(op.x[2].shape in ((), (1,)), f"its axis has shape {op.x[2].shape}")
+    axis, rank = int(op.integers(2, op.x[2].shape).reshape(-1)[0]), len(x.shape)
+    op.require(-rank <= axis < rank, f"axis {axis} of {rank}")
+    sizes = [int(v) for v in op.integers(1, (len(op.y),))]
+    good = op.fields["parts"] == len(op.y) and min(sizes) >= 1 and sum(sizes) == x.shape[axis]
+    op.require(good, f"splits {x.shape} into {sizes} along axis {axis}")
+    axis %= rank
+    for size, y in zip(sizes, op.y):
+        wanted = (*x.shape[:axis], size, *x.shape[axis + 1 :])
+        op.require(y.shape == wanted, f"gives {wanted}, its output has shape {y.shape}")
+
+
 def _gather(op: _Op) -> None:
     """A table of at least 256 entries, read at an int8 plus 128: an index that cannot lie outside."""
     op.count(2)
@@ -363,7 +384,7 @@ def _gather(op: _Op) -> None:
 
 
 def _handle(op: _Op) -> None:
-    op.require(not op.x and len(op.y) == 1 and op.y[0].type == RESOURCE and op.y[0].shape == (1,), "is no handle")
+    op.require(not op.x and len(op.y) == 1 and op.y[0].type == RESOURCE and op.y[0].shape in ((), (1,)), "is no handle")
 
 
 def _read(op: _Op) -> None:
@@ -399,6 +420,7 @@ _RULES: dict[str, _Rule] = {
     "GATHER": _gather,
     "READ_VARIABLE": _read,
     "RESHAPE": _reshape,
+    "SPLIT_V": _split,
     "STRIDED_SLICE": _slice,
     "TRANSPOSE": _transpose,
     "VAR_HANDLE": _handle,

@@ -28,10 +28,10 @@ def write(graph: ir.Graph, *, int4: bool = False, metadata: Mapping[str, bytes] 
 
     Raises ir.GraphError where an op has no stock equivalent; the message names it.
     """
-    return _Writer(graph, int4).write(metadata)
+    return Writer(graph, int4).write(metadata)
 
 
-class _Writer(Pieces):
+class Writer(Pieces):
     """Collects the ops of one graph; ``floats`` adds those of dynamic quantization."""
 
     def __init__(self, graph: ir.Graph, int4: bool) -> None:
@@ -39,16 +39,21 @@ class _Writer(Pieces):
         self.int4 = int4
 
     def write(self, metadata: Mapping[str, bytes] | None) -> bytes:
+        """The file."""
         self.begin_states()
         for name in self.graph.inputs:
             self.output(name)
         for op in self.graph.ops:
-            if isinstance(op, ir.FLOAT_OPS):
-                builtin_floats.write(self, op)
-            else:
-                getattr(self, _METHODS[type(op)])(op)
+            self.write_op(op)
         inputs = {name: self.plain[name] for name in self.graph.inputs}
         return self.model.finish(inputs, {name: self.as_plain(name) for name in self.graph.outputs}, metadata)
+
+    def write_op(self, op: ir.Op) -> None:
+        """The stock ops of one op of the graph."""
+        if isinstance(op, ir.FLOAT_OPS):
+            builtin_floats.write(self, op)
+        else:
+            getattr(self, _METHODS[type(op)])(op)
 
     # Memory of a stream: a resource variable for each ring
 
@@ -66,6 +71,7 @@ class _Writer(Pieces):
         self.emit("CALL_ONCE", [], [], "CallOnceOptions", initSubgraphIndex=index)
 
     def handle(self, op: ir.Ring) -> int:
+        """A new handle of a ring's variable."""
         index = self.model.add_resource(f"{op.output}/handle")
         self.emit("VAR_HANDLE", [], [index], "VarHandleOptions", container="", sharedName=op.output)
         return index
@@ -101,9 +107,11 @@ class _Writer(Pieces):
         return [w, add(f"{op.name}/bias", made.bias, scales=made.scales * np.float32(x.scale))]
 
     def int4_fits(self, op: ir.PackedDense | ir.Depthwise) -> bool:
+        """Whether a layer's weights become INT4."""
         return self.int4 and isinstance(op, ir.PackedDense) and int(np.abs(op.weights.levels).max()) <= 7
 
     def write_dense(self, op: ir.PackedDense) -> None:
+        """FULLY_CONNECTED, or CONV_2D where it has a window."""
         outputs, inputs = op.weights.codes.shape
         low, high = op.requantization.activation_min, op.requantization.activation_max
         if op.window is None and not self.int4_fits(op):
@@ -129,6 +137,7 @@ class _Writer(Pieces):
         self.ranged(op, low, high, True, convolution)
 
     def write_depthwise(self, op: ir.Depthwise) -> None:
+        """DEPTHWISE_CONV_2D."""
         window = op.window or ir.Window((1, 1))
         outputs, channels = op.levels.shape[1], self.graph.tensors[op.input].shape[-1]
         source, padding = self.padded_picture(op, self.as_picture(op.input), window)
@@ -143,6 +152,7 @@ class _Writer(Pieces):
     # Functions of one value
 
     def write_lookup(self, op: ir.Lookup) -> None:
+        """A clip, a stock function or a table."""
         x, y = (self.graph.tensors[name].quantization for name in (op.input, op.output))
         picture = self.has_picture_only(op.input)
         source = self.as_picture(op.input) if picture else self.as_plain(op.input)
@@ -174,8 +184,9 @@ class _Writer(Pieces):
         self.emit("GATHER", [table, index], [self.output(op.output, picture)], "GatherOptions", axis=0)
 
     def write_softmax(self, op: ir.Softmax) -> None:
+        """SOFTMAX."""
         scale = self.graph.tensors[op.input].quantization.scale
-        beta = _softmax_beta(op, scale)
+        beta = softmax_beta(op, scale)
         expected = float(op.table[0]) * np.exp(-beta * scale * np.arange(256))
         if np.abs(expected - op.table).max() > 2:
             raise ir.GraphError(f"{op.name}: its table is not exp() of the input's scale {scale}; {WAY_OUT}")
@@ -198,6 +209,7 @@ class _Writer(Pieces):
         return found
 
     def write_pointwise(self, op: ir.Add | ir.Multiply) -> None:
+        """ADD or MUL."""
         x0, x1 = (self.graph.tensors[name].quantization.scale for name in op.inputs)
         y = self.graph.tensors[op.output].quantization.scale
         if isinstance(op, ir.Add):
@@ -230,6 +242,7 @@ class _Writer(Pieces):
         return scaled
 
     def write_concatenate(self, op: ir.Concatenate) -> None:
+        """CONCATENATION."""
         fields = {"axis": op.axis + 1, "fusedActivationFunction": self.activation("NONE")}
         sources = [self.as_plain(name) for name in op.inputs]
         self.emit("CONCATENATION", sources, [self.output(op.output)], "ConcatenationOptions", **fields)
@@ -237,6 +250,7 @@ class _Writer(Pieces):
     # Pools
 
     def pool_fields(self, op: ir.AveragePool | ir.MaxPool, padding: int) -> dict[str, int]:
+        """Fields of the options of a pool."""
         if op.window.dilation != (1, 1):
             raise ir.GraphError(f"{op.name}: stock pools have no dilation, found {op.window.dilation}; {WAY_OUT}")
         fields = self.window_fields(op.window, padding)
@@ -244,12 +258,14 @@ class _Writer(Pieces):
         return {name: value for name, value in fields.items() if not name.startswith("dilation")} | size
 
     def write_max_pool(self, op: ir.MaxPool) -> None:
+        """MAX_POOL_2D."""
         least = ir.INT8_MIN if self.graph.tensors[op.input].quantization else float(np.finfo(np.float32).min)
         source, padding = self.padded_picture(op, self.as_picture(op.input), op.window, least)
         fields = self.pool_fields(op, padding)
         self.emit("MAX_POOL_2D", [source], [self.output(op.output, True)], "Pool2DOptions", **fields)
 
     def write_average_pool(self, op: ir.AveragePool) -> None:
+        """AVERAGE_POOL_2D or MEAN."""
         x, y = (self.graph.tensors[name].quantization for name in (op.input, op.output))
         height, width, _ = self.picture_shape(op.input)
         source = self.as_picture(op.input)
@@ -278,18 +294,22 @@ class _Writer(Pieces):
     # Moves
 
     def write_reshape(self, op: ir.Reshape) -> None:
+        """RESHAPE."""
         source = self.pictures[op.input] if self.has_picture_only(op.input) else self.as_plain(op.input)
         self.reshape(source, self.output(op.output), self.graph.tensors[op.output].shape)
 
     def write_transpose(self, op: ir.Transpose) -> None:
+        """TRANSPOSE."""
         order = self.constant(f"{op.name}/order", [0, *(axis + 1 for axis in op.permutation)])
         self.emit("TRANSPOSE", [self.as_plain(op.input), order], [self.output(op.output)], "TransposeOptions")
 
     def write_pad(self, op: ir.Pad) -> None:
+        """PAD."""
         amounts = self.constant(f"{op.name}/padding", [(0, 0), *op.padding])
         self.emit("PAD", [self.as_plain(op.input), amounts], [self.output(op.output)], "PadOptions")
 
     def write_slice(self, op: ir.Slice) -> None:
+        """STRIDED_SLICE."""
         shape = self.graph.tensors[op.input].shape
         taken = op.places(shape)
         self.slice_axis(self.as_plain(op.input), self.output(op.output), op.name, taken, shape, op.axis + 1)
@@ -318,7 +338,7 @@ _RATIO = 1e-3
 """Two multipliers that differ by less are the same, rounded otherwise."""
 
 
-def _softmax_beta(op: ir.Softmax, scale: float) -> float:
+def softmax_beta(op: ir.Softmax, scale: float) -> float:
     """What the op multiplies its input with ahead of exp(): 1, or the factor of a Rescaling that it took in."""
     places = np.flatnonzero(op.table)[1:]
     weights = op.table[places].astype(np.float64) ** 2

@@ -72,6 +72,12 @@ class ModelBuilder:
             self._quantize(tensor, [quantization.scale], [quantization.zero_point], 0)
         return self._append(tensor)
 
+    def add_unsigned(self, name: str, shape: Sequence[int], scale: float) -> int:
+        """A uint8 tensor [1, *shape] with zero point 0; its index."""
+        tensor = self._tensor(name, (1, *shape), "UINT8", 0)
+        self._quantize(tensor, [scale], [0], 0)
+        return self._append(tensor)
+
     def add_variable(self, name: str, size: int) -> int:
         """An int8 tensor [1, size] that keeps its bytes from one call to the next, first zeros; its index."""
         tensor = self._tensor(name, (1, size), "INT8", 0)

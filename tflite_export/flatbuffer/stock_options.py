@@ -42,6 +42,7 @@ OPTIONS: dict[str, tuple[int, tuple[tuple[str, str, Any], ...]]] = {
     "READ_VARIABLE": (112, NO_FIELDS),
     "RESHAPE": (17, (("shape", "i*", ()),)),
     "SOFTMAX": (9, (("beta", "<f", 0.0),)),
+    "SPLIT_V": (79, (("parts", "<i", 0),)),
     "SQUEEZE": (30, (("axes", "i*", ()),)),
     "STRIDED_SLICE": (
         32,

@@ -59,22 +59,26 @@ def default_runtime() -> str:
 
 @dataclasses.dataclass(frozen=True)
 class TensorDetails:
-    """An input or output: shape without the batch axis; scale is None for float32 tensors."""
+    """An input or output: shape without the batch axis; scale is None for float32 tensors.
+
+    unsigned: uint8 instead of int8, as the probability of an ESPHome model is.
+    """
 
     name: str
     shape: tuple[int, ...]
     scale: float | None
     zero_point: int
+    unsigned: bool = False
 
     @property
     def quantization(self) -> ir.Quantization | None:
         """The same as the integer graph has it."""
-        return None if self.scale is None else ir.Quantization(self.scale, self.zero_point)
+        return None if self.scale is None or self.unsigned else ir.Quantization(self.scale, self.zero_point)
 
     @property
     def dtype(self) -> np.dtype:
         """numpy type of an element."""
-        return np.dtype(np.float32 if self.scale is None else np.int8)
+        return np.dtype(np.float32 if self.scale is None else np.uint8 if self.unsigned else np.int8)
 
     def to_tensor(self, values: np.ndarray) -> np.ndarray:
         """Values in the tensor's own type: int8 as it is, real values quantized, or float32."""
@@ -84,6 +88,8 @@ class TensorDetails:
 
     def to_real(self, values: np.ndarray) -> np.ndarray:
         """float32 values of what the tensor holds."""
+        if self.unsigned:
+            return np.float32(self.scale) * (values.astype(np.float32) - np.float32(self.zero_point))
         return values if self.scale is None else arithmetic.dequantize(values, self.quantization)
 
 
@@ -139,7 +145,7 @@ class Interpreter:
         self.metadata = model.metadata
         self.stateful = bool(model.resources) or any(t.variable for t in model.tensors)
         self.inputs = [_details(model.tensors[i]) for i in model.inputs]
-        self.outputs = [_details(model.tensors[i]) for i in model.outputs]
+        self.outputs = [_details(model.tensors[i], output=True) for i in model.outputs]
         if graph is None and (runtime == "reference" or any(op.custom for op in model.operators)):
             graph = tflite_reader.graph_of(model)  # reads and so checks every op
         if not trust:
@@ -222,11 +228,16 @@ class Interpreter:
         return np.ascontiguousarray(details.to_tensor(a))
 
 
-def _details(tensor: flatbuffer_reader.Tensor) -> TensorDetails:
-    if not tensor.shape or tensor.shape[0] != 1 or tensor.type not in (0, 9):
-        raise FormatError(f"tensor {tensor.name!r}: inputs and outputs must be int8 or float32 [1, ...]")
+def _details(tensor: flatbuffer_reader.Tensor, output: bool = False) -> TensorDetails:
+    if not tensor.shape or tensor.shape[0] != 1 or tensor.type not in ((0, 3, 9) if output else (0, 9)):
+        kinds = "int8, uint8 or float32" if output else "int8 or float32"
+        raise FormatError(f"tensor {tensor.name!r}: {'outputs' if output else 'inputs'} must be {kinds} [1, ...]")
     if tensor.type == 0:
         return TensorDetails(tensor.name, tensor.shape[1:], None, 0)
+    if tensor.type == 3:
+        if len(tensor.scales) != 1 or not 0 <= tensor.zero_points[0] <= 255:
+            raise FormatError(f"tensor {tensor.name!r}: a uint8 output needs one scale and a uint8 zero point")
+        return TensorDetails(tensor.name, tensor.shape[1:], tensor.scales[0], tensor.zero_points[0], unsigned=True)
     if len(tensor.scales) != 1 or not ir.INT8_MIN <= tensor.zero_points[0] <= ir.INT8_MAX:
         raise FormatError(f"tensor {tensor.name!r}: an int8 input or output needs one scale and an int8 zero point")
     return TensorDetails(tensor.name, tensor.shape[1:], tensor.scales[0], tensor.zero_points[0])

@@ -22,16 +22,22 @@ class StreamInterpreter:
         runtime: as for Interpreter.
         graph: as for Interpreter.
         threads: as for Interpreter.
+        schedule: when it takes frames; None for what the file itself says.
 
     Raises:
         ScheduleError: a ValueError, the file does not stream; and what Interpreter raises.
     """
 
     def __init__(
-        self, flatbuffer: bytes, runtime: str = "reference", graph: ir.Graph | None = None, threads: int = 1
+        self,
+        flatbuffer: bytes,
+        runtime: str = "reference",
+        graph: ir.Graph | None = None,
+        threads: int = 1,
+        schedule: stream_schedule.Schedule | None = None,
     ) -> None:
         self._interpreter = Interpreter(flatbuffer, runtime, graph, threads)
-        self.schedule = stream_schedule.from_metadata(self._interpreter.metadata)
+        self.schedule = schedule or stream_schedule.from_metadata(self._interpreter.metadata)
         carried = {name for pair in self.schedule.states for name in pair}
         inputs, outputs = self._interpreter.inputs, self._interpreter.outputs
         self.inputs: list[TensorDetails] = [d for d in inputs if d.name not in carried]

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import pathlib
 from typing import Any
 
@@ -10,9 +11,9 @@ import rich.console
 
 from tflite_export.runtimes import interpreter
 from tfmot_kws import atomic, extras
+from tfmot_kws.commands.parts import card, evaluate_streams, results, sidecar
 from tfmot_kws.commands.parts import console as consoles
 from tfmot_kws.commands.parts import data as data_files
-from tfmot_kws.commands.parts import evaluate_streams, results, sidecar
 from tfmot_kws.commands.parts.console import Phases
 from tfmot_kws.data import prepare
 from tfmot_kws.evaluation import clips as evaluate
@@ -56,15 +57,40 @@ def run(
     console = consoles.stdout()
     phases = Phases(console)
     value: dict[str, Any] = {"model": model.name, "runtime": "Keras" if model.suffix == ".keras" else runtime}
+    value["sha256"] = hashlib.sha256(model.read_bytes()).hexdigest() if model.is_file() else None
     if data is not None:
         value |= _on_clips(console, phases, model, data, runtime, split, frr, plot, cache, speakers)
     if streams is not None:
         if data is not None and plot is not None:
             plot = plot.with_name(f"{plot.stem}_streams{plot.suffix}")
         value["streams"] = _on_streams(console, phases, model, runtime, streams, plot)
+    if model.suffix == ".tflite":
+        _fill_card(console, model, value, data, streams)
     if json_out is not None:
         atomic.write_json(json_out, value)
         console.print(f"wrote {json_out}")
+
+
+def _fill_card(
+    console: rich.console.Console,
+    model: pathlib.Path,
+    value: dict[str, Any],
+    data: pathlib.Path | None,
+    streams: evaluate_streams.Options | None,
+) -> None:
+    """Puts the numbers into the model's card, where it has one."""
+    texts = {}
+    if data is not None:
+        texts["clips"] = card.clips_text(value, data)
+    if streams is not None:
+        texts["streams"] = card.streams_text(value)
+    try:
+        written = [card.fill(model, name, text) for name, text in texts.items()]
+    except OSError as error:  # the numbers are worth more than the card: a model on a read-only disk
+        console.print(f"{card.path_of(model)} stays as it was: {error.strerror}", markup=False)
+        return
+    if any(written):
+        console.print(f"wrote the numbers into {card.path_of(model)}", markup=False)
 
 
 def _check_clips(model: pathlib.Path) -> None:

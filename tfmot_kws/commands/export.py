@@ -6,13 +6,14 @@ from __future__ import annotations
 import pathlib
 
 from tfmot_kws import atomic
+from tfmot_kws.commands.parts import card, esphome, esphome_manifest, results, sidecar
 from tfmot_kws.commands.parts import console as consoles
-from tfmot_kws.commands.parts import results, sidecar
 
 OPS = ("packed", "builtin")
 
 
 STREAMING = ("internal", "external")
+DEVICES = ("esphome",)
 
 
 def run(
@@ -20,6 +21,7 @@ def run(
 ) -> None:
     """Writes the .tflite file, its sidecar and, where wanted, the C arrays."""
     results.check_output(out, ".tflite", "--out")
+    card.check(out)
     if ops not in OPS:
         raise ValueError(f"--ops {ops}: must be {' or '.join(OPS)}")
     if streaming not in (None, *STREAMING):
@@ -43,9 +45,11 @@ def run(
     atomic.write_bytes(out, flatbuffer)
     options = {**before.options, "keras_model": model.name, "ops": ops, "target": target, "streaming": streaming}
     options["rows"] = rows
-    sidecar.write(out, sidecar.Sidecar("tflite", before.frontend, before.task, options, before.metrics))
+    about = sidecar.Sidecar("tflite", before.frontend, before.task, options, before.metrics)
+    sidecar.write(out, about)
+    card.write(out, about)
     inspect_model.print_summary(inspect_model.inspect(flatbuffer))
-    console.print(f"wrote {out} ({len(flatbuffer):,} bytes) and {sidecar.path_of(out).name}")
+    console.print(f"wrote {out} ({len(flatbuffer):,} bytes), {sidecar.path_of(out).name} and {card.path_of(out).name}")
     if c_array:
         name = "".join(c if c.isascii() and c.isalnum() else "_" for c in out.stem)
         name = name if name[:1].isalpha() else f"model_{name}"
@@ -54,3 +58,70 @@ def run(
         console.print("\nTFLM needs these ops:\n")
         for line in c_writer.op_resolver_lines(flatbuffer):
             console.print(line, markup=False)
+
+
+def run_for(
+    device: str,
+    model: pathlib.Path,
+    out: pathlib.Path,
+    options: esphome.Options,
+    target: str,
+    streaming: str | None,
+    c_array: bool,
+    rows: bool,
+) -> None:
+    """Writes the file that ESPHome runs, its sidecar and, with thresholds, its manifest."""
+    results.check_output(out, ".tflite", "--out")
+    card.check(out)
+    if device not in DEVICES:
+        raise ValueError(f"--for {device}: must be {' or '.join(DEVICES)}")
+    if streaming not in (None, "internal") or target != "any" or c_array:
+        raise ValueError(
+            "--for esphome: has one form: stock ops, its state inside; leave --streaming, --target and --c-array out"
+        )
+    before = sidecar.read(model)
+    if before.kind != "quantized":
+        raise ValueError(f"{model}: is {before.kind}; export needs a quantized model, made by 'tfmot-kws quantize'")
+    esphome.check_frontend(before.frontend)
+    keyword = esphome.keyword_of(before, options.keyword)
+    esphome.choose(options, keyword, 1.0)  # a wrong threshold says so before the model is loaded
+    from tflite_export import from_keras
+    from tflite_export import inspect as inspect_model
+    from tflite_export.streaming import graph as streams
+    from tflite_export.streaming import micro_wake_word
+    from tfmot_kws.quantize import saving
+
+    console = consoles.stdout()
+    graph = from_keras.to_graph(saving.load_model(model))
+    made = micro_wake_word.from_graph(
+        streams.without_mean(graph) if rows else graph, before.task.classes.index(keyword)
+    )
+    step_seconds = made.stride * before.frontend.hop_ms / 1000
+    chosen = esphome.choose(options, keyword, step_seconds)
+    atomic.write_bytes(out, made.flatbuffer)
+    kept = {**before.options, "keras_model": model.name, "ops": "builtin", "streaming": "internal", "for": device}
+    kept |= {"keyword": keyword, "rows": rows}
+    about = esphome.sidecar_of(before, keyword, kept)
+    sidecar.write(out, about)
+    notes = esphome.notes(*chosen, step_seconds, before.frontend.hop_ms) if chosen else []
+    card.write(out, about, "\n".join(f"- {line}" for line in notes) or None)
+    inspect_model.print_summary(inspect_model.inspect(made.flatbuffer))
+    console.print(
+        f"wrote {out} ({len(made.flatbuffer):,} bytes), {sidecar.path_of(out).name} and {card.path_of(out).name}"
+    )
+    path = esphome_manifest.path_of(out)
+    if chosen is None:
+        stale = f"; {path.name} is of another export" if path.is_file() else ""
+        console.print(
+            f"no manifest: it needs a threshold. Find one with 'tfmot-kws evaluate --model {out} --streams FOLDER "
+            f"--json numbers.json', then export again with --threshold numbers.json{stale}",
+            markup=False,
+        )
+        return
+    source = chosen[1].source
+    if source is not None and not card.fill_from(out, source):
+        notes.append(f"{source}: its numbers are not of this very file; evaluate it and export again to be sure")
+    esphome_manifest.write(path, esphome.manifest(out, before, keyword, chosen[0], made.arena, options))
+    console.print(f"wrote {path}", markup=False)
+    for line in notes:
+        console.print(line, markup=False)

@@ -17,7 +17,7 @@ import rich.text
 
 from tflite_export.runtimes import interpreter
 from tfmot_kws.commands.parts import console as consoles
-from tfmot_kws.commands.parts import spotter
+from tfmot_kws.commands.parts import spotter, wake_word
 from tfmot_kws.sound import stream as audio_stream
 
 _BAR = 40
@@ -34,7 +34,8 @@ def run(
     """Prints detections as they come, and on a terminal a view that moves."""
     console = consoles.stdout()
     runtime = runtime or interpreter.default_runtime()
-    ear = spotter.open_spotter(model, threshold=threshold, smooth=smooth, refractory=refractory, runtime=runtime)
+    listener = wake_word.WakeWord(model, threshold, smooth, refractory, runtime)
+    ear = listener.spotter
     if threshold is None:
         console.print(
             f"--threshold {ear.config.thresholds[0]:g}: where a keyword is likelier than all else; choose one by "
@@ -47,11 +48,12 @@ def run(
     with _view(console, ear) as show, contextlib.suppress(KeyboardInterrupt):
         for block in _blocks(wav, ear.frontend.sample_rate):
             seconds += len(block) / ear.frontend.sample_rate
-            for heard in ear.step(block):
+            for heard in listener.feed(block):
                 count += 1
                 console.print(line(heard), markup=False)
             show(seconds)
     console.print(f"{count} detection{'s' * (count != 1)} in {seconds:.1f} s of sound")
+    console.print(str(listener.usage), markup=False)
 
 
 def line(heard: spotter.Heard) -> str:

@@ -7,9 +7,9 @@ import dataclasses
 import pathlib
 
 from tfmot_kws import atomic
+from tfmot_kws.commands.parts import card, results, sidecar
 from tfmot_kws.commands.parts import console as consoles
 from tfmot_kws.commands.parts import data as data_files
-from tfmot_kws.commands.parts import results, sidecar
 from tfmot_kws.commands.parts.console import Phases
 from tfmot_kws.data import alignment as alignments
 from tfmot_kws.data import prepare
@@ -90,6 +90,7 @@ def run(
         "learning_rate": learning_rate,
         "seed": seed,
         "speakers": speakers or "auto",
+        "data": [card.data_of(data, "training")],
     }
     with atomic.replacing(out) as temporary:
         spotter.save(temporary)

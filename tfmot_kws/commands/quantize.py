@@ -7,9 +7,9 @@ import pathlib
 from collections.abc import Sequence
 
 from tfmot_kws import atomic
+from tfmot_kws.commands.parts import card, results, sidecar, unfinished
 from tfmot_kws.commands.parts import console as consoles
 from tfmot_kws.commands.parts import data as data_files
-from tfmot_kws.commands.parts import results, sidecar, unfinished
 from tfmot_kws.commands.parts.console import Phases
 from tfmot_kws.data import prepare
 
@@ -155,6 +155,7 @@ def run(
             "learning_rate": learning_rate,
             "seed": seed,
             "speakers": speakers or before.options.get("speakers") or "auto",
+            "data": [*(before.options.get("data") or ()), card.data_of(data, "training while quantized")],
         }
         with atomic.replacing(out) as temporary:
             quantized.save(temporary)

@@ -7,9 +7,9 @@ import dataclasses
 import pathlib
 
 from tfmot_kws import atomic
+from tfmot_kws.commands.parts import card, results, sidecar, unfinished
 from tfmot_kws.commands.parts import console as consoles
 from tfmot_kws.commands.parts import data as data_files
-from tfmot_kws.commands.parts import results, sidecar, unfinished
 from tfmot_kws.commands.parts.console import Phases
 from tfmot_kws.data import prepare
 from tfmot_kws.frontend import features
@@ -34,6 +34,7 @@ def run(
     confusables: str | None = None,
     speakers: str | None = None,
     resume: bool = False,
+    hop_ms: int = 20,
 ) -> None:
     """Trains a float model and writes it with its sidecar."""
     results.check_output(out, ".keras", "--out")
@@ -41,14 +42,14 @@ def run(
         "data": str(data.absolute()), "keywords": keywords, "epochs": epochs, "width": width, "backend": backend,
         "copies": copies, "batch-size": batch_size, "learning-rate": learning_rate, "clip-seconds": clip_seconds,
         "context": context, "mine": mine and str(mine.absolute()), "mine-rounds": mine_rounds,
-        "confusables": confusables, "speakers": speakers, "seed": seed,
+        "confusables": confusables, "speakers": speakers, "seed": seed, "hop-ms": hop_ms,
     }  # fmt: skip
     unfinished.check(out, resume, asked)
     if mine is not None and not mine.is_dir():
         raise ValueError(f"--mine {mine}: no such folder")
     console = consoles.stdout()
     phases = Phases(console)
-    frontend = features.FrontendConfig(backend=backend)
+    frontend = features.FrontendConfig(backend=backend, hop_ms=hop_ms)
     clips, task, splits = data_files.open_task(console, data, speakers, keywords, clip_seconds, context)
     if mine is not None:
         data_files.other_class(task)  # where what is mined goes
@@ -116,6 +117,11 @@ def run(
             "speakers": speakers or "auto",
             "mined": None if mine is None else mine_rounds,
             "confusables": list(spoken or ()),
+            "data": [
+                card.data_of(data, "training"),
+                *([card.data_of(mine, "hard negatives")] if mine else []),
+                *([{"folder": "synthetic speech", "use": "words like them", "licences": None}] if spoken else []),
+            ],
         }
         with atomic.replacing(out) as temporary:
             model.save(temporary)

@@ -164,7 +164,10 @@ def measure(model: pathlib.Path, runtime: str, options: Options, phases: Phases)
             advance(index + 1, len(heard))
     numbers, scale, zero_point = stream_runners.on_one_grid([out.values for out in outputs], runner.grid)
     mode = options.scores
-    if mode == "auto":
+    one = numbers[0].shape[1] == 1 and len(words) == 1  # a file that gives the probability of one keyword
+    if mode == "auto" and one:
+        mode = "value"
+    elif mode == "auto":
         mode = "value" if stream_runners.are_posteriors(numbers, scale, zero_point) else "margin"
     chosen.check_mode(mode)
     step_seconds = runner.hop * about.frontend.hop_ms / 1000.0
@@ -172,8 +175,8 @@ def measure(model: pathlib.Path, runtime: str, options: Options, phases: Phases)
         step_seconds,
         chosen.smooth,
         chosen.refractory,
-        classes=len(about.task.classes),
-        keywords=tuple(about.task.classes.index(word) for word in words),
+        classes=1 if one else len(about.task.classes),
+        keywords=(0,) if one else tuple(about.task.classes.index(word) for word in words),
         thresholds=0.0 if chosen.values is None else chosen.values,
         mode=mode,
         scale=scale,
@@ -207,6 +210,7 @@ def metrics(measured: Measured, options: Options) -> dict[str, Any]:
     evaluation = measured.evaluation
     config = evaluation.config
     return {
+        "recordings": [path.absolute().name for path in (options.streams, options.negatives) if path is not None],
         "seconds": measured.seconds,
         "times_real_time": measured.seconds / measured.spent,
         "detector": {

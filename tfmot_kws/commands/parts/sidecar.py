@@ -10,6 +10,7 @@ from typing import Any
 
 import tfmot_kws
 from tfmot_kws import atomic
+from tfmot_kws.commands.parts import esphome_manifest
 from tfmot_kws.data import task
 from tfmot_kws.frontend import features
 
@@ -56,7 +57,7 @@ def write(model: Path, sidecar: Sidecar) -> Path:
 
 
 def read(model: Path) -> Sidecar:
-    """The sidecar of a model.
+    """The sidecar of a model; that of one of microWakeWord's is made of its manifest, ``x.json``.
 
     Raises:
         FileNotFoundError: the model or its sidecar is not there.
@@ -65,6 +66,8 @@ def read(model: Path) -> Sidecar:
     if not model.is_file():
         raise FileNotFoundError(f"{model}: no such model file")
     path = path_of(model)
+    if not path.is_file() and esphome_manifest.path_of(model).is_file():
+        return _of_manifest(esphome_manifest.read(esphome_manifest.path_of(model)))
     if not path.is_file():
         raise FileNotFoundError(
             f"{path}: not found; it says which features {model.name} needs and is written next to it by "
@@ -83,3 +86,14 @@ def read(model: Path) -> Sidecar:
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: not a sidecar of this release ({error}); make the model again") from error
+
+
+def _of_manifest(manifest: esphome_manifest.Manifest) -> Sidecar:
+    """What a manifest says: ESPHome's front end, and one keyword, in lower case and without blanks."""
+    word = "_".join(manifest.wake_word.lower().split())
+    return Sidecar(
+        "tflite",
+        features.FrontendConfig(hop_ms=manifest.feature_step_size),
+        task.TaskConfig((word,)),
+        {"streaming": "internal", "for": "esphome"},
+    )

@@ -61,11 +61,12 @@ class Spotter:
         refractory: float = 1.0,
         runtime: str = "tflite",
     ) -> None:
-        import tflite_export
+        from tfmot_kws.commands.parts import stream_files
 
-        self._model = tflite_export.StreamInterpreter(flatbuffer, runtime)
+        self._model = stream_files.open_stream(flatbuffer, runtime)
         output, task = self._model.outputs[0], about.task
-        if output.shape[-1:] != (len(task.classes),):
+        one = output.unsigned and output.shape == (1,) and len(task.keywords) == 1
+        if not one and output.shape[-1:] != (len(task.classes),):
             raise ValueError(
                 f"the model's output {output.name!r} has shape {list(output.shape)}, its sidecar has "
                 f"{len(task.classes)} classes; keep the two files together"
@@ -74,7 +75,7 @@ class Spotter:
         self.keywords = tuple(task.keywords)
         self.step_seconds = self._model.hop * about.frontend.hop_ms / 1000
         scale, zero_point = output.scale, output.zero_point
-        value = (scale, zero_point) == SOFTMAX
+        value = one or (scale, zero_point) == SOFTMAX
         if scale is None:
             value = _ends_in_softmax(flatbuffer, output.name)
             scale, zero_point = POSTERIOR_STEP if value else LOGIT_STEP, 0
@@ -85,8 +86,8 @@ class Spotter:
             self.step_seconds,
             smooth,
             refractory,
-            classes=len(task.classes),
-            keywords=tuple(task.classes.index(word) for word in task.keywords),
+            classes=1 if one else len(task.classes),
+            keywords=(0,) if one else tuple(task.classes.index(word) for word in task.keywords),
             thresholds=threshold,
             mode="value" if value else "margin",
             scale=scale,
@@ -115,10 +116,12 @@ class Spotter:
         ]
 
     def outputs(self, audio: np.ndarray) -> np.ndarray:
-        """int8 [steps, classes]: what the model says of the sound; int16 of a model that gives floats."""
+        """int8 [steps, classes]: what the model says of the sound; int16 of a model that gives floats or uint8."""
         outputs: Any = self._model.step(self.frames(audio))
         outputs = outputs[0] if isinstance(outputs, list) else outputs
         outputs = outputs.reshape(len(outputs), self.config.classes)
+        if outputs.dtype == np.uint8:
+            return outputs.astype(np.int16)
         if self._floats:
             steps = np.rint(outputs.astype(np.float64) / self.config.scale)
             outputs = np.clip(np.nan_to_num(steps), -32768, 32767).astype(np.int16)

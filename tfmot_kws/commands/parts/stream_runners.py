@@ -21,7 +21,7 @@ class Outputs:
     """What a model says about one recording.
 
     Attributes:
-        values: int8 or float32 [steps, classes].
+        values: int8, int16 or float32 [steps, classes]; [steps, 1] where a file gives one probability.
         frames: int64 [steps], how many frames of features were needed for each.
     """
 
@@ -109,6 +109,7 @@ class Streaming:
         feed = features if self._input is None else _quantized(features, *self._input)
         parts = [self._interpreter.step(feed[first : first + _CHUNK]) for first in range(0, max(len(feed), 1), _CHUNK)]
         values = np.concatenate(parts)
+        values = values.astype(np.int16) if values.dtype == np.uint8 else values  # as the detector takes them
         return Outputs(values, self._interpreter.receptive + self.hop * np.arange(len(values), dtype=np.int64))
 
 
@@ -151,14 +152,13 @@ def open_runner(model: pathlib.Path, about: Sidecar, runtime: str, hop: int) -> 
 
         return SlidingWindows(outputs, frames, hop, grid)
     import tflite_export
-    from tflite_export.streaming import schedule as stream_schedule
-    from tfmot_kws.commands.parts import measure
+    from tfmot_kws.commands.parts import measure, stream_files
 
     flatbuffer = model.read_bytes()
     with measure.quiet():
+        if stream_files.streams(flatbuffer):
+            return Streaming(stream_files.open_stream(flatbuffer, runtime))
         runner = tflite_export.Interpreter(flatbuffer, runtime)
-        if stream_schedule.METADATA in runner.metadata:
-            return Streaming(tflite_export.StreamInterpreter(flatbuffer, runtime))
     if len(runner.inputs) != 1 or len(runner.outputs) != 1:
         raise ValueError(
             f"{model}: has {len(runner.inputs)} inputs and {len(runner.outputs)} outputs; needed is one each"

@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The model card beside an exported file, ``NAME.md``: what it spots, what it was made of, what is known of it.
+
+``export`` writes it, ``evaluate`` fills in its two measured parts, which stand between marks. Nothing is written that
+was not measured, and what was not is said to be so. Imports no TensorFlow.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import pathlib
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tfmot_kws import atomic
+from tfmot_kws.commands.parts.sidecar import Sidecar
+
+_PARTS = {"clips": "not measured on clips", "streams": "not measured on long recordings: no threshold, no curve"}
+_CURVE_ROWS = 8
+_LICENCE = ("licence", "license")
+
+
+def path_of(model: pathlib.Path) -> pathlib.Path:
+    """Where the card of a model lies."""
+    return model.with_suffix(".md")
+
+
+def check(model: pathlib.Path) -> None:
+    """Raises ValueError where a file that is no card of ours would be lost; before any work is done."""
+    path = path_of(model)
+    if path.is_file() and _mark("clips") not in path.read_text(encoding="utf-8", errors="replace"):
+        raise ValueError(f"{path}: is no model card that was written here, and would be replaced by one; move it away")
+
+
+def data_of(folder: pathlib.Path, use: str) -> dict[str, Any]:
+    """What a sidecar keeps of a folder of recordings: its name and its licences.
+
+    Args:
+        folder: ``--data``: a folder, with or without ``manifest.csv``, or a .csv file.
+        use: what it was used for.
+
+    Returns:
+        ``licences`` has the clips of each licence that a column ``licence`` names; None where there is no such column.
+    """
+    table = folder / "manifest.csv" if folder.is_dir() else folder
+    licences = None
+    if table.is_file() and table.suffix == ".csv":
+        with table.open(encoding="utf-8-sig", newline="") as file:
+            rows = csv.DictReader(file)
+            column = next((name for name in rows.fieldnames or () if name.strip().lower() in _LICENCE), None)
+            if column is not None:
+                licences = dict(Counter((row[column] or "none named").strip() for row in rows).most_common())
+    return {"folder": folder.absolute().name, "use": use, "licences": licences}
+
+
+def write(model: pathlib.Path, about: Sidecar, chosen: str | None = None) -> pathlib.Path:
+    """Writes the card of a file that was just exported; its measured parts are empty again.
+
+    Args:
+        model: the .tflite.
+        about: its sidecar.
+        chosen: what was written of a threshold; None where none was chosen.
+    """
+    parts = [
+        f"# {model.stem}",
+        f"A keyword spotter for {_words(about.task.keywords)}. Everything else is "
+        f"{_words(sorted(set(about.task.classes) - set(about.task.keywords)))}.",
+        "## The file",
+        *_file(model, about),
+        "## Data",
+        *_data(about.options.get("data") or ()),
+        "## Measured",
+        f"When it was trained, the Keras model (not this file): {_metrics(about.metrics)}.",
+        *(_part(name, text) for name, text in _PARTS.items()),
+        "## Threshold",
+        chosen or "None was chosen with the export; where it was evaluated on long recordings, those above are found.",
+        "## Limits",
+        *_limits(about),
+    ]
+    text = re.sub(r"(?m)^(- .*)\n\n(?=- )", r"\1\n", "\n\n".join(parts)) + "\n"
+    return atomic.write_bytes(path_of(model), text.encode())
+
+
+def fill(model: pathlib.Path, name: str, text: str) -> pathlib.Path | None:
+    """Puts what was measured into a part of the card; None where there is no card of ours."""
+    path = path_of(model)
+    if not path.is_file():
+        return None
+    before = path.read_text(encoding="utf-8", errors="replace")
+    found = re.compile(f"{re.escape(_mark(name))}.*?{re.escape(_mark('/' + name))}", re.DOTALL)
+    if not found.search(before):
+        return None
+    atomic.write_bytes(path, found.sub(lambda _: _part(name, text), before, count=1).encode())
+    return path
+
+
+def fill_from(model: pathlib.Path, numbers: pathlib.Path) -> bool:
+    """Fills in what ``evaluate --json`` wrote of this very file; False where it is of another one, or says less."""
+    value = json.loads(numbers.read_text(encoding="utf-8"))
+    if value.get("sha256") != hashlib.sha256(model.read_bytes()).hexdigest() or "streams" not in value:
+        return False
+    return fill(model, "streams", streams_text(value)) is not None
+
+
+def clips_text(value: Mapping[str, Any], folder: pathlib.Path) -> str:
+    """The part of an evaluation on clips, from what ``evaluate --json`` writes."""
+    return f"This file in {value['runtime']}, clips of `{folder.absolute().name}`: {_metrics(value)}."
+
+
+def streams_text(value: Mapping[str, Any]) -> str:
+    """The part of an evaluation on long recordings, from what ``evaluate --json`` writes."""
+    found = value["streams"]
+    names = ", ".join(f"`{name}`" for name in found["recordings"])
+    detector = found["detector"]
+    how = "chosen on these recordings" if found["fa_per_hour_wanted"] is not None else "chosen before"
+    lines = [
+        f"This file in {value['runtime']}, {found['seconds'] / 3600:.2f} hours of {names}, thresholds {how} "
+        f"({detector['mode']}, {detector['smooth_seconds']:g} s averaged, {detector['refractory_seconds']:g} s after a "
+        "detection without another):",
+        "| keyword | threshold | spoken | missed | false accepts | an hour |\n|---|---:|---:|---:|---:|---:|\n"
+        + "\n".join(
+            f"| {word} | {detector['thresholds'][word]:.4g} | {result['targets']} | {_share(result['frr'])} | "
+            f"{result['false_accepts']} | {_number(result['fa_per_hour'])} |"
+            for word, result in found["keywords"].items()
+        ),
+    ]
+    for word, curve in found["curves"].items():
+        if curve["frr"] is not None and curve["thresholds"]:
+            lines.append(f"Curve of {word}:")
+            lines.append(_curve(curve))
+    return "\n\n".join(lines)
+
+
+def _curve(curve: Mapping[str, Any]) -> str:
+    count = len(curve["thresholds"])
+    places = sorted({round(i * (count - 1) / max(1, _CURVE_ROWS - 1)) for i in range(_CURVE_ROWS)})
+    rows = [
+        f"| {curve['thresholds'][i]:.4g} | {_share(curve['frr'][i])} | {_number(curve['fa_per_hour'][i])} |"
+        for i in places
+    ]
+    return "| threshold | missed | false accepts an hour |\n|---:|---:|---:|\n" + "\n".join(rows)
+
+
+def _file(model: pathlib.Path, about: Sidecar) -> list[str]:
+    from tflite_export import inspect as inspect_model
+
+    summary = inspect_model.inspect(model.read_bytes())
+    options, front = about.options, about.frontend
+    widths = Counter(layer.weight_bits for layer in summary.layers if layer.weight_bits)
+    stored = ", ".join(f"{count} of {bits} bits" for bits, count in sorted(widths.items())) or "none"
+    trained = (
+        "dynamic " + str(options["dynamic"]) if options.get("dynamic") else f"{options.get('bits', 'unknown')} bits"
+    )
+    apart = options.get("layer_bits")
+    trained += f", apart from {', '.join(f'{k} {v}' for k, v in apart.items())}" if apart else ""
+    kind = f"stream, state {options['streaming']}" if options.get("streaming") else "whole clips"
+    return [
+        f"- `{model.name}`: {summary.file_bytes:,} bytes, {summary.weights:,} weights, {summary.macs:,} "
+        f"multiply-accumulates a run; {kind}; {options.get('ops', 'unknown')} ops",
+        f"- widths of weights: trained at {trained}; layers as stored: {stored}",
+        f"- front end `{front.backend}`: {front.mel_bins} bands, {front.window_ms} ms every {front.hop_ms} ms, "
+        f"{front.sample_rate} Hz mono",
+    ]
+
+
+def _data(data: Sequence[Mapping[str, Any]]) -> list[str]:
+    if not data:
+        return ["Not known: the model's files do not say what it was trained on."]
+    lines = []
+    for one in data:
+        lines.append(f"- `{one['folder']}`, {one['use']}: " + ("" if one["licences"] else "no licences named"))
+        lines[-1] += "; ".join(f"{name} ({count} recordings)" for name, count in (one["licences"] or {}).items())
+    return lines
+
+
+def _metrics(metrics: Mapping[str, Any]) -> str:
+    if not metrics.get("clips"):
+        return "not measured"
+    return (
+        f"accuracy {metrics['accuracy']:.1%} on {metrics['clips']:,} clips of {' and '.join(metrics['splits'])}; "
+        f"{metrics['fdr']:.2%} false detections where {metrics['frr']:.1%} of the keywords are missed"
+    )
+
+
+def _limits(about: Sidecar) -> list[str]:
+    unknown = about.task.unknown
+    return [
+        "- What was measured holds for recordings like those; other rooms, distances, microphones, accents, ages and "
+        "languages were not measured unless a folder above has them.",
+        "- Words that sound alike are the first to be taken for a keyword; measure on those that are said around it.",
+        *(() if unknown else ("- It was trained on no other words: any word may be taken for a keyword.",)),
+        "- It spots words; it does not know who speaks and is no lock.",
+    ]
+
+
+def _part(name: str, text: str) -> str:
+    return f"{_mark(name)}\n{text[:1].upper() + text[1:]}\n{_mark('/' + name)}"
+
+
+def _mark(name: str) -> str:
+    return f"<!-- {name} -->"
+
+
+def _words(words: Sequence[str]) -> str:
+    return ", ".join(f"**{word}**" for word in words) or "nothing"
+
+
+def _share(value: float | None) -> str:
+    return "none spoken" if value is None else f"{value:.1%}"
+
+
+def _number(value: float | None) -> str:
+    return "not measured" if value is None else f"{value:.2f}"

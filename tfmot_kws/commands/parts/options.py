@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Options that several commands have, as ``cli`` shows them."""
+
+from __future__ import annotations
+
+import pathlib
+from typing import Annotated
+
+import typer
+
+DEFAULT_RUNTIME = "tflite, or litert where TensorFlow is not installed"
+
+Data = Annotated[
+    pathlib.Path,
+    typer.Option(
+        help="Recordings: a folder word/*.wav (or flac, mp3 ...), a folder with manifest.csv, or a .csv file."
+    ),
+]
+Seed = Annotated[int, typer.Option(min=0, help="Of everything random; the same seed gives the same result.")]
+Cache = Annotated[
+    pathlib.Path | None,
+    typer.Option(help="Folder that keeps features.", show_default="$XDG_CACHE_HOME/tfmot-kws or ~/.cache/tfmot-kws"),
+]
+Keywords = Annotated[
+    str | None,
+    typer.Option(help="Words to spot, with commas.", show_default="wake words of the manifest, else most frequent"),
+]
+Speakers = Annotated[
+    str | None,
+    typer.Option(
+        help="Who speaks: folder (word/speaker/file), prefix (of the file's name, up to _), clip (nobody knows; clips "
+        "are split one by one) or a regular expression with a group.",
+        show_default="as the model was trained, else speaker_nohash_1.wav or folders, else clip",
+    ),
+]
+Threshold = Annotated[
+    str | None,
+    typer.Option(
+        help="Score from which on a keyword counts: a number, WORD=NUMBER,... or the file of evaluate --json.",
+        show_default="likelier",
+    ),
+]
+Smooth = Annotated[
+    float | None,
+    typer.Option(help="Seconds over which scores are averaged.", show_default="that of the file, or 0.2"),
+]
+Refractory = Annotated[
+    float | None,
+    typer.Option(help="Seconds after a detection without another one.", show_default="that of the file, or 1.0"),
+]
+Resume = Annotated[
+    bool,
+    typer.Option("--resume", help="Go on after the last whole epoch of a run that was stopped, with the same options."),
+]
