@@ -230,6 +230,18 @@ def test_options_of_a_stock_convolution(field: str, value: int, says: str, rng: 
         checks.check(flatbuffer_reader.parse(edited(stock(name, rng), change)))
 
 
+@pytest.mark.parametrize("inputs", [slice(0, 2), slice(0, 3)], ids=["left out", "-1"])
+def test_a_depthwise_convolution_needs_its_bias(inputs: slice, rng: np.random.Generator) -> None:
+    def change(model: Any, graph: Any) -> None:
+        names = flatbuffer_model.schema().BuiltinOptions
+        (op,) = (op for op in graph.operators if op.builtinOptionsType == names.DepthwiseConv2DOptions)
+        op.inputs = [*op.inputs[:2], -1][inputs]
+
+    name = next(name for name in builtin_rounding.CASES if "depthwise" in name.lower())
+    with pytest.raises(FormatError, match="has no bias"):
+        checks.check(flatbuffer_reader.parse(edited(stock(name, rng), change)))
+
+
 def split_in_two(axis: int = 1, sizes: tuple[int, ...] = (2, 4), parts: int = 2, shapes=((2,), (4,))) -> bytes:
     """SPLIT_V of six values, as microWakeWord's models have it, and a QUANTIZE to uint8."""
     builder, s = flatbuffer_model.ModelBuilder("split", ""), flatbuffer_model.schema()

@@ -172,6 +172,8 @@ def _depthwise(op: _Op) -> None:
     places = _places(op, kernel[1:3], _dilations(op))
     channels, multiplier = op.x[0].shape[3], op.fields["depth_multiplier"]
     op.require(kernel[3] == channels * multiplier, f"{channels} channels times {multiplier} are not {kernel[3]}")
+    # Kernels of TFLite, LiteRT and TFLM read it without asking, and end the process; TensorFlow's converter writes one.
+    op.require(len(op.x) == 3 and op.x[2] is not None, "has no bias, which interpreters read")
     _weighted(op, kernel[3], 3)
     op.shape((op.x[0].shape[0], *places, kernel[3]))
 
