@@ -14,6 +14,7 @@ import typer.core
 
 import tfmot_kws
 from tfmot_kws import extras
+from tfmot_kws.commands import say as say_command
 from tfmot_kws.commands.parts import console as consoles
 
 # What a user can cause: our errors are ValueErrors and TypeErrors, files give OSErrors, missing packages ImportErrors,
@@ -451,6 +452,9 @@ def inspect(
     from tfmot_kws.commands import inspect as command
 
     command.run(model)
+
+
+app.command(name="say")(say_command.say)
 
 
 def main() -> None:

