@@ -14,6 +14,7 @@ import typer.core
 
 import tfmot_kws
 from tfmot_kws import extras
+from tfmot_kws.commands import fetch_data as fetch_data_command
 from tfmot_kws.commands import say as say_command
 from tfmot_kws.commands.parts import console as consoles
 
@@ -455,6 +456,7 @@ def inspect(
 
 
 app.command(name="say")(say_command.say)
+app.command(name="fetch-data")(fetch_data_command.fetch_data)
 
 
 def main() -> None:

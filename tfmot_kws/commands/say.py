@@ -120,7 +120,7 @@ def _shares(count: int, parts: int) -> list[int]:
 
 def _notes(corpus) -> list[str]:
     """What to know about the clips before they are trained on."""
-    splits = {clip.split for clip in corpus}
-    if splits != {"train", "dev", "test"}:
-        return [f"note: too few voices for every split (found {', '.join(sorted(splits))}); test on other recordings"]
-    return []
+    missing = sorted({"train", "dev", "test"} - {clip.split for clip in corpus})
+    if not missing:
+        return []
+    return [f"note: no clips in {' and '.join(missing)}: take more voices or more clips, or test on other recordings"]

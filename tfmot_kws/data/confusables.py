@@ -141,8 +141,8 @@ def near(
     """What the phrase may be taken for, by phones.
 
     A fifth at most are parts of the phrase, a fifth sentences. The rest sounds like it: like all of it, and like each
-    of its words in the place of that word, by turns, nearest first. Nothing in it is pronounced as the phrase is, by
-    any of the pronunciations that the dictionary has for it, and no text holds the phrase.
+    of its words in the place of that word, by turns, nearest first. Nothing in it holds the sounds of the phrase, by
+    any of the pronunciations that the dictionary has for it ("hey novas" of "hey nova"): a spotter is to answer there.
 
     Args:
         phrase: the wake phrase.
@@ -172,11 +172,15 @@ def near(
     whole = {" ".join(pronouncing.words_of(text)) for text in (phrase, said)}
 
     def is_other(text: str) -> bool:
+        """Whether it differs from the phrase by ear, and does not hold its sounds: a spotter must answer to those."""
         plain = " ".join(pronouncing.words_of(text))
         if any(f" {taken} " in f" {plain} " for taken in whole):
             return False
         ways = itertools.islice(itertools.product(*(dictionary.entries[w] for w in plain.split())), 32)
         all_ways = [tuple(phone for sound in way for phone in sound) for way in ways]
+        held = {way[i : i + len(one)] for one in pronunciations for way in all_ways for i in range(len(way))}
+        if not held.isdisjoint(pronunciations):
+            return False
         return all(pronouncing.distances(one, all_ways).min() >= _SAME for one in pronunciations)
 
     fifth = max(1, count // 5)
