@@ -14,6 +14,8 @@ import typer.core
 
 import tfmot_kws
 from tfmot_kws import extras
+from tfmot_kws.commands import fetch_data as fetch_data_command
+from tfmot_kws.commands import say as say_command
 from tfmot_kws.commands.parts import console as consoles
 from tfmot_kws.commands.parts.options import (
     DEFAULT_RUNTIME,
@@ -488,6 +490,10 @@ def inspect(
     from tfmot_kws.commands import inspect as command
 
     command.run(model)
+
+
+app.command(name="say")(say_command.say)
+app.command(name="fetch-data")(fetch_data_command.fetch_data)
 
 
 def main() -> None:

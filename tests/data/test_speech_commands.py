@@ -3,14 +3,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import hashlib
-import http.server
 import io
 import tarfile
-import threading
 
+import loopback
 import pytest
 import requests
 from corpus_files import make_folder
@@ -25,46 +22,6 @@ TASK = datasets.TaskConfig(("yes", "no"))
 @pytest.fixture
 def folder(tmp_path):
     return make_folder(tmp_path)
-
-
-class _Handler(http.server.BaseHTTPRequestHandler):
-    """Serves one file; may ignore ranges, and may hang up early."""
-
-    def __init__(self, state, *args):
-        self.state = state
-        super().__init__(*args)
-
-    def log_message(self, *_):
-        pass
-
-    def do_GET(self):
-        content, wanted = self.state["content"], self.headers.get("Range")
-        self.state["ranges"].append(wanted)
-        first = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and self.state["resumes"] else 0
-        if first and first >= len(content):
-            self.send_response(416)
-            self.send_header("Content-Range", f"bytes */{len(content)}")
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-            return
-        self.send_response(206 if first else 200)
-        self.send_header("Content-Length", str(len(content) - first))
-        self.end_headers()
-        stop = self.state["hang_up_at"].pop(0) if self.state["hang_up_at"] else len(content)
-        self.wfile.write(content[first:stop])
-
-
-@contextlib.contextmanager
-def _server(content: bytes, hang_up_at=(), resumes=True):
-    state = {"content": content, "hang_up_at": list(hang_up_at), "resumes": resumes, "ranges": []}
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Handler, state)) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_address[1]}/speech_commands_tiny.tar.gz", state
-        finally:
-            server.shutdown()
-            thread.join()
 
 
 def _sha256(content: bytes) -> str:
@@ -83,7 +40,7 @@ def archive(folder):
 
 
 def test_speech_commands_are_downloaded_once(tmp_path, archive):
-    with _server(archive) as (url, state):
+    with loopback.serve(archive) as (url, state):
         corpus = datasets.speech_commands(tmp_path / "sc", url, _sha256(archive))
         assert corpus.words()["yes"] == 12 and len(corpus.split("dev").filter(words=["yes"])) == 1
         assert datasets.speech_commands(tmp_path / "sc", url, _sha256(archive)) == corpus
@@ -98,7 +55,7 @@ def test_speech_commands_are_downloaded_once(tmp_path, archive):
 
 def test_interrupted_download_goes_on(tmp_path, archive):
     third = len(archive) // 3
-    with _server(archive, hang_up_at=[third, 2 * third]) as (url, state):
+    with loopback.serve(archive, hang_up_at=[third, 2 * third]) as (url, state):
         for _ in range(2):
             with pytest.raises(requests.RequestException):
                 datasets.speech_commands(tmp_path / "sc", url, _sha256(archive))
@@ -111,7 +68,7 @@ def test_interrupted_download_goes_on(tmp_path, archive):
 
 
 def test_server_without_ranges_is_read_from_the_start(tmp_path, archive):
-    with _server(archive, hang_up_at=[100_000], resumes=False) as (url, state):
+    with loopback.serve(archive, hang_up_at=[100_000], resumes=False) as (url, state):
         with pytest.raises(requests.RequestException):
             datasets.speech_commands(tmp_path / "sc", url, _sha256(archive))
         assert datasets.speech_commands(tmp_path / "sc", url, _sha256(archive)).words()["no"] == 12
@@ -121,19 +78,19 @@ def test_server_without_ranges_is_read_from_the_start(tmp_path, archive):
 def test_complete_part_is_used(tmp_path, archive):
     (tmp_path / "sc").mkdir()
     (tmp_path / "sc" / "speech_commands_tiny.tar.gz.part").write_bytes(archive)
-    with _server(archive) as (url, _):
+    with loopback.serve(archive) as (url, _):
         assert datasets.speech_commands(tmp_path / "sc", url, _sha256(archive)).words()["no"] == 12
 
 
 def test_wrong_checksum_keeps_nothing(tmp_path, archive):
-    with _server(archive) as (url, _):
+    with loopback.serve(archive) as (url, _):
         with pytest.raises(ValueError, match="hash"):
             datasets.speech_commands(tmp_path / "sc", url, "sha256:" + "0" * 64)
     assert not list((tmp_path / "sc").iterdir())
 
 
 def test_missing_and_damaged_archives(tmp_path, archive):
-    with _server(b"not an archive") as (url, _):
+    with loopback.serve(b"not an archive") as (url, _):
         with pytest.raises(ValueError, match="cannot be unpacked"):
             datasets.speech_commands(tmp_path / "bad", url, None)
     assert [item.name for item in (tmp_path / "bad").iterdir()] == ["speech_commands_tiny.tar.gz"]
@@ -142,7 +99,7 @@ def test_missing_and_damaged_archives(tmp_path, archive):
         info = tarfile.TarInfo("../outside.txt")
         info.size = 3
         tar.addfile(info, io.BytesIO(b"abc"))
-    with _server(stream.getvalue()) as (url, _):
+    with loopback.serve(stream.getvalue()) as (url, _):
         with pytest.raises(ValueError, match="cannot be unpacked"):
             datasets.speech_commands(tmp_path / "evil", url, None)
     assert not (tmp_path / "outside.txt").exists() and not (tmp_path / "evil" / "outside.txt").exists()

@@ -28,9 +28,8 @@ import numpy as np
 from tfmot_kws import extras
 from tfmot_kws.data import alignment
 from tfmot_kws.data import corpus as corpora
-from tfmot_kws.sound import augment
+from tfmot_kws.sound import augment, espeak
 from tfmot_kws.sound import files as audio
-from tfmot_kws.sound.espeak import Espeak
 
 WAKE = "alexa"
 CONFUSABLES = (
@@ -69,17 +68,6 @@ OTHERS = (
 )
 MANIFEST = "manifest.csv"
 _RATE = 16000
-_DIALECTS = (
-    "en-us",
-    "en",
-    "en-gb-scotland",
-    "en-gb-x-gbclan",
-    "en-gb-x-gbcwmd",
-    "en-gb-x-rp",
-    "en-029",
-    "en-us-nyc",
-)
-_NOVELTIES = ("whisper", "robo", "demonic", "croak", "announcer", "fast", "aunty", "storm", "tweaky")
 _BABBLE_VOICES = 6
 
 
@@ -194,7 +182,7 @@ def _run(folder: Path, progress: Callable[[int, int], None] | None) -> None:
 def _plan(options: dict, variants: Sequence[str]) -> list[_Utterance]:
     """Everything that will be spoken, in order; noise clips have no text."""
     rng = np.random.default_rng([options["seed"], 1])
-    usable = [name for name in variants if not name.lower().startswith(_NOVELTIES)]
+    usable = espeak.people(variants)
     plan = []
     for index in range(options["clips"]):
         part = index % 10
@@ -212,7 +200,7 @@ def _plan(options: dict, variants: Sequence[str]) -> list[_Utterance]:
                 word=text or "noise",
                 text=text,
                 kind=kind,
-                dialect=_DIALECTS[int(rng.integers(len(_DIALECTS)))],
+                dialect=espeak.DIALECTS[int(rng.integers(len(espeak.DIALECTS)))],
                 variant=usable[int(rng.integers(len(usable)))],
                 speed=int(rng.integers(130, 231)),
                 pitch=int(rng.integers(20, 81)),
@@ -222,7 +210,7 @@ def _plan(options: dict, variants: Sequence[str]) -> list[_Utterance]:
     return plan
 
 
-def _trim(sound: np.ndarray) -> tuple[np.ndarray, int]:
+def trim(sound: np.ndarray) -> tuple[np.ndarray, int]:
     """Cuts what is 40 dB below the peak at both ends; returns how many samples went ahead, too."""
     loud = np.flatnonzero(np.abs(sound) > 0.01 * np.abs(sound).max()) if len(sound) else []
     return (sound[loud[0] : loud[-1] + 1], int(loud[0])) if len(loud) else (sound[:0], 0)
@@ -284,9 +272,9 @@ def _placed(phones: Sequence[alignment.Segment], moved: float, start: float, end
 def _speak_all(folder: Path) -> None:
     """The child process: reads ``synthetic.json`` in ``folder``, writes sound, manifest and alignment."""
     options = json.loads((folder / "synthetic.json").read_text(encoding="utf-8"))
-    espeak = Espeak(_DIALECTS[0], phones=options.get("phones", False))
+    engine = espeak.Espeak(espeak.DIALECTS[0], phones=options.get("phones", False))
     babble: collections.deque[np.ndarray] = collections.deque(maxlen=40)
-    plan = _plan(options, espeak.variants())
+    plan = _plan(options, engine.variants())
     rows = ["path,word,speaker,kind,split,word_start,word_end"]
     segments: list[tuple[str, alignment.Segment]] = []
     for utterance in plan:
@@ -294,11 +282,11 @@ def _speak_all(folder: Path) -> None:
         spoken, trimmed, phones = np.zeros(0, np.float32), 0, ()
         if utterance.text:
             voice = f"{utterance.dialect}+{utterance.variant}"
-            raw, phones = espeak.speak(
+            raw, phones = engine.speak(
                 utterance.text, voice, utterance.speed, utterance.pitch, utterance.pitch_range, 1 + utterance.index
             )
-            spoken = audio.resample(raw.astype(np.float32) / 32768.0, espeak.rate, _RATE, "soundfile")
-            spoken, trimmed = _trim(spoken)
+            spoken = audio.resample(raw.astype(np.float32) / 32768.0, engine.rate, _RATE, "soundfile")
+            spoken, trimmed = trim(spoken)
         sound, start, end = _mix(spoken, babble, rng)
         if utterance.kind == "other":
             rms = float(np.sqrt(np.mean(np.square(spoken)))) if len(spoken) else 0.0

@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Downloads that survive interruption, and safe unpacking. pooch checks the hash."""
+"""Downloads that survive interruption, and safe unpacking of .tar and .zip. pooch checks the hash."""
 
 from __future__ import annotations
 
 import os
 import shutil
+import stat
 import tarfile
 import tempfile
-from collections.abc import Iterator
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 SPEECH_COMMANDS_URL = "https://storage.googleapis.com/download.tensorflow.org/data/speech_commands_v0.02.tar.gz"
@@ -24,10 +27,13 @@ class ResumingDownloader:
     Args:
         part: the file that grows; kept after a failure, gone after success.
         timeout: seconds without an answer after which the download fails.
+        progress: called with (bytes that are there, bytes in all), where the server says how many.
     """
 
-    def __init__(self, part: str | os.PathLike, timeout: float = 30.0) -> None:
-        self.part, self.timeout = Path(part), timeout
+    def __init__(
+        self, part: str | os.PathLike, timeout: float = 30.0, progress: Callable[[int, int], None] | None = None
+    ) -> None:
+        self.part, self.timeout, self.progress = Path(part), timeout, progress
 
     def __call__(self, url: str, output_file, pooch, check_only: bool = False) -> bool | None:
         """Called by pooch; see ``pooch.HTTPDownloader``."""
@@ -61,6 +67,8 @@ class ResumingDownloader:
             stream.seek(offset)
             for block in answer.iter_content(1 << 14):
                 stream.write(block)
+                if self.progress is not None and expected is not None:
+                    self.progress(stream.tell(), offset + int(expected))
             got = stream.tell() - offset
         if expected is not None and got != int(expected):
             raise requests.ConnectionError(
@@ -68,13 +76,19 @@ class ResumingDownloader:
             )
 
 
-def fetch(url: str, known_hash: str | None, folder: str | os.PathLike) -> Path:
+def fetch(
+    url: str,
+    known_hash: str | None,
+    folder: str | os.PathLike,
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
     """Downloads a file into ``folder`` unless it is there with the right hash.
 
     Args:
         url: where from.
-        known_hash: ``"sha256:..."`` or ``"md5:..."``; None checks nothing.
+        known_hash: ``"sha256:..."``, ``"sha1:..."`` or ``"md5:..."``; None checks nothing.
         folder: made where missing.
+        progress: called with (bytes that are there, bytes in all).
 
     Returns:
         The path of the file.
@@ -88,7 +102,7 @@ def fetch(url: str, known_hash: str | None, folder: str | os.PathLike) -> Path:
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     name = url.rsplit("/", 1)[-1] or "download"
-    downloader = ResumingDownloader(folder / f"{name}.part")
+    downloader = ResumingDownloader(folder / f"{name}.part", progress=progress)
     return Path(pooch.retrieve(url, known_hash, fname=name, path=folder, downloader=downloader, progressbar=False))
 
 
@@ -114,27 +128,69 @@ def _safe_members(stream: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
         yield member
 
 
+def _leads_out(path: str) -> bool:
+    return path.startswith(("/", "\\")) or ".." in path.replace("\\", "/").split("/") or path[1:2] == ":"
+
+
+def _unpack_zip(archive: Path, folder: Path) -> None:
+    """Unpacks files and folders of a .zip; links are refused, no set that we know has any.
+
+    Raises:
+        zipfile.BadZipFile: a member may lead out of the folder, is a link, is encrypted or damaged.
+    """
+    with zipfile.ZipFile(archive) as stream:
+        members = stream.infolist()
+        for member in members:
+            if _leads_out(member.filename):
+                raise zipfile.BadZipFile(f"{member.filename}, which may lead out of the folder")
+            kind = stat.S_IFMT(member.external_attr >> 16)
+            if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+                raise zipfile.BadZipFile(f"{member.filename} is a link, a device or a pipe")
+        for member in members:
+            stream.extract(member, folder)
+
+
+def unpacked_bytes(archive: str | os.PathLike) -> int | None:
+    """What a .zip takes when it is unpacked; None for a .tar, which would have to be read for that."""
+    if not zipfile.is_zipfile(archive):
+        return None
+    with zipfile.ZipFile(archive) as stream:
+        return sum(member.file_size for member in stream.infolist())
+
+
 def unpack(archive: str | os.PathLike, folder: str | os.PathLike) -> Path:
-    """Unpacks a tar archive into a new folder; the folder appears complete or not at all.
+    """Unpacks an archive into a new folder; the folder appears complete or not at all.
 
     Args:
-        archive: ``.tar``, ``.tar.gz``, ...
+        archive: ``.tar``, ``.tar.gz``, ... or ``.zip``.
         folder: must not exist; names and links that may lead out of it are refused, and devices.
 
     Returns:
         ``folder``.
 
     Raises:
-        ValueError: not a readable tar archive, or one with such members; the message names the first.
+        ValueError: not a readable archive, or one with such members; the message names the first.
     """
     folder = Path(folder)
     temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
         try:
-            options = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
-            with tarfile.open(archive) as stream:
-                stream.extractall(temporary, _safe_members(stream), **options)
-        except (tarfile.TarError, EOFError, OSError) as error:
+            if zipfile.is_zipfile(archive):
+                _unpack_zip(Path(archive), temporary)
+            else:
+                options = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
+                with tarfile.open(archive) as stream:
+                    stream.extractall(temporary, _safe_members(stream), **options)
+        # NotImplementedError and RuntimeError: a .zip that is compressed as Python cannot, or encrypted.
+        except (
+            tarfile.TarError,
+            zipfile.BadZipFile,
+            zlib.error,
+            EOFError,
+            OSError,
+            NotImplementedError,
+            RuntimeError,
+        ) as error:
             raise ValueError(f"{archive}: cannot be unpacked: {error}") from error
         temporary.chmod(0o755)
         os.replace(temporary, folder)

@@ -1,17 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
 """The few calls of espeak-ng that synthetic speech needs, by ctypes: sound, and when each phone is spoken.
 
-espeak-ng is GPL-3: only the process of ``tfmot_kws.data.synthetic`` makes an ``Espeak``. The numbers are those
-of espeak-ng's speak_lib.h.
+espeak-ng is GPL-3: only the processes of ``tfmot_kws.data.synthetic`` and ``tfmot_kws.sound.voice_process`` make an
+``Espeak``. The numbers are those of espeak-ng's speak_lib.h.
 """
 
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 
 import numpy as np
 
 from tfmot_kws.sound.segment import Segment
+
+DIALECTS = (
+    "en-us",
+    "en",
+    "en-gb-scotland",
+    "en-gb-x-gbclan",
+    "en-gb-x-gbcwmd",
+    "en-gb-x-rp",
+    "en-029",
+    "en-us-nyc",
+)
+"""Those of English."""
+_NOVELTIES = ("whisper", "robo", "demonic", "croak", "announcer", "fast", "aunty", "storm", "tweaky")
 
 _SYNCHRONOUS = 2
 _PHONEME_EVENTS = 1
@@ -22,6 +36,11 @@ _STRESS = "',%="
 """Marks ahead of a phone's name: how it is stressed, not which it is."""
 _PAUSE = "_"
 """Names of pauses begin with it."""
+
+
+def people(variants: Sequence[str]) -> list[str]:
+    """The variants that sound like people, in order."""
+    return [name for name in variants if not name.lower().startswith(_NOVELTIES)]
 
 
 class _Voice(ctypes.Structure):

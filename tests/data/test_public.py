@@ -1,0 +1,106 @@
+"""Public sets from a server of our own: cut connections, wrong checksums and sizes, no room, bad archives."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import io
+import json
+import shutil
+import zipfile
+
+import loopback
+import pytest
+import requests
+
+from tfmot_kws.data import public
+
+NAME = "tiny.zip"
+
+
+def _zip(members=(("tiny/a.wav", b"a" * 90_000), ("tiny/b.txt", b"b"))) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for name, data in members:
+            archive.writestr(name, data)
+    return stream.getvalue()
+
+
+CONTENT = _zip()
+
+
+def _set(url: str, content: bytes = CONTENT, checksum: str | None = "", **changed) -> public.PublicSet:
+    checksum = f"md5:{hashlib.md5(content).hexdigest()}" if checksum == "" else checksum
+    archive = dataclasses.replace(public.Archive(url, len(content), checksum), **changed)
+    return public.PublicSet("tiny", "a set", "tests", "none", "http://127.0.0.1", (archive,), 100_000, "us")
+
+
+@pytest.mark.parametrize("checksum", ["", None, f"sha1:{hashlib.sha1(CONTENT).hexdigest()}"])
+def test_a_set_is_fetched_once_and_recorded(tmp_path, checksum):
+    steps = []
+    with loopback.serve(CONTENT, name=NAME) as (url, state):
+        for _ in range(2):
+            folder = public.fetch(_set(url, checksum=checksum), tmp_path, progress=lambda *step: steps.append(step))
+        assert len(state["ranges"]) == 1
+    assert sorted(path.name for path in folder.iterdir()) == ["fetched.json", "tiny"]
+    assert (folder / "tiny" / "tiny" / "a.wav").stat().st_size == 90_000
+    known = json.loads((folder / "fetched.json").read_text())[NAME]
+    assert known == {"url": url, "size": len(CONTENT), "sha256": hashlib.sha256(CONTENT).hexdigest()}
+    assert steps[-1] == (len(CONTENT), len(CONTENT))
+
+
+@pytest.mark.parametrize("resumes", [True, False])
+def test_a_cut_connection_goes_on(tmp_path, resumes):
+    with loopback.serve(CONTENT, hang_up_at=[40_000], resumes=resumes, name=NAME) as (url, state):
+        with pytest.raises(requests.RequestException):
+            public.fetch(_set(url), tmp_path)
+        public.fetch(_set(url), tmp_path, keep_archives=True)
+        assert state["ranges"][0] is None and state["ranges"][1].startswith("bytes=")
+    assert (tmp_path / "tiny" / NAME).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(
+    ("content", "changed", "says"),
+    [
+        (CONTENT, {"checksum": "md5:" + "0" * 32}, "hash"),
+        (CONTENT, {"checksum": None, "size": 5}, "bytes came, expected 5"),
+        (b"<html>not here</html>", {"checksum": None, "exact": False}, "cannot be unpacked"),
+        (CONTENT[:-300], {"checksum": None, "exact": False}, "cannot be unpacked"),
+        (_zip([("../out", b"x")]), {"checksum": None, "exact": False}, "../out, which may lead out"),
+        (_zip([("/out", b"x")]), {"checksum": None, "exact": False}, "/out, which may lead out"),
+        (_zip([("a\\..\\..\\out", b"x")]), {"checksum": None, "exact": False}, "which may lead out"),
+    ],
+)
+def test_what_is_not_the_set_leaves_nothing(tmp_path, content, changed, says):
+    with loopback.serve(content, name=NAME) as (url, _):
+        with pytest.raises(ValueError, match=says):
+            public.fetch(_set(url, content, **changed), tmp_path)
+    assert not list((tmp_path / "tiny").iterdir()) and not (tmp_path / "out").exists()
+
+
+def test_links_in_a_zip_are_refused(tmp_path):
+    link = zipfile.ZipInfo("link")
+    link.external_attr = 0o120777 << 16
+    content = _zip([(link, "/etc")])
+    with loopback.serve(content, name=NAME) as (url, _), pytest.raises(ValueError, match="link is a link"):
+        public.fetch(_set(url, content), tmp_path)
+
+
+def test_the_disk_is_looked_at_before(tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10, 9, 1))
+    with loopback.serve(CONTENT, name=NAME) as (url, state):
+        with pytest.raises(OSError, match="needs 0 MB, the disk has 0 MB; name a folder elsewhere"):
+            public.fetch(_set(url), tmp_path)
+    assert state["ranges"] == []
+
+
+def test_the_table_says_what_there_is():
+    assert {"speech-commands", "musan", "esc-50", "fma-small", "mit-rooms", "microwakeword"} < set(public.SETS)
+    for name, item in public.SETS.items():
+        assert item.name == name and item.licence and item.use and item.size > 0
+        assert all(archive.url.startswith("https://") for archive in item.archives)
+        assert bool(item.checked_by) == all(archive.checksum for archive in item.archives)
+        text = item.statement()
+        assert item.licence in text and all(archive.url in text for archive in item.archives)
+    with pytest.raises(ValueError, match="no public set is called 'x'; known are speech-commands"):
+        public.find(["x"])
