@@ -89,7 +89,7 @@ def resolve(python: str, chosen: list[str], pins: dict[str, str]) -> dict[str, s
             if not SpecifierSet(item.get("requires_python", "")).contains(first_patch)
         }
         if not too_new:
-            return {item["name"]: item["version"] for item in found}
+            return {item["name"]: item["version"] for item in found if item["name"] != "pip"}  # that is the installer
         print(f"Python {first_patch} cannot install what {python} could: {too_new}", file=sys.stderr)
         limits |= too_new
 

