@@ -66,7 +66,8 @@ class WakeWord:
             microWakeWord's models beside its manifest.
         threshold: a score from which on a keyword counts, "yes=2.5,no=1.25", or the file of ``evaluate --json``; None:
             where a keyword is likelier than all else.
-        smooth, refractory: seconds, see ``detector.DetectorConfig``; None: those of the file, or 0.2 and 1.0.
+        smooth: seconds, see ``detector.DetectorConfig``; None: that of the file, or 0.2.
+        refractory: seconds, likewise; None: that of the file, or 1.0.
         runtime: one of ``tflite_export.interpreter.RUNTIMES``; None: tflite, or litert without TensorFlow.
 
     Attributes:
@@ -148,8 +149,7 @@ class WakeWord:
             callback: is given what was heard.
             source: where sound comes from; the microphone by default.
 
-        Raises:
-            As ``events``, and what the callback raises.
+        Raises what ``events`` raises, and what the callback does.
         """
         for heard in self.events(source):
             if callback(heard) is False:
