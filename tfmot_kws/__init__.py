@@ -46,6 +46,7 @@ _MODULES = {
     "audio": "sound.files",
     "audio_stream": "sound.stream",
     "augment": "sound.augment",
+    "confusables": "data.confusables",
     "corpus": "data.corpus",
     "datasets": "data.datasets",
     "det": "evaluation.det",
@@ -56,9 +57,12 @@ _MODULES = {
     "low_rank": "models.low_rank",
     "low_rank_recipes": "training.low_rank_recipes",
     "mining": "training.mining",
+    "public": "data.public",
     "recipes": "training.recipes",
+    "spoken": "data.spoken",
     "stream_evaluate": "evaluation.streams",
     "synthetic": "data.synthetic",
+    "voices": "sound.voices",
 }
 """Modules that users import from here: ``from tfmot_kws import datasets``."""
 
