@@ -120,7 +120,7 @@ SETS: Mapping[str, PublicSet] = {
             "https://arxiv.org/abs/1804.03209",
             (Archive(download.SPEECH_COMMANDS_URL, 2_428_923_189, download.SPEECH_COMMANDS_HASH),),
             3_800_000_000,
-            "TensorFlow Datasets",
+            "others who have it; its authors state none",
         ),
         _librispeech("dev-clean", "5", 337_926_286, "42e2234ba48799c1f50f24a7926300a1"),
         _librispeech("test-clean", "5", 346_663_984, "32fa31d27d2e1cad72775fee3f4849a9"),
