@@ -10,7 +10,6 @@ import typer
 
 from tfmot_kws import extras
 from tfmot_kws.commands.parts import console as consoles
-from tfmot_kws.data import public
 
 
 def fetch_data(
@@ -33,6 +32,8 @@ def fetch_data(
       tfmot-kws fetch-data musan mit-rooms
       tfmot-kws fetch-data musan mit-rooms --accept-licences --out data
     """
+    from tfmot_kws.data import public
+
     console = consoles.stdout()
     sets = public.find(names or [])
     if listed and not sets:

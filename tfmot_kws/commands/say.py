@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import contextlib
 import pathlib
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tfmot_kws.commands.parts import console as consoles
-from tfmot_kws.data import confusables, spoken
-from tfmot_kws.sound import voices as sources
+
+if TYPE_CHECKING:
+    from tfmot_kws.data import spoken
 
 _WORDS = 60
 """Different negatives that are looked for, at most."""
@@ -57,7 +58,7 @@ def say(
         pathlib.Path | None,
         typer.Option(
             help="Kokoro's style files: the folder package/voices of 'npm pack kokoro-js', 54 voices.",
-            show_default=f"${sources.STYLES_VARIABLE}, or the 5 of its package",
+            show_default="$KOKORO_STYLES, or the 5 of its package",
         ),
     ] = None,
     voice_files: Annotated[
@@ -77,6 +78,9 @@ def say(
       tfmot-kws say --phrase "hey nova" --voices espeak --negatives 0 --out nova
       tfmot-kws say --voices kokoro --styles package/voices --list
     """
+    from tfmot_kws.data import spoken
+    from tfmot_kws.sound import voices as sources
+
     console = consoles.stdout()
     if not listed and (phrase is None or out is None):
         raise ValueError("--phrase and --out are needed, or --list")
@@ -101,6 +105,8 @@ def _lines(
     phrase: str, count: int, negatives: int, given: list[str], words: list[str]
 ) -> list[tuple[spoken.Line, int]]:
     """What to say, and how often."""
+    from tfmot_kws.data import confusables, spoken
+
     ways = [phrase, *given]
     lines = [(spoken.Line(way, phrase, spoken.WAKE), n) for way, n in zip(ways, _shares(count, len(ways)))]
     if not negatives:
