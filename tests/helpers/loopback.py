@@ -40,7 +40,7 @@ def serve(content: bytes, hang_up_at=(), resumes=True, name="speech_commands_tin
     """Gives the address of ``name``, and what happens: the ranges that were asked for."""
     state = {"content": content, "hang_up_at": list(hang_up_at), "resumes": resumes, "ranges": []}
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Handler, state)) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
         thread.start()
         try:
             yield f"http://127.0.0.1:{server.server_address[1]}/{name}", state

@@ -57,6 +57,7 @@ def test_half_of_a_folded_layer_is_frozen(frozen: str, free: str) -> None:
     assert np.array_equal(conv.moving_mean.numpy(), before) == (frozen == "norm")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("frozen", [("conv",), ("norm",), ("conv", "norm")])
 @pytest.mark.parametrize("whole", [True, False], ids=["model", "layer"])
 def test_frozen_layers_are_freed_as_in_keras(frozen: tuple[str, ...], whole: bool) -> None:

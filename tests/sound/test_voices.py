@@ -20,6 +20,7 @@ def fake():
         yield source
 
 
+@pytest.mark.slow
 def test_an_utterance_depends_on_its_arguments_alone(fake):
     first = fake.say("hey", "v03", 1.0, 5)
     fake.say("something else", "v01", 1.2, 9)
