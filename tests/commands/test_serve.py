@@ -163,7 +163,7 @@ def test_usage_counts_all_clients(ears, wyoming, tmp_path) -> None:
     [
         (("--uri", "http://a:1"), "--uri http://a:1: must be tcp://HOST:PORT"),
         (("--uri", "tcp://a"), "must be tcp://HOST:PORT"),
-        (("--uri", "unix:///tmp/x", "--zeroconf", "pi"), "announces a port"),
+        (("--uri", "unix:///kws", "--zeroconf", "pi"), "announces a port"),
         (("--threshold", "1", "--threshold", "2", "--threshold", "3"), "3 times --threshold for 1 models"),
         (("--threshold", "loud"), "must be one number"),
     ],

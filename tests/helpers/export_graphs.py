@@ -15,6 +15,7 @@ from tflite_export.packed import writer as tflite_writer
 from tflite_export.packed.op_options import KINDS
 from tflite_export.reference import run as reference
 from tflite_export.runtimes import native
+from tflite_export.runtimes.kernels import Kernel
 
 ALL_INT8 = np.arange(-128, 128).astype(np.int8)
 FLOAT32, INT8 = 1, 9
@@ -136,26 +137,15 @@ class CError(ctypes.Structure):
     _fields_ = [("message", ctypes.c_char_p), ("found", ctypes.c_long), ("wanted", ctypes.c_long)]
 
 
-class CKernel(ctypes.Structure):
-    _fields_ = [
-        ("kind", ctypes.c_int),
-        ("name", ctypes.c_char_p),
-        ("run", ctypes.c_void_p),
-        ("layouts", ctypes.c_uint),
-        ("cpu", ctypes.c_int),
-        ("scratch", ctypes.c_int),
-    ]
-
-
 class Refused(Exception):
     """What a kernel says of a call that it does not take."""
 
 
-def kernels(kind: int) -> list[CKernel]:
+def kernels(kind: int) -> list[Kernel]:
     """Every compiled kernel of a kind."""
     library = native.load()
     count = ctypes.c_size_t.in_dll(library, "kws_kernel_count").value
-    return [k for k in (CKernel * count).in_dll(library, "kws_kernels") if k.kind == kind]
+    return [k for k in (Kernel * count).in_dll(library, "kws_kernels") if k.kind == kind]
 
 
 @dataclasses.dataclass
@@ -169,7 +159,7 @@ class Call:
     scratch_bytes: int = 1 << 16
     output_type: int = INT8
 
-    def run(self, kernel: CKernel | None = None) -> np.ndarray:
+    def run(self, kernel: Kernel | None = None) -> np.ndarray:
         """The output, or Refused. Guard bytes around the output must stay as they were."""
         library = native.load()
         library.kws_invoke.restype = library.kws_invoke_kernel.restype = ctypes.c_bool

@@ -12,8 +12,8 @@ _FLOATS = 1 << len(packing.Layout)
 """KWS_FLOATS of ``kernels/include/packed_kernels.h``."""
 
 
-class _Kernel(ctypes.Structure):
-    """kws_kernel."""
+class Kernel(ctypes.Structure):
+    """kws_kernel, a row of the table of ``kernels/core/kernels.inc``."""
 
     _fields_ = [
         ("kind", ctypes.c_int),
@@ -41,7 +41,7 @@ def kernels_of(flatbuffer: bytes) -> tuple[str, ...]:
     library = native.load()
     count = ctypes.c_size_t.in_dll(library, "kws_kernel_count").value
     library.kws_cpu_has.restype = ctypes.c_bool
-    table = [k for k in (_Kernel * count).in_dll(library, "kws_kernels") if library.kws_cpu_has(k.cpu)]
+    table = [k for k in (Kernel * count).in_dll(library, "kws_kernels") if library.kws_cpu_has(k.cpu)]
     names: dict[str, None] = {}
     for op in packed:
         options = op_options.decode(op.custom_options)

@@ -47,8 +47,7 @@ def run(
     said(f"listening on {uri} for {', '.join(ears.words)}")
 
     async def serve() -> None:
-        with contextlib.suppress(NotImplementedError):  # not everywhere
-            asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, lambda: [said(line) for line in ears.usage()])
+        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, lambda: [said(line) for line in ears.usage()])
         await wyoming_server.serve(ears, uri, said, name)
 
     try:
