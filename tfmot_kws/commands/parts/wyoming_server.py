@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import pathlib
+import threading
 from collections.abc import Callable, Sequence
 from urllib.parse import urlparse
 
@@ -24,8 +25,6 @@ from tfmot_kws.sound import stream as audio_stream
 
 PROGRAM = "tfmot-kws"
 _PROJECT = info.Attribution(name="tfmot-kws", url="")
-_MOST_WAITING = 4
-"""Ears of a model that are kept for the next client."""
 
 
 class Ears:
@@ -54,7 +53,8 @@ class Ears:
         self.words: dict[str, pathlib.Path] = {}
         self._makers: dict[pathlib.Path, Callable[[], wake_word.WakeWord]] = {}
         self._free: dict[pathlib.Path, list[wake_word.WakeWord]] = {}
-        self._all: list[wake_word.WakeWord] = []
+        self._all: list[wake_word.WakeWord] = []  # as many of a model as ever listened at once
+        self._taking = threading.Lock()  # clients are heard in threads
         for model, threshold in zip(models, thresholds, strict=True):
             self._makers[model] = functools.partial(wake_word.WakeWord, model, threshold, smooth, refractory, runtime)
             self._free[model] = [self._made(model)]  # a file that does not suit says so before anybody connects
@@ -65,14 +65,14 @@ class Ears:
 
     def take(self, model: pathlib.Path) -> wake_word.WakeWord:
         """An ear that has heard nothing."""
-        ear = self._free[model].pop() if self._free[model] else self._made(model)
+        with self._taking:
+            ear = self._free[model].pop() if self._free[model] else self._made(model)
         ear.reset()
         return ear
 
     def give_back(self, model: pathlib.Path, ear: wake_word.WakeWord) -> None:
         """Keeps an ear for the next client."""
-        if len(self._free[model]) < _MOST_WAITING:
-            self._free[model].append(ear)
+        self._free[model].append(ear)
 
     def usage(self) -> list[str]:
         """A line for each model: what it has cost, and its kernels."""
