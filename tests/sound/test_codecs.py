@@ -3,8 +3,8 @@
 
 import numpy as np
 import pytest
+from moved import chirp, milliseconds_late
 
-from tests.helpers.moved import chirp, milliseconds_late
 from tfmot_kws.sound import codecs
 
 

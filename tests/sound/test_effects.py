@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from moved import chirp, milliseconds_late
 
-from tests.helpers.moved import chirp, milliseconds_late
 from tfmot_kws.sound import codecs, effects
 
 RATE = 16000
