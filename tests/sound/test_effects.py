@@ -237,17 +237,36 @@ def test_bad_arguments_are_named(call, match):
         call()
 
 
+@pytest.mark.parametrize("name", [*EFFECTS, "codec", "all"])
 @pytest.mark.parametrize(
-    ("audio", "rate", "match"),
+    ("audio", "match"),
     [
-        (np.zeros((2, 3), np.float32), RATE, r"audio: expected float \[samples\], got float32 \(2, 3\)"),
-        (np.zeros(3, np.int16), RATE, "got int16"),
-        ([0.0], RATE, "got list"),
-        (np.array([np.nan], np.float32), RATE, "not finite"),
-        (CHIRP, 0, "sample_rate=0"),
-        (CHIRP, 16000.0, "sample_rate=16000.0"),
+        (np.zeros((2, 3), np.float32), r"audio: expected float \[samples\] in \[-1, 1\], got float32 \[2, 3\]"),
+        (np.full(3, 1000, np.int16), r"got int16 \[3\]"),
+        ([0.5], "got list"),
+        (np.array([0.5, np.nan], np.float32), "not finite"),
+        (np.array([0.5, np.inf]), "not finite"),
     ],
 )
-def test_bad_sound_is_refused(audio, rate, match):
+def test_bad_sound_is_refused(name, audio, match):
+    effect = EFFECTS.get(name) or {
+        "codec": lambda sound: codecs.transcode(sound, "ulaw"),
+        "all": lambda sound: effects.apply(sound, np.random.default_rng(0), effects.EffectsConfig()),
+    }.get(name)
     with pytest.raises(ValueError, match=match):
-        effects.apply(audio, np.random.default_rng(0), effects.EffectsConfig(), rate)
+        effect(audio)
+
+
+@pytest.mark.parametrize("rate", [0, 999, 16000.0, True])
+def test_bad_rates_are_refused(rate):
+    with pytest.raises(ValueError, match=f"sample_rate={rate!r}: must be an integer, 1000 or more"):
+        effects.apply(CHIRP, np.random.default_rng(0), effects.EffectsConfig(), rate)
+
+
+@pytest.mark.parametrize("rate", [11025, 22050, 44100, 48000])
+def test_other_rates_take_the_codecs_that_there_are(rate):
+    config = effects.EffectsConfig(**ALL_ON, level_db=(-10.0, 0.0))
+    sound = chirp(rate, rate)
+    for seed in range(6):
+        out = effects.apply(sound, np.random.default_rng(seed), config, rate)
+        assert out.shape == sound.shape and abs(milliseconds_late(sound, out, rate)) < 1.0

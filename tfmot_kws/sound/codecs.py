@@ -120,6 +120,19 @@ def check_codec(name: str, sample_rate: int) -> None:
         )
 
 
+def check_sound(audio: np.ndarray) -> None:
+    """What effects and codecs ask of sound.
+
+    Raises:
+        ValueError: it is no float [samples], or holds values that are not finite.
+    """
+    if not isinstance(audio, np.ndarray) or audio.ndim != 1 or not np.issubdtype(audio.dtype, np.floating):
+        found = f"{audio.dtype} {list(audio.shape)}" if isinstance(audio, np.ndarray) else type(audio).__name__
+        raise ValueError(f"audio: expected float [samples] in [-1, 1], got {found}")
+    if not np.isfinite(audio).all():
+        raise ValueError("audio: it holds values that are not finite")
+
+
 def transcode(audio: np.ndarray, codec: str, sample_rate: int = 16000) -> np.ndarray:
     """What comes out where ``audio`` was sent through a codec.
 
@@ -133,8 +146,9 @@ def transcode(audio: np.ndarray, codec: str, sample_rate: int = 16000) -> np.nda
         zero.
 
     Raises:
-        ValueError: as ``check_codec``.
+        ValueError: as ``check_codec`` and ``check_sound``.
     """
+    check_sound(audio)
     check_codec(codec, sample_rate)
     n = len(audio)
     if not np.any(audio):

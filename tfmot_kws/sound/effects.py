@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from tfmot_kws.sound.codecs import CODECS, check_codec, codecs_here, transcode
+from tfmot_kws.sound.codecs import CODECS, check_codec, check_sound, codecs_here, transcode
 
 __all__ = ["Band", "EffectsConfig", "apply", "band_limit", "clip", "equalize", "record", "transcode"]
 
@@ -195,7 +195,11 @@ def equalize(audio: np.ndarray, bands: Sequence[Band], sample_rate: int = 16000)
 
     Returns:
         float32 [n]; it may go beyond [-1, 1].
+
+    Raises:
+        ValueError: ``audio`` is not as above.
     """
+    check_sound(audio)
     hz = _hz(sample_rate)
     if not len(bands) or not np.any(audio):
         return np.array(audio, np.float32)
@@ -218,8 +222,9 @@ def band_limit(
         float32 [n].
 
     Raises:
-        ValueError: the ends are not 0 <= low < high, or ``order`` is below 1.
+        ValueError: ``audio`` is not as above, the ends are not 0 <= low < high, or ``order`` is below 1.
     """
+    check_sound(audio)
     if not (_is_number(low_hz) and _is_number(high_hz) and 0 <= low_hz < high_hz):
         raise ValueError(f"band_limit: low_hz={low_hz!r}, high_hz={high_hz!r}: must be 0 <= low_hz < high_hz")
     if not order >= 1:
@@ -243,8 +248,9 @@ def clip(audio: np.ndarray, share: float, soft: bool = False) -> np.ndarray:
         float32 [n], not beyond ``share`` of the peak.
 
     Raises:
-        ValueError: ``share`` is out of range.
+        ValueError: ``audio`` is not as above, or ``share`` is out of range.
     """
+    check_sound(audio)
     if not (_is_number(share) and 0.0 < share <= 1.0):
         raise ValueError(f"clip: share={share!r}: must be above 0, at most 1")
     audio = np.asarray(audio, np.float32)
@@ -265,8 +271,9 @@ def record(audio: np.ndarray, gain_db: float) -> np.ndarray:
         float32 [n], whole multiples of 1/32768 in [-1, 1).
 
     Raises:
-        ValueError: ``gain_db`` is no number.
+        ValueError: ``audio`` is not as above, or ``gain_db`` is no number.
     """
+    check_sound(audio)
     if not _is_number(gain_db):
         raise ValueError(f"record: gain_db={gain_db!r}: must be a number")
     steps = np.rint(np.asarray(audio, np.float64) * (32768.0 * 10.0 ** (gain_db / 20.0)))
@@ -287,11 +294,7 @@ def _draw_bands(rng: np.random.Generator, config: EffectsConfig) -> list[Band]:
 
 
 def _check(audio: np.ndarray, config: EffectsConfig, sample_rate: int) -> None:
-    if not isinstance(audio, np.ndarray) or audio.ndim != 1 or not np.issubdtype(audio.dtype, np.floating):
-        found = f"{audio.dtype} {audio.shape}" if isinstance(audio, np.ndarray) else type(audio).__name__
-        raise ValueError(f"audio: expected float [samples], got {found}")
-    if not np.isfinite(audio).all():
-        raise ValueError("audio: it holds values that are not finite")
+    check_sound(audio)
     if isinstance(sample_rate, bool) or not isinstance(sample_rate, (int, np.integer)) or sample_rate < 1000:
         raise ValueError(f"sample_rate={sample_rate!r}: must be an integer, 1000 or more")
     if config.codec_probability > 0.0:
