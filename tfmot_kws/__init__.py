@@ -52,6 +52,7 @@ _MODULES = {
     "datasets": "data.datasets",
     "det": "evaluation.det",
     "detector": "evaluation.detector",
+    "effects": "sound.effects",
     "evaluate": "evaluation.clips",
     "features": "frontend.features",
     "frame_labels": "data.frame_labels",

@@ -18,14 +18,18 @@ from tfmot_kws.commands import fetch_data, say
 from tfmot_kws.commands.parts import console as consoles
 from tfmot_kws.commands.parts.options import (
     DEFAULT_RUNTIME,
+    Backend,
     Cache,
     ComponentName,
     Data,
+    HopMs,
     Keywords,
     Negatives,
     Package,
+    Pcan,
     Refractory,
     Resume,
+    Runtime,
     Seed,
     Smooth,
     Speakers,
@@ -117,10 +121,9 @@ def train(
     keywords: Keywords = None,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the training examples.")] = 30,
     width: Annotated[int, typer.Option(min=1, help="Outputs of hidden layers: 128 is 250K parameters, 18 15K.")] = 128,
-    backend: Annotated[str, typer.Option(help="Front end: micro (fixed point, as on the device) or lfbe.")] = "micro",
-    hop_ms: Annotated[
-        int, typer.Option(help="Milliseconds from frame to frame: 20, or 10 as ESPHome's own models have it.")
-    ] = 20,
+    backend: Backend = "micro",
+    hop_ms: HopMs = 20,
+    pcan: Pcan = True,
     copies: Annotated[int, typer.Option(min=0, help="Augmented versions of each clip; 0 trains on clips as is.")] = 3,
     batch_size: Annotated[int, typer.Option(min=1, help="Examples per step.")] = 128,
     learning_rate: Annotated[float, typer.Option(help="Adam's, at the start; a cosine ends at 1 % of it.")] = 2e-3,
@@ -154,7 +157,7 @@ def train(
 
     command.run(
         data, out, keywords, epochs, width, backend, copies, batch_size, learning_rate, clip_seconds, seed, cache,
-        context, mine, mine_rounds, confusables, speakers, resume, hop_ms,
+        context, mine, mine_rounds, confusables, speakers, resume, hop_ms, pcan,
     )  # fmt: skip
 
 
@@ -173,7 +176,7 @@ def low_rank(
     phone_epochs: Annotated[int, typer.Option(min=1, help="First stage: which phone is in a frame.")] = 12,
     multitask_epochs: Annotated[int, typer.Option(min=1, help="Second stage: keywords and phones.")] = 20,
     low_rank_epochs: Annotated[int, typer.Option(min=1, help="Third stage: pairs of thin layers.")] = 20,
-    backend: Annotated[str, typer.Option(help="Front end: micro (fixed point, as on the device) or lfbe.")] = "micro",
+    backend: Backend = "micro",
     copies: Annotated[int, typer.Option(min=0, help="Augmented versions of each clip; 0 trains on clips as is.")] = 3,
     batch_size: Annotated[int, typer.Option(min=1, help="Examples per step.")] = 128,
     learning_rate: Annotated[float, typer.Option(help="Adam's, in the first epoch of each stage.")] = 1e-2,
@@ -333,9 +336,7 @@ def listen(
     threshold: Threshold = None,
     smooth: Smooth = None,
     refractory: Refractory = None,
-    runtime: Annotated[
-        str | None, typer.Option(help="reference, tflite, litert or tflm.", show_default=DEFAULT_RUNTIME)
-    ] = None,
+    runtime: Runtime = None,
 ) -> None:
     """Listens to a file, a pipe or the microphone and prints the keywords as they come.
 
@@ -363,9 +364,7 @@ def serve(
     ] = None,
     smooth: Smooth = None,
     refractory: Refractory = None,
-    runtime: Annotated[
-        str | None, typer.Option(help="reference, tflite, litert or tflm.", show_default=DEFAULT_RUNTIME)
-    ] = None,
+    runtime: Runtime = None,
     zeroconf: Annotated[
         str | None, typer.Option(help="Name under which Home Assistant finds it.", show_default="not announced")
     ] = None,

@@ -1,5 +1,5 @@
 /* Frames that TensorFlow Lite Micro's front end (microfrontend, from your own tree) makes of sound.wav: 16 bits, mono,
- * at the rate that the model wants. Settings are those of tfmot_kws/frontend/microfrontend.py, and so are the values.
+ * at the rate that the model wants. Settings are those that the model was trained on, and so are the values.
  */
 #include <stdio.h>
 #include <string.h>
@@ -58,7 +58,7 @@ bool frames_open(void) {
   config.filterbank.num_channels = KWS_SPOTTER_MEL_BINS;
   config.filterbank.lower_band_limit = KWS_SPOTTER_LOWER_HZ;
   config.filterbank.upper_band_limit = KWS_SPOTTER_UPPER_HZ;
-  config.pcan_gain_control.enable_pcan = 1;
+  config.pcan_gain_control.enable_pcan = KWS_SPOTTER_PCAN;
   return FrontendPopulateState(&config, &frontend, KWS_SPOTTER_SAMPLE_RATE);
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pathlib
 import re
@@ -11,12 +12,12 @@ import subprocess
 import kept
 import pytest
 from command_line import error
-from spotter_files import FRONTEND, speech, write_spotter
+from spotter_files import FRONTEND, TASK, speech, write_spotter
 
 from benchmarks import emulation
 from tflite_export.c import component
 from tfmot_kws.commands import firmware, listen
-from tfmot_kws.commands.parts import spotter
+from tfmot_kws.commands.parts import sidecar, spotter
 from tfmot_kws.frontend import features
 
 THRESHOLD = 0.1
@@ -73,6 +74,9 @@ int main(void) {
   FILE* file = fopen("values.bin", "rb");
   while (fread(values, 2, kws_listener_frame_bytes(), file) == (size_t)kws_listener_frame_bytes())
     if (!kws_listener_values(values, heard, &count)) return 2;
+  const kws_front_end_settings s = kws_listener_front_end();
+  printf("%d %d %d %d %d %g %g %d\\n", s.micro, (int)s.sample_rate, (int)s.window_ms, (int)s.hop_ms, (int)s.mel_bins,
+         s.lower_hz, s.upper_hz, s.pcan);
   printf("%d detections, %d ms\\n", count, (int)kws_listener_hop_ms());
   return 0;
 }
@@ -112,8 +116,10 @@ def toolchain(target: str, require_tool) -> list[str]:
 @pytest.mark.slow
 def test_component_hears_what_the_host_hears(model, tmp_path, require_tool) -> None:
     require_tool("cmake")
-    sound = speech()
-    features.raw_micro(FRONTEND, sound).tofile(tmp_path / "values.bin")
+    sound, frontend = speech(), dataclasses.replace(FRONTEND, lower_hz=200.0, pcan=False)
+    model = pathlib.Path(shutil.copy(model, tmp_path / "other.tflite"))
+    sidecar.write(model, sidecar.Sidecar("tflite", frontend, TASK))
+    features.raw_micro(frontend, sound).tofile(tmp_path / "values.bin")
     write("cmake", model, tmp_path / "spotter")
     (tmp_path / "main.c").write_text(MAIN)
     (tmp_path / "CMakeLists.txt").write_text(
@@ -126,8 +132,9 @@ def test_component_hears_what_the_host_hears(model, tmp_path, require_tool) -> N
     assert done.returncode == 0
     ear = spotter.open_spotter(model, threshold=THRESHOLD)
     lines = [listen.line(found).split() for found in ear.step(sound)]
-    *printed, last = done.stdout.splitlines()
+    *printed, settings, last = done.stdout.splitlines()
     assert [line.split()[1:] for line in printed] == [line[1:] for line in lines]
+    assert settings == "1 16000 30 20 40 200 7500 0"
     assert last == f"{len(lines)} detections, {FRONTEND.hop_ms} ms" and len(lines) > 3
 
 

@@ -198,6 +198,8 @@ def test_errors_name_the_thing(made, tmp_path) -> None:
     assert "nowhere" in error("train", "--data", missing, "--out", tmp_path / "x.keras")
     assert "purple: no such word" in error("train", *words, "--keywords", "purple", "--out", tmp_path / "x.keras")
     assert "must end in .keras" in error("train", *words, "--out", tmp_path / "x.h5")
+    lfbe = ("--no-pcan", "--backend", "lfbe", "--out", tmp_path / "x.keras")
+    assert "pcan=False: only the micro front end" in error("train", *words, *lfbe)
     assert "backend='mfcc'" in error("train", *words, "--backend", "mfcc", "--out", tmp_path / "x.keras")
     assert "no such model" in error("evaluate", "--model", tmp_path / "x.tflite", *words)
     assert "must be one of" in error("evaluate", "--model", made / "my-kws.tflite", *words, "--runtime", "onnx")

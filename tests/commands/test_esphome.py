@@ -215,6 +215,8 @@ def test_what_cannot_be_is_refused_before_the_model_is_loaded(tmp_path) -> None:
     about(TaskConfig(("low",)), mel_bins=20, upper_hz=7000.0, backend="lfbe")
     said = run(*export, status=1)
     assert "mel_bins 20 instead of 40" in said and "upper_hz 7000.0" in said and "backend 'lfbe'" in said
+    about(TaskConfig(("low",)), pcan=False)
+    assert "than ESPHome computes: pcan False instead of True" in run(*export, status=1)
     assert [p.name for p in tmp_path.glob("x.*")] == []
 
 

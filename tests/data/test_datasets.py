@@ -219,6 +219,7 @@ def test_cache_key_holds_everything_that_matters(folder, tmp_path):
         {"task": datasets.TaskConfig(("yes", "maybe"))},
         {"task": datasets.TaskConfig(("yes", "no"), windows=2)},
         {"frontend": features.FrontendConfig(mel_bins=20, hop_ms=10)},
+        {"frontend": features.FrontendConfig(mel_bins=20, pcan=False)},
         {"augment": augment.AugmentConfig(shift_ms=0.0)},
         {"augment": None},
         {"seed": 1},

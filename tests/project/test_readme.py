@@ -90,7 +90,8 @@ def test_python_and_shell_have_the_same_defaults() -> None:
     assert train["clip_seconds"].default == clip["clip_seconds"].default
     assert train["context"].default == clip["context_seconds"].default
     assert train["width"].default == spotters.ModelConfig(2).width
-    assert train["backend"].default == features.FrontendConfig().backend
+    frontend = features.FrontendConfig()
+    assert (train["backend"].default, train["pcan"].default) == (frontend.backend, frontend.pcan)
 
 
 def test_the_front_page_is_short() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
 import pathlib
@@ -84,15 +85,29 @@ def test_another_rate(folder, example) -> None:
     assert printed.splitlines() == heard(folder, same)
 
 
+def with_gain(folder: pathlib.Path, pcan: bool) -> tuple[pathlib.Path, features.FrontendConfig]:
+    """The spotter in a folder of its own, as if it was trained with the gain or without."""
+    frontend = dataclasses.replace(FRONTEND, pcan=pcan)
+    copy = folder / f"pcan_{pcan}"
+    copy.mkdir(exist_ok=True)
+    for name in ("stream.tflite", "speech.wav"):
+        shutil.copy(folder / name, copy)
+    sidecar.write(copy / "stream.tflite", sidecar.Sidecar("tflite", frontend, TASK))
+    return copy, frontend
+
+
 # The front end itself is the user's: a stand-in here, the library of a TFLM tree where there is one.
-@pytest.mark.parametrize("board", ["host", "m4"])
-def test_sound_on_the_board(board: str, folder, example) -> None:
+@pytest.mark.parametrize(("board", "pcan"), [("host", True), ("m4", False)])
+def test_sound_on_the_board(board: str, pcan: bool, folder, example) -> None:
+    """The board's front end is set up as the model's sidecar says."""
     example = example(board)
+    folder, frontend = with_gain(folder, pcan)
     build = example / "build" / board / "stream"
     build.mkdir()
     sound = speech()[:50077]
     soundfile.write(folder / "part.wav", sound, 16000, subtype="PCM_16")
-    (build / "values.bin").write_bytes(features.raw_micro(FRONTEND, sound).tobytes())
+    name = "values.bin" if pcan else "values_without_pcan.bin"
+    (build / name).write_bytes(features.raw_micro(frontend, sound).tobytes())
     options = (f"TFLM_DIR={TFLM / 'include'}", f"FRONTEND_LIB={TFLM / 'front_end.c'}")
     printed = make(example, board, "run-stream-audio", folder / "stream.tflite", folder / "part.wav", *options)
     assert printed.splitlines() == heard(folder, sound)
@@ -102,8 +117,10 @@ def test_sound_on_the_board(board: str, folder, example) -> None:
     not (os.environ.get("TFLM_DIR") and os.environ.get("FRONTEND_LIB")),
     reason="set TFLM_DIR to your TensorFlow Lite Micro tree and FRONTEND_LIB to its front end's library for BOARD",
 )
-def test_sound_on_the_board_with_a_real_front_end(folder, example) -> None:
+@pytest.mark.parametrize("pcan", [True, False])
+def test_sound_on_the_board_with_a_real_front_end(pcan: bool, folder, example) -> None:
     """Every feature, and the detections."""
+    folder, _ = with_gain(folder, pcan)
     board = os.environ.get("BOARD", "host")
     example = example(board)
     options = [f"{name}={os.environ[name]}" for name in ("TFLM_DIR", "FRONTEND_LIB")]

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from moved import chirp, milliseconds_late
 
 from tfmot_kws.sound import augment
 
@@ -75,6 +76,46 @@ def test_reverberation_keeps_length_and_level_and_rings():
     assert out.shape == sound.shape
     assert np.sum(out**2) == pytest.approx(np.sum(sound**2), rel=1e-4)
     assert np.abs(out[:1990]).max() < 1e-4 < np.abs(out[4100:6000]).max()
+
+
+def _measured(delay: int, seed: int = 1) -> np.ndarray:
+    """A room as it is measured: first the time that the sound takes to the microphone, with a little hiss."""
+    hiss = np.random.default_rng(seed).normal(size=delay).astype(np.float32) * 1e-3
+    return np.concatenate([hiss, augment.room(np.random.default_rng(seed), 0.4, RATE)]) * np.float32(0.05)
+
+
+@pytest.mark.parametrize("delay", [0, 1, 37, 1600])
+def test_measured_rooms_move_no_sound_in_time(delay):
+    config = augment.AugmentConfig(
+        shift_ms=0.0, gain_db=(0, 0), speed=(1, 1), noise_probability=0.0, reverb_probability=1.0
+    )
+    clip = chirp(RATE, RATE)
+    first, second = (
+        augment.augment(clip, np.random.default_rng(0), config, rooms=[_measured(samples)]) for samples in (delay, 5)
+    )
+    np.testing.assert_allclose(first, second, atol=1e-6)
+    np.testing.assert_allclose(first, augment.reverberate(clip, _measured(0)), atol=1e-6)
+    assert abs(milliseconds_late(clip, first, RATE)) < 0.1
+    assert np.sum(first**2) == pytest.approx(np.sum(clip**2), rel=1e-4)
+
+
+def test_every_measured_room_is_heard_and_the_seed_says_which():
+    config = augment.AugmentConfig(
+        shift_ms=0.0, gain_db=(0, 0), speed=(1, 1), noise_probability=0.0, reverb_probability=1.0
+    )
+    rooms = [_measured(10, seed) for seed in range(3)]
+    expected = [augment.reverberate(_tone(), augment.from_direct_path(room)) for room in rooms]
+    heard = [augment.augment(_tone(), np.random.default_rng(seed), config, rooms=rooms) for seed in range(20)]
+    found = [next(i for i, other in enumerate(expected) if np.allclose(out, other, atol=1e-6)) for out in heard]
+    assert set(found) == {0, 1, 2}
+    again = augment.augment(_tone(), np.random.default_rng(7), config, rooms=rooms)
+    np.testing.assert_array_equal(again, heard[7])
+
+
+@pytest.mark.parametrize("impulse", [np.zeros(9), np.zeros(0), np.ones((2, 9)), np.array([1.0, np.nan])])
+def test_responses_that_are_none_are_refused(impulse):
+    with pytest.raises(ValueError, match="impulse response: expected float"):
+        augment.from_direct_path(impulse)
 
 
 def test_short_noise_is_repeated_and_long_noise_cut():

@@ -133,12 +133,13 @@ def test_command(tmp_path, require_speech) -> None:
     common = ("--data", words, "--cache", tmp_path / "cache", "--copies", 1, "--batch-size", 16)
     shown = run(
         "train", *common, "--keywords", "low", "--epochs", 1, "--width", 8, "--context", 0.5, "--mine", long,
-        "--mine-rounds", 1, "--confusables", "lower,slow", "--out", tmp_path / "wake.keras",
+        "--mine-rounds", 1, "--confusables", "lower,slow", "--no-pcan", "--out", tmp_path / "wake.keras",
     ).stdout  # fmt: skip
     assert "hard negatives in 0.00 h" in shown and "speaking confusable words" in shown
     about = sidecar.read(tmp_path / "wake.keras")
     assert about.task.context_seconds == 0.5 and about.options["mined"] == 1
-    assert about.options["confusables"] == ["lower", "slow"]
+    assert about.options["confusables"] == ["lower", "slow"] and about.frontend.pcan is False
+    assert "16000 Hz, without PCAN" in run("inspect", tmp_path / "wake.keras").stdout.replace("\n", " ")
     nothing = tmp_path / "nothing"
     common = (*common, "--keywords", "low", "--epochs", 1, "--out", tmp_path / "no.keras", "--mine")
     assert "no such folder" in error("train", *common, nothing)

@@ -278,7 +278,7 @@ interpreter, no heap.
     for (;;) if (!kws_listener_values(next_values(), heard, NULL)) stop();
 
 `next_values()` is yours: the values of TensorFlow Lite Micro's front end (`microfrontend`) for the next frame of sound,
-with the settings in `src/kws_spotter.h`. The compiler's `-mcpu` or `-march` picks the kernels. Kernels of
+set up as `kws_listener_front_end()` says. The compiler's `-mcpu` or `-march` picks the kernels. Kernels of
 widths that this model has not are left out ({d.define}). `-DKWS_SELF_TEST` makes `kws_listener_begin()` run every
 kernel once and compare.
 """

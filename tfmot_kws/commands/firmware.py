@@ -103,7 +103,7 @@ def header(ear: spotter.Spotter) -> str:
         f"#define KWS_SPOTTER_HOP_MS {frontend.hop_ms}",
         f"#define KWS_SPOTTER_LOWER_HZ {float(frontend.lower_hz)!r}f",
         f"#define KWS_SPOTTER_UPPER_HZ {float(frontend.upper_hz)!r}f",
-        *(_table(ear) if frontend.backend == "micro" else []),
+        *([_pcan(ear), *_table(ear)] if frontend.backend == "micro" else []),
         "",
         "#endif /* KWS_SPOTTER_H_ */",
         "",
@@ -118,6 +118,10 @@ def feature_table(ear: spotter.Spotter) -> np.ndarray:
     raw = np.arange(_MOST_RAW + 1, dtype=np.uint16)
     table = arithmetic.quantize(raw.astype(np.float32) * np.float32(features.MICRO_SCALE), ear.input)
     return table[: np.argmax(table == table[-1]) + 1]
+
+
+def _pcan(ear: spotter.Spotter) -> str:
+    return f"#define KWS_SPOTTER_PCAN {int(ear.frontend.pcan)} /* the library's enable_pcan */"
 
 
 def _table(ear: spotter.Spotter) -> list[str]:

@@ -41,7 +41,7 @@ def run(model: pathlib.Path) -> None:
         console.print(
             f"{about.kind} model of {', '.join(about.task.classes)}; {frontend.backend} front end, "
             f"{frontend.mel_bins} mel bands, {frontend.window_ms}/{frontend.hop_ms} ms at {frontend.sample_rate} Hz"
-            f"{measured}"
+            f"{'' if frontend.pcan else ', without PCAN'}{measured}"
         )
 
 

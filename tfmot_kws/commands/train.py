@@ -35,6 +35,7 @@ def run(
     speakers: str | None = None,
     resume: bool = False,
     hop_ms: int = 20,
+    pcan: bool = True,
 ) -> None:
     """Trains a float model and writes it with its sidecar."""
     results.check_output(out, ".keras", "--out")
@@ -43,13 +44,14 @@ def run(
         "copies": copies, "batch-size": batch_size, "learning-rate": learning_rate, "clip-seconds": clip_seconds,
         "context": context, "mine": mine and str(mine.absolute()), "mine-rounds": mine_rounds,
         "confusables": confusables, "speakers": speakers, "seed": seed, "hop-ms": hop_ms,
+        "no-pcan": None if pcan else True,
     }  # fmt: skip
     unfinished.check(out, resume, asked)
     if mine is not None and not mine.is_dir():
         raise ValueError(f"--mine {mine}: no such folder")
     console = consoles.stdout()
     phases = Phases(console)
-    frontend = features.FrontendConfig(backend=backend, hop_ms=hop_ms)
+    frontend = features.FrontendConfig(backend=backend, hop_ms=hop_ms, pcan=pcan)
     clips, task, splits = data_files.open_task(console, data, speakers, keywords, clip_seconds, context)
     if mine is not None:
         data_files.other_class(task)  # where what is mined goes

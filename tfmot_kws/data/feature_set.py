@@ -290,7 +290,7 @@ def load_features(
         [
             CACHE_VERSION,
             [[*_stamp(c.path), c.word, c.start, c.end, label] for c, label in clips],
-            [dataclasses.asdict(task), frontend.to_dict(), copies, seed],
+            [dataclasses.asdict(task), frontend.identity(), copies, seed],
             [augment.to_dict() if augment else None, noise_key],
             ["tensorflow-io" if audio_files.tensorflow_io_works() else "soundfile"],
         ]

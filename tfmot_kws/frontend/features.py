@@ -2,11 +2,11 @@
 """Log-mel features of speech: one configuration, two back ends.
 
 - ``micro``: the fixed-point front end of TensorFlow Lite Micro (``frontend/microfrontend.py``), equal
-  to what a device computes. Output: the raw integers / 25.6, about 0..26.
+  to what a device computes. Output: the raw integers / 25.6, about 0..26, and 0..39 without its gain.
 - ``lfbe``: textbook log filter-bank energies by ``tf.signal``: Hann window, power spectrum, triangular
   mel filters, natural logarithm with a floor, shifted so that the floor is 0, about 0..26.
 
-Both ranges start at 0 and are nearly the same, so one 8-bit input scale suits either. TensorFlow
+Both ranges start at 0 and, with the gain, are nearly the same, so one 8-bit input scale suits either. TensorFlow
 is imported only where ``tf.signal`` or a tensor is asked for.
 """
 
@@ -51,6 +51,8 @@ class FrontendConfig:
         lower_hz: lower edge of the first mel filter in Hz, at least 0.
         upper_hz: upper edge of the last mel filter in Hz, below half the sample rate.
         log_floor: ``lfbe`` only: energies below it count as it; its logarithm becomes 0.
+        pcan: ``micro`` only: the automatic gain, which lifts quiet sound and lowers loud sound band by band
+            (``enable_pcan`` of the device's library). ``lfbe`` has none and takes True only.
 
     Raises:
         ValueError: an option is outside of what is allowed; the message names it.
@@ -64,6 +66,7 @@ class FrontendConfig:
     lower_hz: float = 125.0
     upper_hz: float = 7500.0
     log_floor: float = 1e-6
+    pcan: bool = True
 
     def __post_init__(self) -> None:
         _check_choice("sample_rate", self.sample_rate, SAMPLE_RATES)
@@ -85,6 +88,13 @@ class FrontendConfig:
             raise ValueError(f"FrontendConfig.upper_hz={self.upper_hz!r}: must be above lower_hz={self.lower_hz!r}")
         if not (math.isfinite(self.log_floor) and self.log_floor > 0):
             raise ValueError(f"FrontendConfig.log_floor={self.log_floor!r}: must be above 0")
+        if not isinstance(self.pcan, bool):
+            raise ValueError(f"FrontendConfig.pcan={self.pcan!r}: must be True or False")
+        if not self.pcan and self.backend != "micro":
+            raise ValueError(
+                f"FrontendConfig.pcan=False: only the micro front end has this gain, and backend is {self.backend!r}; "
+                "leave pcan as it is"
+            )
 
     @property
     def window(self) -> int:
@@ -111,7 +121,7 @@ class FrontendConfig:
 
     @classmethod
     def from_dict(cls, options: dict[str, Any]) -> FrontendConfig:
-        """The inverse of ``to_dict``.
+        """The inverse of ``to_dict``; what is not there is as by default, ``pcan`` in older files among it.
 
         Raises:
             ValueError: an unknown option, or a value that is not allowed.
@@ -122,9 +132,19 @@ class FrontendConfig:
             raise ValueError(f"FrontendConfig: unknown options {unknown}; known: {sorted(known)}")
         return cls(**options)
 
+    def identity(self) -> dict[str, Any]:
+        """What tells features apart, for keys of caches: ``to_dict``, with ``pcan`` only where it is off.
+
+        So that keys of older releases, which had no such option, stay valid.
+        """
+        options = self.to_dict()
+        if self.pcan:
+            del options["pcan"]
+        return options
+
     def key(self) -> str:
         """A short hash of the options, the same in every process and on every machine."""
-        text = json.dumps(self.to_dict(), sort_keys=True)
+        text = json.dumps(self.identity(), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -139,7 +159,7 @@ def to_int16(audio: np.ndarray) -> np.ndarray:
 
 def _tables(config: FrontendConfig) -> microfrontend.Tables:
     return microfrontend.make_tables(
-        config.sample_rate, config.window, config.mel_bins, config.lower_hz, config.upper_hz
+        config.sample_rate, config.window, config.mel_bins, config.lower_hz, config.upper_hz, config.pcan
     )
 
 
@@ -152,8 +172,8 @@ def raw_micro(config: FrontendConfig, audio: np.ndarray) -> np.ndarray:
             16 bits.
 
     Returns:
-        uint16 [batch, frames, mel] or [frames, mel], about 0..670. Every clip starts with an
-        empty noise estimate, as after a reset of the device.
+        uint16 [batch, frames, mel] or [frames, mel], about 0..670, without ``pcan`` 0..990. Every clip starts with
+        an empty noise estimate, as after a reset of the device.
 
     Raises:
         ValueError: ``audio`` has another rank or type.
@@ -174,7 +194,7 @@ def extract(config: FrontendConfig, audio: np.ndarray) -> np.ndarray:
         audio: [batch, samples] or [samples]; float in [-1, 1) or int16.
 
     Returns:
-        float32 [batch, frames, mel] or [frames, mel], about 0..26 (see the module's text).
+        float32 [batch, frames, mel] or [frames, mel], about 0..26, without ``pcan`` 0..39 (see the module's text).
 
     Raises:
         ValueError: ``audio`` has another rank or type.

@@ -2,9 +2,9 @@
 """The fixed-point audio front end of TensorFlow Lite Micro, in numpy, value for value.
 
 TFLM devices compute their features with integers only: a windowed 16-bit FFT, triangular mel
-filters, a running noise estimate that is subtracted, an automatic gain (PCAN) and a logarithm.
+filters, a running noise estimate that is subtracted, an automatic gain (PCAN), which may be off, and a logarithm.
 This module does the same arithmetic for many clips at once. Its results equal those of a
-device, and of ``pymicro-features``, to the last bit.
+device, and with the gain those of ``pymicro-features``, to the last bit.
 
 TensorFlow's own ``audio_microfrontend`` op is close but not equal: it makes its tables with
 double precision where the device library uses single precision, so a few table entries differ
@@ -60,8 +60,8 @@ class Tables:
         fft_size: real FFT length, the power of two at or above the window.
         start: first FFT bin in use.
         filters: float64 [bins, mel], integers in 1/4096; bins start at ``start``.
-        gain: int64 [33, 3], value and two coefficients of the PCAN gain per octave.
-        gain_01: int64 [2], PCAN gain at an estimate of 0 and of 1.
+        gain: int64 [33, 3], value and two coefficients of the PCAN gain per octave; None where it is off.
+        gain_01: int64 [2], PCAN gain at an estimate of 0 and of 1; None where it is off.
         correction_bits: left shift before the logarithm.
         log_lut: int64 [130], ``log2(1 + i/128) - i/128`` in 1/65536.
     """
@@ -70,13 +70,15 @@ class Tables:
     fft_size: int
     start: int
     filters: np.ndarray
-    gain: np.ndarray
-    gain_01: np.ndarray
+    gain: np.ndarray | None
+    gain_01: np.ndarray | None
     correction_bits: int
     log_lut: np.ndarray
 
 
-def make_tables(sample_rate: int, window: int, mel_bins: int, lower_hz: float, upper_hz: float) -> Tables:
+def make_tables(
+    sample_rate: int, window: int, mel_bins: int, lower_hz: float, upper_hz: float, pcan: bool = True
+) -> Tables:
     """Computes the tables of one configuration, in single precision as the device does.
 
     Args:
@@ -85,6 +87,7 @@ def make_tables(sample_rate: int, window: int, mel_bins: int, lower_hz: float, u
         mel_bins: number of mel channels.
         lower_hz: lower edge of the first filter.
         upper_hz: upper edge of the last filter; its filters must end below half the rate.
+        pcan: with the automatic gain, ``enable_pcan`` of the device's library.
 
     Returns:
         The tables.
@@ -95,7 +98,7 @@ def make_tables(sample_rate: int, window: int, mel_bins: int, lower_hz: float, u
     fft_size = 1 << max(1, int(window - 1).bit_length())
     start, filters = _mel_filters(sample_rate, fft_size // 2 + 1, mel_bins, lower_hz, upper_hz)
     correction_bits = int(fft_size).bit_length() - 1 - _FILTER_BITS // 2
-    gain, gain_01 = _pcan_tables(_SMOOTHING_BITS - correction_bits)
+    gain, gain_01 = _pcan_tables(_SMOOTHING_BITS - correction_bits) if pcan else (None, None)
     steps = np.arange(130, dtype=np.float64) / (1 << _LOG_SEGMENT_BITS)
     log_lut = np.rint((np.log2(1.0 + steps) - steps) * (1 << _LOG_SCALE_BITS)).astype(np.int64)
     log_lut[129] = 0
@@ -122,8 +125,8 @@ def features(tables: Tables, audio: np.ndarray, hop: int, estimate: np.ndarray |
             afterwards that of the last frame, so that the next call can go on from it.
 
     Returns:
-        uint16 [batch, frames, mel], ``64 * ln(gain-controlled energy)``, about 0..670;
-        frames is 0 where the clip is shorter than one window.
+        uint16 [batch, frames, mel], ``64 * ln(gain-controlled energy)``, about 0..670, without PCAN of the energy's
+        root itself, about 0..990; frames is 0 where the clip is shorter than one window.
 
     Raises:
         ValueError: ``audio`` is not int16 with two axes.
@@ -363,7 +366,9 @@ def _normalize(tables: Tables, signal: np.ndarray, estimate: np.ndarray) -> np.n
             estimates[:, frame] = estimate
         clean = (scaled - np.minimum(estimates, scaled)) >> _SMOOTHING_BITS
         clean = np.maximum(clean, (now * _MIN_SIGNAL) >> _NOISE_BITS)
-        out[:, first : first + several] = _log(tables, _gain_control(tables, clean, estimates))
+        if tables.gain is not None:
+            clean = _gain_control(tables, clean, estimates)
+        out[:, first : first + several] = _log(tables, clean)
     return out
 
 

@@ -1,1 +1,1 @@
-"""Sound: files, streams, augmentation, downloads, and speech made by espeak-ng."""
+"""Sound: files, streams, augmentation, effects of devices, downloads, and speech made by espeak-ng."""

@@ -24,8 +24,8 @@ class AugmentConfig:
         speed: (slowest, fastest) playback, by resampling, so pitch changes too; 1 is unchanged.
         snr_db: (lowest, highest) ratio of speech to noise in dB.
         noise_probability: share of clips, 0..1, that get noise.
-        reverb_probability: share of clips, 0..1, that get a synthetic room.
-        reverb_seconds: (shortest, longest) time in which the room's sound falls by 60 dB.
+        reverb_probability: share of clips, 0..1, that get a room.
+        reverb_seconds: (shortest, longest) time in which a synthetic room's sound falls by 60 dB.
         time_masks: SpecAugment masks over frames, per clip.
         time_mask_frames: longest time mask in frames.
         freq_masks: SpecAugment masks over mel channels, per clip.
@@ -167,6 +167,27 @@ def room(rng: np.random.Generator, seconds: float, sample_rate: int) -> np.ndarr
     return tail.astype(np.float32)
 
 
+def from_direct_path(impulse: np.ndarray) -> np.ndarray:
+    """A measured room impulse response without what lies ahead of its direct path, so that it moves no sound in time.
+
+    The direct path is where the response first comes within 20 dB of its peak (ISO 3382-1).
+
+    Args:
+        impulse: float [n], as measured; its level does not matter.
+
+    Returns:
+        float32 [n or fewer].
+
+    Raises:
+        ValueError: it has another rank, is silent or holds values that are not finite.
+    """
+    size = np.abs(np.asarray(impulse, np.float32))
+    if size.ndim != 1 or not np.isfinite(size).all() or not size.any():
+        what = f"shape {size.shape}" if size.ndim != 1 else "silent, or not finite"
+        raise ValueError(f"impulse response: expected float [samples] with sound in it, found {what}")
+    return np.asarray(impulse, np.float32)[np.argmax(size >= 0.1 * size.max()) :]
+
+
 def reverberate(audio: np.ndarray, impulse: np.ndarray) -> np.ndarray:
     """Convolves float [n] with ``impulse``, keeps the first n samples and the level (RMS)."""
     n = len(audio)
@@ -212,6 +233,7 @@ def augment(
     sample_rate: int = 16000,
     before: np.ndarray | None = None,
     motion: Motion | None = None,
+    rooms: Sequence[np.ndarray] = (),
 ) -> np.ndarray:
     """One augmented version of a clip: speed, shift, room, noise, gain, in this order.
 
@@ -223,6 +245,8 @@ def augment(
         sample_rate: samples per second.
         before: float32, what is heard ahead of the clip: it gets the same noise and gain.
         motion: from ``draw_motion`` with the same ``rng``, for callers that need to know it; drawn here where None.
+        rooms: measured impulse responses at ``sample_rate``, float32 [any length] each, as they were measured or from
+            ``from_direct_path``; without any, synthetic rooms are used.
 
     Returns:
         float32 [samples] in [-1, 1], behind what was before where that is given.
@@ -234,7 +258,11 @@ def augment(
     level_db = rng.uniform(*config.gain_db)
     out = shift(change_speed(audio.astype(np.float32), motion.speed), motion.offset)
     if with_room:
-        out = reverberate(out, room(rng, seconds, sample_rate))
+        if len(rooms):
+            impulse = from_direct_path(rooms[int(rng.integers(len(rooms)))])
+        else:
+            impulse = room(rng, seconds, sample_rate)
+        out = reverberate(out, impulse)
     lead = 0 if before is None else len(before)
     if lead:
         out = np.concatenate([before.astype(np.float32), out])

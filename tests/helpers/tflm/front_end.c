@@ -1,4 +1,5 @@
-// Stands in for TFLM's front end: takes samples as that does, and reads each frame's values from values.bin.
+// Stands in for TFLM's front end: takes samples as that does, and reads each frame's values from values.bin,
+// or without PCAN from values_without_pcan.bin.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,7 +9,8 @@
 void FrontendFillConfigWithDefaults(struct FrontendConfig* config) { memset(config, 0, sizeof *config); }
 
 int FrontendPopulateState(const struct FrontendConfig* config, struct FrontendState* state, int sample_rate) {
-  if (!config->pcan_gain_control.enable_pcan || config->filterbank.lower_band_limit != 125.0f) return 0;
+  state->pcan = config->pcan_gain_control.enable_pcan;
+  if (config->filterbank.lower_band_limit != 125.0f) return 0;
   if (config->filterbank.upper_band_limit != 7500.0f) return 0;
   state->window = config->window.size_ms * (size_t)sample_rate / 1000;
   state->step = config->window.step_size_ms * (size_t)sample_rate / 1000;
@@ -28,7 +30,7 @@ struct FrontendOutput FrontendProcessSamples(struct FrontendState* state, const 
   state->waiting += *num_samples_read;
   if (state->waiting < state->window) return output;
   state->waiting -= state->step;
-  if (!file) file = fopen("values.bin", "rb");
+  if (!file) file = fopen(state->pcan ? "values.bin" : "values_without_pcan.bin", "rb");
   if (!file || fread(values, 2, state->channels, file) != state->channels) exit(3);
   output.values = values;
   output.size = state->channels;

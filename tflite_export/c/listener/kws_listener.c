@@ -46,6 +46,21 @@ int32_t kws_listener_hop_ms(void) { return KWS_SPOTTER_HOP_MS; }
 
 int32_t kws_listener_window_ms(void) { return KWS_SPOTTER_WINDOW_MS; }
 
+kws_front_end_settings kws_listener_front_end(void) {
+  kws_front_end_settings settings = {0};
+#ifdef KWS_SPOTTER_FEATURES
+  settings.micro = true;
+  settings.pcan = KWS_SPOTTER_PCAN;
+#endif
+  settings.sample_rate = KWS_SPOTTER_SAMPLE_RATE;
+  settings.window_ms = KWS_SPOTTER_WINDOW_MS;
+  settings.hop_ms = KWS_SPOTTER_HOP_MS;
+  settings.mel_bins = KWS_SPOTTER_MEL_BINS;
+  settings.lower_hz = KWS_SPOTTER_LOWER_HZ;
+  settings.upper_hz = KWS_SPOTTER_UPPER_HZ;
+  return settings;
+}
+
 bool kws_listener_frame(const int8_t* frame, kws_listener_heard heard, void* context) {
   memcpy(arena + KWS_INFERENCE_INPUT_0_OFFSET + frames * FRAME_BYTES, frame, FRAME_BYTES);
   if (++frames < HOP) return true;

@@ -31,6 +31,18 @@ int32_t kws_listener_frame_bytes(void);
 int32_t kws_listener_hop_ms(void);
 int32_t kws_listener_window_ms(void);
 
+/* The front end that the model was trained on, and where each setting goes in TFLM's struct FrontendConfig, once
+ * FrontendFillConfigWithDefaults has filled that. What is not here stays as it is filled. */
+typedef struct {
+  bool micro;                /* Whether it is TFLM's. */
+  int32_t sample_rate;       /* FrontendPopulateState's */
+  int32_t window_ms, hop_ms; /* window.size_ms, window.step_size_ms */
+  int32_t mel_bins;          /* filterbank.num_channels */
+  float lower_hz, upper_hz;  /* filterbank.lower_band_limit, filterbank.upper_band_limit */
+  bool pcan;                 /* pcan_gain_control.enable_pcan, which is off by default */
+} kws_front_end_settings;
+kws_front_end_settings kws_listener_front_end(void);
+
 /* The next frame [kws_listener_frame_bytes()], int8 as the model takes it. False where this build has no kernel for a
  * layer, which is so for every frame or for none. */
 bool kws_listener_frame(const int8_t* frame, kws_listener_heard heard, void* context);

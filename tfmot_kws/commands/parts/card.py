@@ -163,7 +163,7 @@ def _file(model: pathlib.Path, about: Sidecar) -> list[str]:
         f"multiply-accumulates a run; {kind}; {options.get('ops', 'unknown')} ops",
         f"- widths of weights: trained at {trained}; layers as stored: {stored}",
         f"- front end `{front.backend}`: {front.mel_bins} bands, {front.window_ms} ms every {front.hop_ms} ms, "
-        f"{front.sample_rate} Hz mono",
+        f"{front.sample_rate} Hz mono{'' if front.pcan else ', without automatic gain (PCAN)'}",
     ]
 
 

@@ -16,6 +16,17 @@ Data = Annotated[
         help="Recordings: a folder word/*.wav (or flac, mp3 ...), a folder with manifest.csv, or a .csv file."
     ),
 ]
+Backend = Annotated[str, typer.Option(help="Front end: micro (fixed point, as on the device) or lfbe.")]
+HopMs = Annotated[
+    int, typer.Option(help="Milliseconds from frame to frame: 20, or 10 as ESPHome's own models have it.")
+]
+Pcan = Annotated[
+    bool,
+    typer.Option(
+        "--pcan/--no-pcan",
+        help="Automatic gain of the micro front end; ESPHome has it always. Without it, levels stay in the features.",
+    ),
+]
 Seed = Annotated[int, typer.Option(min=0, help="Of everything random; the same seed gives the same result.")]
 Cache = Annotated[
     pathlib.Path | None,
@@ -52,6 +63,7 @@ Resume = Annotated[
     bool,
     typer.Option("--resume", help="Go on after the last whole epoch of a run that was stopped, with the same options."),
 ]
+Runtime = Annotated[str | None, typer.Option(help="reference, tflite, litert or tflm.", show_default=DEFAULT_RUNTIME)]
 Package = Annotated[
     str | None,
     typer.Option(help="Whole component, kernels and metadata: esp-idf, arduino, zephyr, cmake or platformio."),

@@ -7,6 +7,7 @@
 
 struct FrontendState {
   size_t window, step, channels, waiting;
+  int pcan;
 };
 
 struct FrontendOutput {
