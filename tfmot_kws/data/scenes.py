@@ -1,0 +1,383 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Long sound made of clips: keywords among talk, other words and pauses, in noise and rooms, as a microphone has it.
+
+A spotter is used on sound without end. What it is trained on should be so too: the front end's noise estimate has
+settled on what came before, a keyword is cut into by the word before it, and most of the time there is none. A scene
+is a stretch of such sound, drawn from a seed: the same seed and the same clips give the same samples.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from tfmot_kws.data.corpus import Clip, Corpus
+from tfmot_kws.data.stream_labels import Target
+from tfmot_kws.sound import augment
+from tfmot_kws.sound import files as audio
+from tfmot_kws.sound.problems import Problem
+
+SPEECH_DB = -24.0
+"""Level (RMS, dB of full scale) of an utterance before its own gain."""
+_LEAST = 400  # samples: what is shorter is no utterance
+_SENTENCE_SECONDS = 1.6
+
+
+@dataclasses.dataclass(frozen=True)
+class SceneConfig:
+    """What scenes are drawn from. Two numbers are the lowest and the highest of a uniform draw.
+
+    Attributes:
+        seconds: length of a scene.
+        keywords: share of the utterances that are keywords, 0..1.
+        like: share of the utterances that are words like the keywords, or parts of the keywords, 0..1.
+        parts: of these, the share that is parts of keywords, 0..1.
+        sentences: of what is neither, the share that is long (sentences), 0..1; the rest is single words.
+        pause: seconds between two utterances; a third of them follow with a pause of at most 0.1.
+        speed: of an utterance, by resampling: pitch changes too.
+        gain_db: of an utterance against the others.
+        rooms: share of the scenes that are heard in a room, 0..1.
+        room_seconds: time in which the room's sound falls by 60 dB.
+        quiet: share of the scenes without noise, 0..1.
+        snr_db: speech to noise, of the others.
+        talk: share of the noises that are other people talking, 0..1.
+        level_db: the whole scene against what the microphone gives at -24 dB of full scale.
+        cut: share of the other utterances that are cut at their start or end, 0..1: words that were never met.
+
+    Raises:
+        ValueError: a share or a range is out of bounds; the message names it.
+    """
+
+    seconds: float = 60.0
+    keywords: float = 0.3
+    like: float = 0.2
+    parts: float = 0.25
+    sentences: float = 0.45
+    pause: tuple[float, float] = (0.05, 1.6)
+    speed: tuple[float, float] = (0.88, 1.13)
+    gain_db: tuple[float, float] = (-5.0, 5.0)
+    rooms: float = 0.5
+    room_seconds: tuple[float, float] = (0.1, 0.7)
+    quiet: float = 0.1
+    snr_db: tuple[float, float] = (0.0, 25.0)
+    talk: float = 0.2
+    level_db: tuple[float, float] = (-30.0, 10.0)
+    cut: float = 0.15
+
+    def __post_init__(self) -> None:
+        for name in ("keywords", "like", "parts", "sentences", "rooms", "quiet", "talk", "cut"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ValueError(f"SceneConfig.{name}={getattr(self, name)!r}: must be between 0 and 1")
+        if self.keywords + self.like > 1.0:
+            raise ValueError(f"SceneConfig.keywords + like = {self.keywords + self.like:g}: must be at most 1")
+        if not 2.0 <= self.seconds <= 3600.0:
+            raise ValueError(f"SceneConfig.seconds={self.seconds!r}: must be between 2 and 3600")
+        for name, low, high in (
+            ("pause", 0.0, 60.0), ("speed", 0.5, 2.0), ("gain_db", -60.0, 40.0), ("room_seconds", 0.0, 5.0),
+            ("snr_db", -60.0, 120.0), ("level_db", -96.0, 24.0),
+        ):  # fmt: skip
+            value = getattr(self, name)
+            if len(value) != 2 or not low <= value[0] <= value[1] <= high:
+                raise ValueError(
+                    f"SceneConfig.{name}={value!r}: must be two rising numbers between {low:g} and {high:g}"
+                )
+
+
+@dataclasses.dataclass(frozen=True)
+class Utterance:
+    """Something said.
+
+    Attributes:
+        samples: int16 [n] at the rate of the scenes.
+        word: what, where it is a keyword; "" for everything else.
+        start: where it begins, in samples.
+        end: where it ends, in samples.
+    """
+
+    samples: np.ndarray
+    word: str
+    start: int
+    end: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Material:
+    """What scenes are made of; every list may be empty but all speech at once.
+
+    Attributes:
+        keywords: by word.
+        like: words like the keywords.
+        sentences: long utterances.
+        words: short ones.
+        noises: int16 [n] each.
+        sample_rate: of all of it.
+        problems: files that could not be read and are left out.
+    """
+
+    keywords: dict[str, tuple[Utterance, ...]]
+    like: tuple[Utterance, ...]
+    sentences: tuple[Utterance, ...]
+    words: tuple[Utterance, ...]
+    noises: tuple[np.ndarray, ...]
+    sample_rate: int = 16000
+    problems: tuple[Problem, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not (self.sentences or self.words or self.like):
+            raise ValueError("there is no speech beside the keywords; add recordings of other words or of sentences")
+
+
+@dataclasses.dataclass(frozen=True)
+class Scene:
+    """A stretch of sound.
+
+    Attributes:
+        samples: int16 [n].
+        targets: the keywords in it that are heard whole, by time.
+    """
+
+    samples: np.ndarray
+    targets: tuple[Target, ...]
+
+
+def material(
+    clips: Corpus, keywords: Sequence[str], like: Sequence[str] = (), rate: int = 16000, progress=None
+) -> Material:
+    """Reads clips into memory: 115 MB an hour.
+
+    Args:
+        clips: of one split; streams are left out.
+        keywords: what is to be found.
+        like: words that are like them; clips of kind "near" and "confusable" are so too.
+        rate: samples per second.
+        progress: called with (clips read, clips in all).
+    """
+    found: dict[str, list[Utterance]] = {word: [] for word in keywords}
+    near, sentences, words, noises, problems = [], [], [], [], []
+    chosen = [clip for clip in clips if not clip.is_stream]
+    for number, clip in enumerate(chosen):
+        try:
+            samples = np.rint(audio.read(clip.path, rate) * 32767.0).astype(np.int16)
+        except audio.AudioError as error:
+            problems.append(Problem(error.path, error.problem, error.detail))
+            continue
+        finally:
+            if progress is not None:
+                progress(number + 1, len(chosen))
+        if clip.is_noise:
+            if np.any(samples):
+                noises.append(samples)
+            continue
+        said = _utterance(samples, clip, rate, keywords)
+        if said is None:
+            continue
+        if said.word:
+            found[said.word].append(said)
+        elif clip.word in like or clip.kind in ("near", "confusable"):
+            near.append(said)
+        elif said.end - said.start > _SENTENCE_SECONDS * rate:
+            sentences.append(said)
+        else:
+            words.append(said)
+    lists = {word: tuple(said) for word, said in found.items()}
+    return Material(lists, tuple(near), tuple(sentences), tuple(words), tuple(noises), rate, tuple(problems))
+
+
+def _utterance(samples: np.ndarray, clip: Clip, rate: int, keywords: Sequence[str]) -> Utterance | None:
+    """The clip, its speech between two short margins; None for silence."""
+    if clip.start is None or clip.end is None:
+        start, end = _loud(samples, rate)
+    else:
+        start, end = round(clip.start * rate), min(round(clip.end * rate), len(samples))
+    if end - start < _LEAST or not np.any(samples[start:end]):
+        return None
+    margin = rate // 10
+    first = max(0, start - margin)
+    kept = samples[first : end + margin]
+    return Utterance(kept, clip.word if clip.word in keywords else "", start - first, end - first)
+
+
+def _loud(samples: np.ndarray, rate: int) -> tuple[int, int]:
+    """First and last place within 30 dB of the loudest 20 ms."""
+    size = rate // 50
+    frames = samples[: len(samples) // size * size].reshape(-1, size).astype(np.float64)
+    power = np.mean(frames * frames, axis=1) if len(frames) else np.zeros(0)
+    if not power.any():
+        return 0, 0
+    loud = np.flatnonzero(power > power.max() * 1e-3)
+    return int(loud[0]) * size, int(loud[-1] + 1) * size
+
+
+def render(found: Material, config: SceneConfig, seed: Sequence[int] | int, effects=None) -> Scene:
+    """Draws a scene.
+
+    Args:
+        found: what it is made of.
+        config: the ranges.
+        seed: of everything that is drawn.
+        effects: ``sound.effects.EffectsConfig``: what the microphone does to it; None does nothing.
+
+    Returns:
+        The scene; keywords that do not fit whole before its end are not in it.
+    """
+    rng = np.random.default_rng(seed)
+    rate, total = found.sample_rate, round(config.seconds * found.sample_rate)
+    sound = np.zeros(total, np.float32)
+    targets: list[Target] = []
+    in_room = rng.random() < config.rooms
+    impulses = [augment.room(rng, float(rng.uniform(*config.room_seconds)), rate) for _ in range(3 if in_room else 0)]
+    at = int(rng.uniform(0.0, 1.0) * rate)
+    while True:
+        said = _draw(found, config, rng)
+        samples, start, end = _spoken(said, config, rng)
+        if impulses and rng.random() < 0.8:
+            samples = augment.reverberate(samples, impulses[int(rng.integers(len(impulses)))])
+        if at + end >= total:
+            break
+        piece = samples[: total - at]
+        sound[at : at + len(piece)] += piece
+        if said.word:
+            targets.append(Target(said.word, (at + start) / rate, (at + end) / rate))
+        pause = rng.uniform(*config.pause) if rng.random() > 1 / 3 else rng.uniform(0.0, 0.1)
+        at += max(end + int(pause * rate) - (rate // 10 if pause < 0.1 else 0), _LEAST)
+    if rng.random() >= config.quiet:
+        sound = _in_noise(sound, found, config, rng)
+    level = float(rng.uniform(*config.level_db))
+    sound = sound * np.float32(10.0 ** (level / 20.0))
+    if effects is not None:
+        from tfmot_kws.sound import effects as devices
+
+        sound = devices.apply(sound, rng, effects, rate)
+    return Scene(np.clip(np.rint(sound * 32767.0), -32768, 32767).astype(np.int16), tuple(targets))
+
+
+def _draw(found: Material, config: SceneConfig, rng: np.random.Generator) -> Utterance:
+    """What is said next."""
+    drawn = rng.random()
+    words = [word for word, said in found.keywords.items() if said]
+    if words and drawn < config.keywords:
+        return _one(found.keywords[words[int(rng.integers(len(words)))]], rng)
+    if drawn < config.keywords + config.like:
+        if words and rng.random() < config.parts:
+            return _part(_one(found.keywords[words[int(rng.integers(len(words)))]], rng), rng)
+        if found.like:
+            return _one(found.like, rng)
+    both = [pool for pool in (found.sentences, found.words) if pool]
+    if not both:
+        return _one(found.like, rng)
+    said = _one(both[0 if len(both) == 1 or rng.random() < config.sentences else 1], rng)
+    return _shortened(said, rng) if rng.random() < config.cut else said
+
+
+def _one(pool: Sequence[Utterance], rng: np.random.Generator) -> Utterance:
+    return pool[int(rng.integers(len(pool)))]
+
+
+def _part(said: Utterance, rng: np.random.Generator) -> Utterance:
+    """The first or the last part of a keyword, at most 45 % of it: not the keyword."""
+    length = said.end - said.start
+    share = rng.uniform(0.2, 0.45)
+    if rng.random() < 0.5:
+        end = said.start + int(share * length)
+        return Utterance(_faded(said.samples[:end]), "", said.start, end)
+    first = said.end - int(share * length)
+    return Utterance(_faded(said.samples[first:]), "", 0, said.end - first)
+
+
+def _shortened(said: Utterance, rng: np.random.Generator) -> Utterance:
+    """Without some of its start or of its end."""
+    length = said.end - said.start
+    if rng.random() < 0.5:
+        end = said.start + int(rng.uniform(0.3, 0.9) * length)
+        return Utterance(_faded(said.samples[:end]), "", said.start, end)
+    first = said.start + int(rng.uniform(0.1, 0.7) * length)
+    return Utterance(_faded(said.samples[first:]), "", 0, said.end - first)
+
+
+def _faded(samples: np.ndarray) -> np.ndarray:
+    """Without clicks at its ends: 5 ms of rise and fall."""
+    size = min(80, len(samples) // 2)
+    out = samples.astype(np.float32)
+    ramp = np.linspace(0.0, 1.0, size, endpoint=False, dtype=np.float32)
+    out[:size] *= ramp
+    out[len(out) - size :] *= ramp[::-1]
+    return out.astype(np.int16)
+
+
+def _spoken(said: Utterance, config: SceneConfig, rng: np.random.Generator) -> tuple[np.ndarray, int, int]:
+    """Float samples at the speed and level that are drawn, and where its speech begins and ends."""
+    speed = float(rng.uniform(*config.speed))
+    places = np.arange(int(len(said.samples) / speed), dtype=np.float32) * np.float32(speed)
+    samples = np.interp(places, np.arange(len(said.samples)), said.samples).astype(np.float32) / np.float32(32768.0)
+    start, end = int(said.start / speed), int(said.end / speed)
+    rms = math.sqrt(float(np.mean(np.square(samples[start:end], dtype=np.float64))) + 1e-12)
+    gain = 10.0 ** ((SPEECH_DB + float(rng.uniform(*config.gain_db))) / 20.0) / rms
+    return samples * np.float32(min(gain, 1000.0)), start, end
+
+
+def _in_noise(sound: np.ndarray, found: Material, config: SceneConfig, rng: np.random.Generator) -> np.ndarray:
+    """Adds noise, at a ratio to the level that speech has in scenes."""
+    kind = rng.random()
+    if kind < config.talk and (found.sentences or found.words):
+        noise = _babble(found, len(sound), rng)
+    elif found.noises and kind < config.talk + 0.85 * (1.0 - config.talk):
+        noise = _recorded(found.noises, len(sound), rng)
+    else:
+        noise = coloured(rng, len(sound))
+    power = float(np.mean(np.square(noise, dtype=np.float64)))
+    if power == 0.0:
+        return sound
+    wanted = 10.0 ** ((SPEECH_DB - float(rng.uniform(*config.snr_db))) / 20.0)
+    return sound + noise * np.float32(wanted / math.sqrt(power))
+
+
+def _recorded(noises: Sequence[np.ndarray], samples: int, rng: np.random.Generator) -> np.ndarray:
+    """One or two recordings, each on its own level, one after another where they are short."""
+    total = np.zeros(samples, np.float32)
+    for _ in range(int(rng.integers(1, 3))):
+        parts, length = [], 0
+        while length < samples:
+            noise = noises[int(rng.integers(len(noises)))]
+            speed = float(rng.uniform(0.8, 1.25))
+            wanted = int(rng.uniform(5.0, 30.0) * 16000)
+            piece = augment.take_noise(noise, min(wanted, samples - length) + 1, rng).astype(np.float32)
+            places = np.arange(int((len(piece) - 1) / speed) + 1, dtype=np.float32) * np.float32(speed)
+            piece = np.interp(places, np.arange(len(piece)), piece).astype(np.float32)[: samples - length]
+            rms = math.sqrt(float(np.mean(np.square(piece, dtype=np.float64))) + 1e-9)
+            parts.append(piece / np.float32(max(rms, 1.0)))
+            length += len(piece)
+        total += np.concatenate(parts) * np.float32(10.0 ** (rng.uniform(-10.0, 0.0) / 20.0))
+    return total
+
+
+def _babble(found: Material, samples: int, rng: np.random.Generator) -> np.ndarray:
+    """One to four people talking without a pause: noise, so nobody says a keyword."""
+    pool = found.sentences or found.words
+    total = np.zeros(samples, np.float32)
+    for _ in range(int(rng.integers(1, 5))):
+        at = 0
+        while at < samples:
+            said = _one(pool, rng)
+            piece = said.samples[said.start : said.end].astype(np.float32)[: samples - at]
+            rms = math.sqrt(float(np.mean(np.square(piece, dtype=np.float64))) + 1e-9)
+            total[at : at + len(piece)] += piece / np.float32(max(rms, 1.0))
+            at += max(len(piece), _LEAST)
+    return total
+
+
+def coloured(rng: np.random.Generator, samples: int) -> np.ndarray:
+    """Steady noise whose power falls by 0 to 9 dB an octave, with some hum: fans, streets, mains. Float32 [samples]."""
+    size = 1 << max(samples - 1, 1).bit_length()
+    spectrum = rng.standard_normal(size // 2 + 1) + 1j * rng.standard_normal(size // 2 + 1)
+    slope = rng.uniform(0.0, 1.5)
+    spectrum /= np.maximum(np.arange(size // 2 + 1), 20.0 * size / 16000.0) ** slope
+    noise = np.fft.irfft(spectrum, size)[:samples]
+    noise /= max(float(np.std(noise)), 1e-12)
+    if rng.random() < 0.3:
+        pitch = rng.uniform(40.0, 400.0)
+        phase = 2.0 * math.pi * pitch * np.arange(samples) / 16000.0
+        noise = noise + sum(rng.uniform(0.0, 1.0) * np.sin(n * phase) for n in range(1, 5))
+    return noise.astype(np.float32)
