@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tfmot_kws.commands.parts import stream_runners
 from tfmot_kws.data import stream_labels
 from tfmot_kws.data.stream_labels import Target
-from tfmot_kws.evaluation import det_plot, mlperf
+from tfmot_kws.evaluation import confidence, det, det_plot, mlperf
 from tfmot_kws.evaluation import streams as stream_evaluate
 from tfmot_kws.evaluation.detector import Detector, DetectorConfig
 from tfmot_kws.evaluation.streams import Stream, StreamCurve
@@ -203,6 +203,37 @@ def test_keywords_without_targets_have_no_miss_rate(tmp_path: pathlib.Path) -> N
         det_plot.plot_streams(got.curves, tmp_path / "x.png")
 
 
+def test_misses_and_speakers_are_counted_by_hand() -> None:
+    """Anna is heard twice and missed once, Ben is missed; a detector that heard too little of a word has no score."""
+    words = [Target("go", 2.0, 2.5, "anna"), Target("go", 4.0, 4.5, "ben"), Target("go", 6.0, 6.5, "anna")]
+    early = Target("go", 0.0, 0.05, "anna")
+    streams = [quiet_stream("a", [22, 23, 62], tuple(words)), quiet_stream("b", [], (early,), steps=30)]
+    streams[1] = dataclasses.replace(streams[1], times=streams[1].times + 2.0)
+    got = stream_evaluate.evaluate(streams, ONE, ["go"], STEP, fa_per_hour=None)
+    assert got.misses == (
+        stream_evaluate.Missed("a", "go", 4.0, 4.5, -50.0, "ben"),
+        stream_evaluate.Missed("b", "go", 0.0, 0.05, None, "anna"),
+    )
+    for counts in (got.pooled, got.results["go"]):
+        assert counts.speaker_targets.tolist() == [3, 1] and counts.speaker_hits.tolist() == [2, 0]
+        assert counts.frr_interval[1] > det.binomial_interval(0.5, 4)[1]
+    curve = got.curves["go"]
+    np.testing.assert_array_equal(curve.speaker_hits.sum(axis=1), curve.hits)
+    at = int(np.searchsorted(curve.thresholds, 1.0))
+    np.testing.assert_allclose(curve.frr_intervals()[at], got.pooled.frr_interval)
+    assert curve.result_at(at).frr_interval == got.pooled.frr_interval
+    assert curve.result_at(at).fa_interval == got.pooled.fa_interval == confidence.poisson_rate(0, curve.hours)
+
+
+def test_one_target_without_a_speaker_and_nobody_is_known() -> None:
+    words = (Target("go", 2.0, 2.5, "anna"), Target("go", 4.0, 4.5), Target("go", 6.0, 6.5, "ben"))
+    got = stream_evaluate.evaluate([quiet_stream("a", [22], words)], ONE, ["go"], STEP)
+    assert got.pooled.speaker_hits is None and got.curves["go"].speaker_hits is None
+    assert got.pooled.frr_interval == det.binomial_interval(2 / 3, 3)
+    quiet = stream_evaluate.evaluate([quiet_stream("a", [])], ONE, ["go"], STEP)
+    assert quiet.pooled.frr_interval is None and np.isnan(quiet.curves["go"].frr_intervals()).all()
+
+
 def test_no_point_of_an_uneven_curve_is_better_than_the_chosen_one() -> None:
     curve = StreamCurve(np.arange(6.0), np.array([5, 5, 4, 4, 2, 0]), np.array([9, 1, 3, 1, 0, 0]), 5, 2.0)
     assert [curve.index_at(rate) for rate in (0.0, 0.4, 0.5, 1.4, 1.5, 5.0)] == [4, 4, 1, 1, 1, 1]
@@ -293,6 +324,8 @@ def test_labels_are_read(tmp_path: pathlib.Path) -> None:
     rows = "a,keyword,go,3.5,4,9,noise,x\na,negative,,1,2,,,\na,keyword,go,0,0.5,,,\nb,negative,,1,2,,,\n"
     path = write(tmp_path / stream_labels.LABELS, "\ufeff" + HEADER + rows)
     assert stream_labels.read(path) == {"a": (Target("go", 0.0, 0.5), Target("go", 3.5, 4.0)), "b": ()}
+    write(path, "stream,event,word,start,end,speaker\na,keyword,go,1,2,ann \na,keyword,go,3,4\n")
+    assert [target.speaker for target in stream_labels.read(path)["a"]] == ["ann", ""]
 
 
 @pytest.mark.parametrize(
