@@ -11,7 +11,7 @@ import rich.console
 
 from tflite_export.runtimes import interpreter
 from tfmot_kws import atomic, extras
-from tfmot_kws.commands.parts import card, evaluate_streams, results, sidecar, stream_numbers
+from tfmot_kws.commands.parts import card, evaluate_streams, results, sidecar, stream_numbers, stream_runners
 from tfmot_kws.commands.parts import console as consoles
 from tfmot_kws.commands.parts import data as data_files
 from tfmot_kws.commands.parts.console import Phases
@@ -121,9 +121,10 @@ def _on_streams(
     options: evaluate_streams.Options,
     plot: pathlib.Path | None,
 ) -> dict[str, Any]:
-    files = evaluate_streams.compared(model, options.compare)
-    measured = evaluate_streams.measure(model, runtime, options, phases)
-    others = evaluate_streams.measure_others(files, runtime, options, phases, measured)
+    runner = stream_runners.open_runner(model, sidecar.read(model), runtime, options.hop)
+    opened = evaluate_streams.compared(model, options.compare, runtime, options.hop)
+    measured = evaluate_streams.measure(model, runner, options, phases)
+    others = evaluate_streams.measure_others(opened, options, phases, measured)
     title = model.name if model.suffix == ".keras" else f"{model.name} in {runtime}"
     stream_numbers.show(console, f"{title}, on streams", model.name, measured, options, others)
     if plot is not None:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from tflite_export.runtimes import interpreter
 from tfmot_kws.commands.parts import sidecar, stream_runners, thresholds
 from tfmot_kws.commands.parts.console import Advance, Phases
 from tfmot_kws.data import stream_labels
@@ -172,11 +173,26 @@ def _features(recordings: Sequence[Recording], frontend: features.FrontendConfig
     return [found[index] for index in range(len(recordings))]
 
 
-def compared(model: pathlib.Path, others: Sequence[pathlib.Path]) -> dict[str, pathlib.Path]:
-    """The models of ``--compare`` by the name that pictures and tables give them, checked before any work is done.
+@dataclasses.dataclass(frozen=True)
+class Other:
+    """A model of ``--compare``, ready to run."""
+
+    path: pathlib.Path
+    runner: stream_runners.StreamRunner
+
+
+def compared(model: pathlib.Path, others: Sequence[pathlib.Path], runtime: str | None, hop: int) -> dict[str, Other]:
+    """The models of ``--compare`` by the name that pictures and tables give them, opened before any work is done.
+
+    Args:
+        model: the one that is evaluated.
+        others: the ones beside it.
+        runtime: of .tflite files; None is what is installed.
+        hop: frames between two runs of a model that is not a streaming one.
 
     Raises:
-        ValueError: a file of another kind, one given twice, one of other words, or one that hears another sample rate.
+        ValueError: a file of another kind, one given twice, one of other words, one that hears another sample rate, or
+            one that cannot be run.
         FileNotFoundError: there is no such model.
     """
     paths = [model, *others]
@@ -199,18 +215,24 @@ def compared(model: pathlib.Path, others: Sequence[pathlib.Path]) -> dict[str, p
                 f"{about.frontend.sample_rate}; models compare on the same sound"
             )
     names = [path.name for path in paths]
-    return {str(path) if names.count(path.name) > 1 else path.name: path for path in others}
+    found = {}
+    for path in others:
+        where = runtime if path.suffix == ".keras" or runtime is not None else interpreter.default_runtime()
+        runner = stream_runners.open_runner(path, sidecar.read(path), where, hop)
+        found[str(path) if names.count(path.name) > 1 else path.name] = Other(path, runner)
+    return found
 
 
 def measure_others(
-    others: Mapping[str, pathlib.Path], runtime: str | None, options: Options, phases: Phases, measured: Measured
+    others: Mapping[str, Other], options: Options, phases: Phases, measured: Measured
 ) -> dict[str, StreamEvaluation]:
     """Other models on the same sound: the same words and times, each at its own threshold for the rate asked for."""
     own = dataclasses.replace(options, threshold=None, scores="auto", compare=(), report=None)
     own = dataclasses.replace(own, smooth=measured.chosen.smooth, refractory=measured.chosen.refractory)
     words = measured.evaluation.words
     return {
-        name: measure(path, runtime, own, phases, measured.sound, words).evaluation for name, path in others.items()
+        name: measure(other.path, other.runner, own, phases, measured.sound, words).evaluation
+        for name, other in others.items()
     }
 
 
@@ -229,7 +251,7 @@ def listen(options: Options, rate: int, phases: Phases) -> Sound:
 
 def measure(
     model: pathlib.Path,
-    runtime: str | None,
+    runner: stream_runners.StreamRunner,
     options: Options,
     phases: Phases,
     sound: Sound | None = None,
@@ -239,7 +261,7 @@ def measure(
 
     Args:
         model: the file.
-        runtime: of a .tflite file.
+        runner: runs it.
         options: what is asked for.
         phases: told of the progress.
         sound: recordings that were read before; None reads them.
@@ -252,7 +274,6 @@ def measure(
     if sound is None:
         sound = listen(options, about.frontend.sample_rate, phases)
     recordings = sound.recordings
-    runner = stream_runners.open_runner(model, about, runtime, options.hop)
     start = time.perf_counter()
     with phases.phase(f"features{of}") as advance:
         heard = _features(recordings, about.frontend, advance)

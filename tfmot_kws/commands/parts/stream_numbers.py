@@ -124,7 +124,7 @@ def rows(evaluation: StreamEvaluation) -> list[dict[str, Any]]:
         {"word": word, "threshold": threshold, **_row(evaluation.results[word])}
         for word, threshold in zip(evaluation.words, evaluation.config.thresholds)
     ]
-    return [*found, {"word": "all", **_row(evaluation.pooled)}] if len(found) > 1 else found
+    return [*found, {"word": "all", "threshold": None, **_row(evaluation.pooled)}] if len(found) > 1 else found
 
 
 def notes(measured: Measured, options: Options) -> list[str]:
@@ -230,15 +230,15 @@ def plot(
 ) -> bool:
     """Draws the curves; False where there is no target and so nothing to draw.
 
-    Alone, a model has a curve for each keyword. Beside others each model has one, of all keywords at one threshold.
+    Alone, a model has a curve for each keyword. Beside others each model has one, of all keywords at one threshold; its
+    dot is where each keyword has its own, and may lie beside that curve where there are several.
     """
     from tfmot_kws.evaluation import det_plot
 
     evaluation = measured.evaluation
-    chosen = {}
     if others:
         curves = {label: one.pooled_curve for label, one in {name: evaluation, **others}.items()}
-        chosen = {label: one.pooled for label, one in {name: evaluation, **others}.items() if len(one.words) == 1}
+        chosen = {label: one.pooled for label, one in {name: evaluation, **others}.items()}
     else:
         curves, chosen = dict(evaluation.curves), dict(evaluation.results)
     curves = {label: curve for label, curve in curves.items() if curve.targets}
