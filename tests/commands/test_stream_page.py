@@ -18,7 +18,15 @@ import soundfile
 from command_line import error, run
 from spotter_files import write_spotter
 
-from tfmot_kws.commands.parts import card, evaluate_streams, intervals, sidecar, stream_page, stream_runners
+from tfmot_kws.commands.parts import (
+    card,
+    evaluate_streams,
+    intervals,
+    sidecar,
+    stream_numbers,
+    stream_page,
+    stream_runners,
+)
 from tfmot_kws.commands.parts.console import Phases
 from tfmot_kws.commands.parts.evaluate_streams import Measured, Options
 from tfmot_kws.data.task import TaskConfig
@@ -88,6 +96,27 @@ def test_negatives_are_named_by_their_files(tmp_path, measured, options) -> None
     ]  # fmt: skip
     page = written(tmp_path / "page.html", measured, options)
     assert "; a.wav from " in page and "; b.wav from " in page and "; speech.wav" not in page
+
+
+@pytest.mark.parametrize(
+    ("speakers", "said"),
+    [
+        (("ann", "ann", "ann"), "by Wilson, of one speaker"),
+        (("ann", "", "ben"), "1 of 3 name none"),
+        (("", "", ""), "as if each word had a speaker of its own; thresholds chosen on these recordings flatter both"),
+    ],
+)
+def test_it_is_said_how_intervals_come_about(measured, options, speakers, said: str) -> None:
+    first, *others = measured.sound.recordings
+    targets = tuple(dataclasses.replace(one, speaker=who) for one, who in zip(first.targets, speakers, strict=True))
+    sound = dataclasses.replace(measured.sound, recordings=(dataclasses.replace(first, targets=targets), *others))
+    known = np.array([3] if speakers == ("ann",) * 3 else [], np.int64)
+    pooled = dataclasses.replace(measured.evaluation.pooled, speaker_targets=known, speaker_hits=None)
+    found = dataclasses.replace(measured.evaluation, pooled=pooled)
+    notes = stream_numbers.notes(dataclasses.replace(measured, sound=sound, evaluation=found), options)
+    assert said in notes[1]
+    fixed = stream_numbers.notes(measured, dataclasses.replace(options, threshold="1"))
+    assert "flatter" not in "".join(fixed) and "too little to tell" not in "".join(fixed)
 
 
 def test_what_is_cut_is_said(tmp_path, measured, options, monkeypatch) -> None:

@@ -93,6 +93,7 @@ def miss_rates(
     if (spoken < 1).any() or (heard < 0).any() or (heard > spoken).any():
         raise ValueError("speaker_hits, speaker_targets: needed are 0 <= hits <= targets and a target of each speaker")
     drawn = np.random.default_rng(0).multinomial(len(spoken), np.full(len(spoken), 1.0 / len(spoken)), _DRAWS)
+    drawn = drawn.astype(np.float64)  # whole numbers multiply exactly in floats, and much faster
     shares = (drawn @ (spoken - heard).T) / (drawn @ spoken)[:, None]
     low, high = np.percentile(shares, [50.0 * (1.0 - LEVEL), 50.0 * (1.0 + LEVEL)], axis=0)
     return np.stack([np.minimum(found[:, 0], low), np.maximum(found[:, 1], high)], axis=1)

@@ -12,12 +12,12 @@ import rich.console
 
 from tfmot_kws.commands.parts import intervals, results
 from tfmot_kws.commands.parts.console import table
-from tfmot_kws.commands.parts.evaluate_streams import Measured, Options
-from tfmot_kws.evaluation.stream_results import Found, Missed, Result, StreamEvaluation
+from tfmot_kws.commands.parts.evaluate_streams import Measured, Options, Recording
+from tfmot_kws.evaluation.stream_results import Result, StreamEvaluation
 
 COLUMNS = (
     {"key": "word", "label": "keyword", "format": ""},
-    {"key": "targets", "label": "targets", "format": ",d"},
+    {"key": "targets", "label": "said", "format": ",d"},
     {"key": "threshold", "label": "threshold", "format": ".3f"},
     {"key": "missed", "label": "missed\n(95 %)", "format": "", "justify": "right"},
     {"key": "false_accepts", "label": "FA", "format": ",d"},
@@ -36,6 +36,7 @@ def metrics(
 ) -> dict[str, Any]:
     """Plain values for JSON; shares are 0..1, times seconds. others: what models of ``--compare`` did, by name."""
     others = others or {}
+    recordings = {recording.name: recording for recording in measured.sound.recordings}
     evaluation = measured.evaluation
     config = evaluation.config
     return {
@@ -62,8 +63,12 @@ def metrics(
             "passed": evaluation.mlperf.passed,
             "comparable": evaluation.mlperf.comparable,
         },
-        "events": [{**dataclasses.asdict(event), **_where(measured, event, event.time)} for event in evaluation.events],
-        "misses": [{**dataclasses.asdict(miss), **_where(measured, miss, miss.start)} for miss in evaluation.misses],
+        "events": [
+            {**dataclasses.asdict(one), **_where(recordings[one.stream], one.time)} for one in evaluation.events
+        ],
+        "misses": [
+            {**dataclasses.asdict(one), **_where(recordings[one.stream], one.start)} for one in evaluation.misses
+        ],
         "compared": {
             name: {
                 "detector": {"mode": other.config.mode, "thresholds": dict(zip(other.words, other.config.thresholds))},
@@ -90,9 +95,8 @@ def _found(evaluation: StreamEvaluation) -> dict[str, Any]:
     }
 
 
-def _where(measured: Measured, one: Found | Missed, time: float) -> dict[str, Any]:
-    """The file in which it is heard; recordings of ``--negatives`` are several files joined."""
-    recording = next(found for found in measured.sound.recordings if found.name == one.stream)
+def _where(recording: Recording, time: float) -> dict[str, Any]:
+    """The file that is heard; recordings of ``--negatives`` are several files joined."""
     path, seconds = recording.where(time)
     return {"file": path.name, "file_time": seconds}
 
