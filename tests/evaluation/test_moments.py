@@ -124,6 +124,7 @@ def colours(picture: bytes) -> set[str]:
     [
         (2.5, 7.5, {"hit", "repeat", "false accept", "missed"}),
         (5.6, 8.0, {"false accept"}),
+        (4.3, 9.3, {"false accept", "missed"}),  # the repeat is a little before it
         (0.0, 0.9, set()),  # before the first score
         (9.5, 14.0, set()),  # after the last one, and the last frame
     ],

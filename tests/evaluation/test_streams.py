@@ -434,3 +434,5 @@ def test_short_negatives_are_joined(tmp_path: pathlib.Path, rng: np.random.Gener
     found, skipped = evaluate_streams._read_negatives(tmp_path, 16000, lambda *_: None)
     assert [problem.problem for problem in skipped] == ["unreadable"] and "broken.wav" in skipped[0].path
     assert [len(r.samples) / 16000 for r in found] == [75.0, 50.0]
+    files = [[(start, path.name) for start, path in one.files] for one in found]
+    assert files == [[(0.0, "0.wav"), (25.0, "1.wav"), (50.0, "2.wav")], [(0.0, "3.wav"), (25.0, "4.wav")]]
