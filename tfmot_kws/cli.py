@@ -14,7 +14,7 @@ import typer.core
 
 import tfmot_kws
 from tfmot_kws import extras
-from tfmot_kws.commands import fetch_data, say
+from tfmot_kws.commands import fetch_data, say, serve
 from tfmot_kws.commands.parts import console as consoles
 from tfmot_kws.commands.parts.options import (
     DEFAULT_RUNTIME,
@@ -359,36 +359,6 @@ def listen(
 
 
 @app.command()
-def serve(
-    models: Annotated[list[pathlib.Path], typer.Argument(help="Streaming .tflite files, each with its .json.")],
-    uri: Annotated[str, typer.Option(help="tcp://HOST:PORT or unix:///PATH.")] = "tcp://0.0.0.0:10400",
-    threshold: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="As for listen: one for all models, or one for each in their order.", show_default="likelier"
-        ),
-    ] = None,
-    smooth: Smooth = None,
-    refractory: Refractory = None,
-    runtime: Runtime = None,
-    zeroconf: Annotated[
-        str | None, typer.Option(help="Name under which Home Assistant finds it.", show_default="not announced")
-    ] = None,
-) -> None:
-    """Serves wake words to Home Assistant, in the Wyoming protocol.
-
-    Prints what it hears, and at its end or on SIGUSR1 its share of the processor. Needs: pip install
-    "tfmot-kws\\[runtime,wyoming]"
-
-    Example:
-      tfmot-kws serve stream.tflite --threshold numbers.json --uri tcp://0.0.0.0:10400
-    """
-    from tfmot_kws.commands import serve as command
-
-    command.run(models, uri, threshold or [], smooth, refractory, runtime, zeroconf)
-
-
-@app.command()
 def firmware(
     model: Annotated[pathlib.Path, typer.Option(help="Streaming .tflite made by export --streaming internal.")],
     out: Annotated[pathlib.Path, typer.Option(help="Folder for the C files.")],
@@ -489,6 +459,7 @@ def inspect(
 
 
 app.command(name="say")(say.say)
+app.command(name="serve")(serve.serve)
 app.command(name="fetch-data")(fetch_data.fetch_data)
 
 
