@@ -137,10 +137,12 @@ class Scene:
     Attributes:
         samples: int16 [n].
         targets: the keywords in it that are heard whole, by time.
+        snr_db: of each of them, its level while it is said to that of the noise; inf where there is none.
     """
 
     samples: np.ndarray
     targets: tuple[Target, ...]
+    snr_db: tuple[float, ...] = ()
 
 
 def material(
@@ -227,12 +229,13 @@ def render(found: Material, config: SceneConfig, seed: Sequence[int] | int, effe
     rate, total = found.sample_rate, round(config.seconds * found.sample_rate)
     sound = np.zeros(total, np.float32)
     targets: list[Target] = []
+    levels: list[float] = []
     in_room = rng.random() < config.rooms
     impulses = [augment.room(rng, float(rng.uniform(*config.room_seconds)), rate) for _ in range(3 if in_room else 0)]
     at = int(rng.uniform(0.0, 1.0) * rate)
     while True:
         said = _draw(found, config, rng)
-        samples, start, end = _spoken(said, config, rng)
+        samples, start, end, level = _spoken(said, config, rng)
         if impulses and rng.random() < 0.8:
             samples = augment.reverberate(samples, impulses[int(rng.integers(len(impulses)))])
         if at + end >= total:
@@ -241,17 +244,20 @@ def render(found: Material, config: SceneConfig, seed: Sequence[int] | int, effe
         sound[at : at + len(piece)] += piece
         if said.word:
             targets.append(Target(said.word, (at + start) / rate, (at + end) / rate))
+            levels.append(level)
         pause = rng.uniform(*config.pause) if rng.random() > 1 / 3 else rng.uniform(0.0, 0.1)
         at += max(end + int(pause * rate) - (rate // 10 if pause < 0.1 else 0), _LEAST)
+    noise_db = -math.inf
     if rng.random() >= config.quiet:
-        sound = _in_noise(sound, found, config, rng)
+        sound, noise_db = _in_noise(sound, found, config, rng)
     level = float(rng.uniform(*config.level_db))
     sound = sound * np.float32(10.0 ** (level / 20.0))
     if effects is not None:
         from tfmot_kws.sound import effects as devices
 
         sound = devices.apply(sound, rng, effects, rate)
-    return Scene(np.clip(np.rint(sound * 32767.0), -32768, 32767).astype(np.int16), tuple(targets))
+    ratios = tuple(level - noise_db for level in levels)
+    return Scene(np.clip(np.rint(sound * 32767.0), -32768, 32767).astype(np.int16), tuple(targets), ratios)
 
 
 def _draw(found: Material, config: SceneConfig, rng: np.random.Generator) -> Utterance:
@@ -307,19 +313,22 @@ def _faded(samples: np.ndarray) -> np.ndarray:
     return out.astype(np.int16)
 
 
-def _spoken(said: Utterance, config: SceneConfig, rng: np.random.Generator) -> tuple[np.ndarray, int, int]:
-    """Float samples at the speed and level that are drawn, and where its speech begins and ends."""
+def _spoken(said: Utterance, config: SceneConfig, rng: np.random.Generator) -> tuple[np.ndarray, int, int, float]:
+    """Float samples at the speed and level that are drawn, where its speech begins and ends, and its level in dB."""
     speed = float(rng.uniform(*config.speed))
     places = np.arange(int(len(said.samples) / speed), dtype=np.float32) * np.float32(speed)
     samples = np.interp(places, np.arange(len(said.samples)), said.samples).astype(np.float32) / np.float32(32768.0)
     start, end = int(said.start / speed), int(said.end / speed)
     rms = math.sqrt(float(np.mean(np.square(samples[start:end], dtype=np.float64))) + 1e-12)
-    gain = 10.0 ** ((SPEECH_DB + float(rng.uniform(*config.gain_db))) / 20.0) / rms
-    return samples * np.float32(min(gain, 1000.0)), start, end
+    level = SPEECH_DB + float(rng.uniform(*config.gain_db))
+    gain = min(10.0 ** (level / 20.0) / rms, 1000.0)
+    return samples * np.float32(gain), start, end, level
 
 
-def _in_noise(sound: np.ndarray, found: Material, config: SceneConfig, rng: np.random.Generator) -> np.ndarray:
-    """Adds noise, at a ratio to the level that speech has in scenes."""
+def _in_noise(
+    sound: np.ndarray, found: Material, config: SceneConfig, rng: np.random.Generator
+) -> tuple[np.ndarray, float]:
+    """Adds noise, at a ratio to the level that speech has in scenes; its level in dB as well."""
     kind = rng.random()
     if kind < config.talk and (found.sentences or found.words):
         noise = _babble(found, len(sound), rng)
@@ -329,9 +338,9 @@ def _in_noise(sound: np.ndarray, found: Material, config: SceneConfig, rng: np.r
         noise = coloured(rng, len(sound))
     power = float(np.mean(np.square(noise, dtype=np.float64)))
     if power == 0.0:
-        return sound
-    wanted = 10.0 ** ((SPEECH_DB - float(rng.uniform(*config.snr_db))) / 20.0)
-    return sound + noise * np.float32(wanted / math.sqrt(power))
+        return sound, -math.inf
+    level = SPEECH_DB - float(rng.uniform(*config.snr_db))
+    return sound + noise * np.float32(10.0 ** (level / 20.0) / math.sqrt(power)), level
 
 
 def _recorded(noises: Sequence[np.ndarray], samples: int, rng: np.random.Generator) -> np.ndarray:
