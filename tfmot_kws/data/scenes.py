@@ -303,7 +303,7 @@ def render(found: Material, config: SceneConfig, seed: Sequence[int] | int, effe
         from tfmot_kws.sound import effects as devices
 
         sound = devices.apply(sound, rng, effects, rate)
-    ratios = tuple(level - noise_db for level in levels)
+    ratios = tuple(one - noise_db for one in levels)
     return Scene(np.clip(np.rint(sound * 32767.0), -32768, 32767).astype(np.int16), tuple(targets), ratios)
 
 
