@@ -32,6 +32,8 @@ STRETCH_SECONDS = 60.0
 _VERSION = 1  # raise it whenever the same options give other numbers
 _BLOCK_SECONDS = 10.0
 _LEVELS = 2
+_LATE_SECONDS = 0.1
+"""By which a word may end behind the last sample: tables of words round."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -358,8 +360,9 @@ class _Pass:
         rest = [first] if second is None else [first, second]
         before = self._taken
         try:
-            blocks = self._heard(itertools.chain(rest, minutes), source, file)
-            self._writer.write((source,), blocks, file.words or ())
+            words = list(file.words or ())
+            blocks = self._heard(itertools.chain(rest, minutes), source, file, words)
+            self._writer.write((source,), blocks, words)
         except AudioError:
             self._taken = before
             raise
@@ -383,8 +386,10 @@ class _Pass:
         self._blocks: list[tuple[int, np.ndarray]] = []
         self._stream = features.FrontendStream(self._frontend)
 
-    def _heard(self, minutes: Iterable[np.ndarray], source: int, file: _File) -> Iterator[tuple[int, np.ndarray]]:
-        """Features of a recording of its own, minute by minute."""
+    def _heard(
+        self, minutes: Iterable[np.ndarray], source: int, file: _File, words: list[Target]
+    ) -> Iterator[tuple[int, np.ndarray]]:
+        """Features of a recording of its own, minute by minute; takes words out that are cut by the limit in hours."""
         heard, samples, sound = features.FrontendStream(self._frontend), 0, False
         for number, minute in enumerate(minutes):
             minute = minute[: self._most - self._taken]
@@ -393,11 +398,12 @@ class _Pass:
             self._taken += len(minute)
             yield len(minute), heard.step_compact(self._change(minute, source, number))
             if self._taken >= self._most:
-                return  # words behind that are left out
+                words[:] = [word for word in words if word.end <= samples / self._frontend.sample_rate]
+                return
         if not sound:
             raise AudioError(file.path, "empty", f"{samples} samples, all of them zero")
         seconds = samples / self._frontend.sample_rate
-        late = [word for word in file.words or () if word.end > seconds + feature_writer.LATE_SECONDS]
+        late = [word for word in words if word.end > seconds + _LATE_SECONDS]
         if late:
             detail = f"{seconds:.3f} s, and {stream_labels.LABELS} has {late[0].word!r} up to {late[0].end:.3f} s"
             raise AudioError(file.path, "too short", detail)
