@@ -14,27 +14,33 @@ import typer.core
 
 import tfmot_kws
 from tfmot_kws import extras
-from tfmot_kws.commands import fetch_data, say
+from tfmot_kws.commands import fetch_data, say, serve
 from tfmot_kws.commands.parts import console as consoles
 from tfmot_kws.commands.parts.options import (
     DEFAULT_RUNTIME,
     Backend,
     Cache,
+    Compare,
     ComponentName,
     Data,
+    FoundThreshold,
     HopMs,
     Keywords,
     Negatives,
     Package,
     Pcan,
+    Plot,
     Refractory,
+    Report,
     Resume,
     Runtime,
     Seed,
     Smooth,
     Speakers,
+    Split,
     Streams,
     Threshold,
+    Tolerance,
 )
 
 # What a user can cause: our errors are ValueErrors and TypeErrors, files give OSErrors, missing packages ImportErrors,
@@ -353,36 +359,6 @@ def listen(
 
 
 @app.command()
-def serve(
-    models: Annotated[list[pathlib.Path], typer.Argument(help="Streaming .tflite files, each with its .json.")],
-    uri: Annotated[str, typer.Option(help="tcp://HOST:PORT or unix:///PATH.")] = "tcp://0.0.0.0:10400",
-    threshold: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="As for listen: one for all models, or one for each in their order.", show_default="likelier"
-        ),
-    ] = None,
-    smooth: Smooth = None,
-    refractory: Refractory = None,
-    runtime: Runtime = None,
-    zeroconf: Annotated[
-        str | None, typer.Option(help="Name under which Home Assistant finds it.", show_default="not announced")
-    ] = None,
-) -> None:
-    """Serves wake words to Home Assistant, in the Wyoming protocol.
-
-    Prints what it hears, and at its end or on SIGUSR1 its share of the processor. Needs: pip install
-    "tfmot-kws\\[runtime,wyoming]"
-
-    Example:
-      tfmot-kws serve stream.tflite --threshold numbers.json --uri tcp://0.0.0.0:10400
-    """
-    from tfmot_kws.commands import serve as command
-
-    command.run(models, uri, threshold or [], smooth, refractory, runtime, zeroconf)
-
-
-@app.command()
 def firmware(
     model: Annotated[pathlib.Path, typer.Option(help="Streaming .tflite made by export --streaming internal.")],
     out: Annotated[pathlib.Path, typer.Option(help="Folder for the C files.")],
@@ -416,10 +392,7 @@ def evaluate(
     runtime: Annotated[
         str | None, typer.Option(help="For .tflite: reference, tflite, litert or tflm.", show_default=DEFAULT_RUNTIME)
     ] = None,
-    split: Annotated[
-        str | None,
-        typer.Option(help="Of the clips: train, dev or test.", show_default="test, or dev where there is no test"),
-    ] = None,
+    split: Split = None,
     frr: Annotated[
         float, typer.Option(help="Clips: share of missed keywords (0..1) to count false detections at.")
     ] = 0.05,
@@ -428,24 +401,19 @@ def evaluate(
     fa_per_hour: Annotated[
         float, typer.Option(help="Streams: false accepts an hour to choose each keyword's threshold for.")
     ] = 0.5,
-    threshold: Annotated[
-        str | None,
-        typer.Option(
-            help="Streams: the threshold found on other recordings: a number, WORD=NUMBER,... or the file of --json."
-        ),
-    ] = None,
+    threshold: FoundThreshold = None,
     smooth: Smooth = None,
     refractory: Refractory = None,
-    tolerance: Annotated[
-        float, typer.Option(help="Streams: seconds after the end of a word in which it may be detected.")
-    ] = 1.0,
+    tolerance: Tolerance = 1.0,
     hop: Annotated[
         int, typer.Option(min=1, help="Streams: frames between two runs of a model that is not a streaming one.")
     ] = 2,
     scores: Annotated[
         str, typer.Option(help="Streams: auto, value (outputs are posteriors) or margin (outputs are logits).")
     ] = "auto",
-    plot: Annotated[pathlib.Path | None, typer.Option(help="DET curves as .png, .svg or .pdf.")] = None,
+    plot: Plot = None,
+    report: Report = None,
+    compare: Compare = None,
     json_out: Annotated[pathlib.Path | None, typer.Option("--json", help="Write the numbers here.")] = None,
     cache: Cache = None,
     speakers: Speakers = None,
@@ -459,7 +427,8 @@ def evaluate(
       tfmot-kws evaluate --model kws.tflite --runtime tflm --data my_recordings --plot det.png
       tfmot-kws evaluate --model float.keras --data my_recordings --split dev
       tfmot-kws evaluate --model kws.tflite --streams my_streams --negatives radio --fa-per-hour 0.5 --plot fa.png
-      tfmot-kws evaluate --model kws.tflite --streams test_streams --threshold 2.5 --json numbers.json
+      tfmot-kws evaluate --model kws.tflite --streams test_streams --threshold 2.5 --report report.html
+      tfmot-kws evaluate --model kws.tflite --streams test_streams --compare peer.tflite --plot fa.svg
     """
     from tfmot_kws.commands import evaluate as command
     from tfmot_kws.commands.parts import evaluate_streams
@@ -467,8 +436,11 @@ def evaluate(
     options = None
     if streams is not None or negatives is not None:
         options = evaluate_streams.Options(
-            streams, negatives, smooth, refractory, tolerance, fa_per_hour, threshold, hop, scores
+            *(streams, negatives, smooth, refractory, tolerance, fa_per_hour, threshold, hop, scores),
+            *(tuple(compare or ()), report),
         )
+    elif report is not None or compare:
+        raise ValueError("--report, --compare: go with --streams or --negatives")
     command.run(model, data, runtime, split, frr, plot, json_out, cache, options, speakers)
 
 
@@ -487,6 +459,7 @@ def inspect(
 
 
 app.command(name="say")(say.say)
+app.command(name="serve")(serve.serve)
 app.command(name="fetch-data")(fetch_data.fetch_data)
 
 

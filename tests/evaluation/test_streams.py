@@ -11,16 +11,14 @@ import pytest
 from hypothesis import strategies as st
 
 from tfmot_kws.commands.parts import stream_runners
-from tfmot_kws.data import stream_labels
 from tfmot_kws.data.stream_labels import Target
-from tfmot_kws.evaluation import det_plot, mlperf
+from tfmot_kws.evaluation import confidence, det, det_plot, mlperf
 from tfmot_kws.evaluation import streams as stream_evaluate
 from tfmot_kws.evaluation.detector import Detector, DetectorConfig
 from tfmot_kws.evaluation.streams import Stream, StreamCurve
 from tfmot_kws.sound import files as audio
 
 STEP = 0.1
-HEADER = "stream,event,word,start,end,snr_db,background,source\n"
 
 
 def random_streams(rng: np.random.Generator, words: tuple[str, ...], count: int = 3) -> list[Stream]:
@@ -203,6 +201,37 @@ def test_keywords_without_targets_have_no_miss_rate(tmp_path: pathlib.Path) -> N
         det_plot.plot_streams(got.curves, tmp_path / "x.png")
 
 
+def test_misses_and_speakers_are_counted_by_hand() -> None:
+    """Anna is heard twice and missed once, Ben is missed; a detector that heard too little of a word has no score."""
+    words = [Target("go", 2.0, 2.5, "anna"), Target("go", 4.0, 4.5, "ben"), Target("go", 6.0, 6.5, "anna")]
+    early = Target("go", 0.0, 0.05, "anna")
+    streams = [quiet_stream("a", [22, 23, 62], tuple(words)), quiet_stream("b", [], (early,), steps=30)]
+    streams[1] = dataclasses.replace(streams[1], times=streams[1].times + 2.0)
+    got = stream_evaluate.evaluate(streams, ONE, ["go"], STEP, fa_per_hour=None)
+    assert got.misses == (
+        stream_evaluate.Missed("a", "go", 4.0, 4.5, -50.0, "ben"),
+        stream_evaluate.Missed("b", "go", 0.0, 0.05, None, "anna"),
+    )
+    for counts in (got.pooled, got.results["go"]):
+        assert counts.speaker_targets.tolist() == [3, 1] and counts.speaker_hits.tolist() == [2, 0]
+        assert counts.frr_interval[1] > det.binomial_interval(0.5, 4)[1]
+    curve = got.curves["go"]
+    np.testing.assert_array_equal(curve.speaker_hits.sum(axis=1), curve.hits)
+    at = int(np.searchsorted(curve.thresholds, 1.0))
+    np.testing.assert_allclose(curve.frr_intervals()[at], got.pooled.frr_interval)
+    assert curve.result_at(at).frr_interval == got.pooled.frr_interval
+    assert curve.result_at(at).fa_interval == got.pooled.fa_interval == confidence.poisson_rate(0, curve.hours)
+
+
+def test_one_target_without_a_speaker_and_nobody_is_known() -> None:
+    words = (Target("go", 2.0, 2.5, "anna"), Target("go", 4.0, 4.5), Target("go", 6.0, 6.5, "ben"))
+    got = stream_evaluate.evaluate([quiet_stream("a", [22], words)], ONE, ["go"], STEP)
+    assert got.pooled.speaker_hits is None and got.curves["go"].speaker_hits is None
+    assert got.pooled.frr_interval == det.binomial_interval(2 / 3, 3)
+    quiet = stream_evaluate.evaluate([quiet_stream("a", [])], ONE, ["go"], STEP)
+    assert quiet.pooled.frr_interval is None and np.isnan(quiet.curves["go"].frr_intervals()).all()
+
+
 def test_no_point_of_an_uneven_curve_is_better_than_the_chosen_one() -> None:
     curve = StreamCurve(np.arange(6.0), np.array([5, 5, 4, 4, 2, 0]), np.array([9, 1, 3, 1, 0, 0]), 5, 2.0)
     assert [curve.index_at(rate) for rate in (0.0, 0.4, 0.5, 1.4, 1.5, 5.0)] == [4, 4, 1, 1, 1, 1]
@@ -278,80 +307,6 @@ def test_a_plot_is_drawn(tmp_path: pathlib.Path, rng: np.random.Generator) -> No
     for wrong, curves in (("x.jpg", got.curves), ("x.png", {})):
         with pytest.raises(ValueError):
             det_plot.plot_streams(curves, tmp_path / wrong)
-
-
-# Labels
-
-
-def write(path: pathlib.Path, text: str) -> pathlib.Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-    return path
-
-
-def test_labels_are_read(tmp_path: pathlib.Path) -> None:
-    rows = "a,keyword,go,3.5,4,9,noise,x\na,negative,,1,2,,,\na,keyword,go,0,0.5,,,\nb,negative,,1,2,,,\n"
-    path = write(tmp_path / stream_labels.LABELS, "\ufeff" + HEADER + rows)
-    assert stream_labels.read(path) == {"a": (Target("go", 0.0, 0.5), Target("go", 3.5, 4.0)), "b": ()}
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("stream,word,start\n", "columns .'event', 'end'. missing"),
-        (HEADER + "a,keyword,,1,2,,,\n", "line 2: word=''"),
-        (HEADER + "a,keyword,go,2,1,,,\n", "line 2: .*0 <= start < end"),
-        (HEADER + "a,keyword,go,x,1,,,\n", "line 2: .*start='x'"),
-        (HEADER + "a,keyword,go,nan,1,,,\n", "line 2"),
-        (HEADER + "a,keyword,go\n", "line 2"),
-        (HEADER + ",keyword,go,1,2,,,\n", "line 2: no stream"),
-    ],
-)
-def test_labels_that_make_no_sense(text: str, message: str, tmp_path: pathlib.Path) -> None:
-    with pytest.raises(ValueError, match=message):
-        stream_labels.read(write(tmp_path / "x.csv", text))
-
-
-def test_labels_are_looked_for_two_folders_up(tmp_path: pathlib.Path) -> None:
-    deep = tmp_path / "a" / "b" / "c"
-    deep.mkdir(parents=True)
-    with pytest.raises(FileNotFoundError, match="not found in .*a/b/c, .*a/b, .*a;"):
-        stream_labels.find(deep)
-    write(tmp_path / stream_labels.LABELS, HEADER)
-    with pytest.raises(FileNotFoundError):
-        stream_labels.find(deep)
-    top = write(tmp_path / "a" / stream_labels.LABELS, HEADER)
-    assert stream_labels.find(deep) == top
-    near = write(deep / stream_labels.LABELS, HEADER)
-    assert stream_labels.find(deep) == near == stream_labels.find(write(deep / "x.wav", ""))
-
-
-def test_recordings_of_a_folder(tmp_path: pathlib.Path) -> None:
-    with pytest.raises(FileNotFoundError, match="nowhere"):
-        stream_labels.sounds(tmp_path / "nowhere")
-    with pytest.raises(ValueError, match="no recordings"):
-        stream_labels.sounds(tmp_path)
-    files = tuple(write(tmp_path / name, "") for name in ("a.flac", "deep/b.wav", "deep/c.WAV"))
-    write(tmp_path / "deep" / "d.txt", "")
-    write(tmp_path / ".hidden.wav", "")
-    assert stream_labels.sounds(tmp_path) == files
-    assert stream_labels.sounds(files[1]) == files[1:2]
-    manifest = write(tmp_path / "manifest.csv", "path,word,kind\na.flac,go,word\n")
-    with pytest.raises(ValueError, match="kind 'streams'"):
-        stream_labels.sounds(tmp_path)
-    write(manifest, "path,word,kind\na.flac,go,word\ndeep/b.wav,,streams\n")
-    assert stream_labels.sounds(tmp_path) == files[1:2]
-
-
-def test_every_stream_needs_its_labels() -> None:
-    a, b = pathlib.Path("x/a.wav"), pathlib.Path("y/b.wav")
-    labels = {"a": (Target("go", 0.0, 1.0),), "c": ()}
-    table = pathlib.Path("labels.csv")
-    assert stream_labels.of_files((a,), labels, table) == [labels["a"]]
-    with pytest.raises(ValueError, match="no line for 1 of 2 recordings .b.*--negatives"):
-        stream_labels.of_files((a, b), labels, table)
-    with pytest.raises(ValueError, match="'a'.*this name"):
-        stream_labels.of_files((a, pathlib.Path("y/a.wav")), labels, table)
 
 
 # Models
@@ -479,3 +434,5 @@ def test_short_negatives_are_joined(tmp_path: pathlib.Path, rng: np.random.Gener
     found, skipped = evaluate_streams._read_negatives(tmp_path, 16000, lambda *_: None)
     assert [problem.problem for problem in skipped] == ["unreadable"] and "broken.wav" in skipped[0].path
     assert [len(r.samples) / 16000 for r in found] == [75.0, 50.0]
+    files = [[(start, path.name) for start, path in one.files] for one in found]
+    assert files == [[(0.0, "0.wav"), (25.0, "1.wav"), (50.0, "2.wav")], [(0.0, "3.wav"), (25.0, "4.wav")]]

@@ -11,7 +11,7 @@ import rich.console
 
 from tflite_export.runtimes import interpreter
 from tfmot_kws import atomic, extras
-from tfmot_kws.commands.parts import card, evaluate_streams, results, sidecar
+from tfmot_kws.commands.parts import card, evaluate_streams, results, sidecar, stream_numbers, stream_runners
 from tfmot_kws.commands.parts import console as consoles
 from tfmot_kws.commands.parts import data as data_files
 from tfmot_kws.commands.parts.console import Phases
@@ -47,7 +47,12 @@ def run(
         raise ValueError(f"--plot {plot}: must end in one of {', '.join(_PLOTS)}")
     if plot is not None:
         extras.require("matplotlib", "--plot")
-    for option, path in (("--plot", plot), ("--json", json_out)):
+    report_out = None if streams is None else streams.report
+    if report_out is not None:
+        results.check_suffix(report_out, ".html", "--report")
+        for package in ("matplotlib", "jinja2"):
+            extras.require(package, "--report")
+    for option, path in (("--plot", plot), ("--json", json_out), ("--report", report_out)):
         if path is not None:
             results.check_writable(path, option)
     if data is None and streams is None:
@@ -116,13 +121,22 @@ def _on_streams(
     options: evaluate_streams.Options,
     plot: pathlib.Path | None,
 ) -> dict[str, Any]:
-    measured = evaluate_streams.measure(model, runtime, options, phases)
+    runner = stream_runners.open_runner(model, sidecar.read(model), runtime, options.hop)
+    opened = evaluate_streams.compared(model, options.compare, runtime, options.hop)
+    measured = evaluate_streams.measure(model, runner, options, phases)
+    others = evaluate_streams.measure_others(opened, options, phases, measured)
     title = model.name if model.suffix == ".keras" else f"{model.name} in {runtime}"
-    evaluate_streams.show(console, f"{title}, on streams", measured, options)
+    stream_numbers.show(console, f"{title}, on streams", model.name, measured, options, others)
     if plot is not None:
-        drawn = evaluate_streams.plot(measured, plot, title, options)
+        drawn = stream_numbers.plot(measured, plot, model.name if others else title, options, others)
         console.print(f"wrote {plot}" if drawn else f"{plot} not drawn: no stream has a keyword of this model")
-    return evaluate_streams.metrics(measured, options)
+    if options.report is not None:
+        from tfmot_kws.commands.parts import stream_page
+
+        with phases.phase("report") as advance:
+            stream_page.write(options.report, title, model.name, measured, options, others, advance)
+        console.print(f"wrote {options.report}")
+    return stream_numbers.metrics(measured, options, others)
 
 
 def _on_clips(

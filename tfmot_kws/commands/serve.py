@@ -8,9 +8,40 @@ import contextlib
 import pathlib
 import signal
 from collections.abc import Sequence
+from typing import Annotated
+
+import typer
 
 from tfmot_kws import extras
 from tfmot_kws.commands.parts import console as consoles
+from tfmot_kws.commands.parts.options import Refractory, Runtime, Smooth
+
+
+def serve(
+    models: Annotated[list[pathlib.Path], typer.Argument(help="Streaming .tflite files, each with its .json.")],
+    uri: Annotated[str, typer.Option(help="tcp://HOST:PORT or unix:///PATH.")] = "tcp://0.0.0.0:10400",
+    threshold: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="As for listen: one for all models, or one for each in their order.", show_default="likelier"
+        ),
+    ] = None,
+    smooth: Smooth = None,
+    refractory: Refractory = None,
+    runtime: Runtime = None,
+    zeroconf: Annotated[
+        str | None, typer.Option(help="Name under which Home Assistant finds it.", show_default="not announced")
+    ] = None,
+) -> None:
+    """Serves wake words to Home Assistant, in the Wyoming protocol.
+
+    Prints what it hears, and at its end or on SIGUSR1 its share of the processor. Needs: pip install
+    "tfmot-kws\\[runtime,wyoming]"
+
+    Example:
+      tfmot-kws serve stream.tflite --threshold numbers.json --uri tcp://0.0.0.0:10400
+    """
+    run(models, uri, threshold or [], smooth, refractory, runtime, zeroconf)
 
 
 def run(

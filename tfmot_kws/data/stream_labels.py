@@ -3,7 +3,8 @@
 
 The table has a line for each event with at least the columns ``stream`` (name of the recording without folder and
 extension), ``event`` (``keyword`` for words to be found; all else is read past), ``word``, ``start`` and ``end`` in
-seconds from the start of the recording.
+seconds from the start of the recording. A column ``speaker`` says who speaks: misses of one person go together, and
+the interval of the miss rate knows it where every keyword has one.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from tfmot_kws.sound import files as audio
 LABELS = "streams_labels.csv"
 KEYWORD = "keyword"
 _COLUMNS = ("stream", "event", "word", "start", "end")
+_SPEAKER = "speaker"
 _LEVELS = 2
 
 
@@ -31,11 +33,13 @@ class Target:
         word: which.
         start: where it begins, in seconds from the start of the recording.
         end: where it ends, after ``start``.
+        speaker: who says it, one name a person in all recordings; empty where nobody knows.
     """
 
     word: str
     start: float
     end: float
+    speaker: str = ""
 
 
 def sounds(folder: str | os.PathLike) -> tuple[Path, ...]:
@@ -117,7 +121,7 @@ def _target(row: dict[str, str], where: str) -> Target:
             f"{where}: word={row['word']!r}, start={row['start']!r}, end={row['end']!r}: a keyword needs a word and "
             "0 <= start < end in seconds"
         )
-    return Target(row["word"], start, end)
+    return Target(row["word"], start, end, (row.get(_SPEAKER) or "").strip())
 
 
 def of_files(files: tuple[Path, ...], labels: dict[str, tuple[Target, ...]], table: Path) -> list[tuple[Target, ...]]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from tfmot_kws.evaluation.det import DetCurve
-from tfmot_kws.evaluation.streams import StreamCurve
+from tfmot_kws.evaluation.stream_results import Result, StreamCurve
 
 _TICKS = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8)
 _COLORS = ("#1f5fa8", "#d1581b", "#2a8a57", "#8a4fb0", "#b8860b", "#c2364a", "#3a8fa3", "#555555")
@@ -124,60 +124,76 @@ def plot_streams(
     *,
     title: str = "",
     mark_fa_per_hour: float | None = None,
-    highest_fa_per_hour: float = 100.0,
+    chosen: Mapping[str, Result] | None = None,
+    band: bool = True,
+    highest_fa_per_hour: float = 10.0,
+    size: tuple[float, float] = (6.4, 5.0),
 ) -> Path:
     """Draws miss rate over false accepts per hour, the latter on a logarithmic scale.
 
     That scale has no 0: thresholds without a false accept are drawn at its left end, in a band of their own that is
-    labelled 0 and says how long was heard.
+    labelled 0 and says how long was heard. Around each curve lies the 95 % interval of its miss rate at each threshold.
+    A dot is where a detector runs, and its bars are the 95 % intervals of both rates; the legend has them in numbers.
 
     Args:
-        curves: name for the legend and curve, each with targets; drawn in this order.
+        curves: name for the legend and curve, each with targets; drawn in this order. Several models compare where
+            all were counted on the same recordings.
         path: ``.png``, ``.svg`` or ``.pdf``; no partial file is ever seen.
         title: above the picture.
         mark_fa_per_hour: marks where each detector runs when it may have so many false accepts an hour, as
-            ``StreamCurve.index_at`` gives it, and names its miss rate in the legend.
-        highest_fa_per_hour: end of the axis, above 0; it is moved where few hours were heard.
+            ``StreamCurve.index_at`` gives it.
+        chosen: what each of the detectors named did at its threshold, marked instead.
+        band: whether to draw the intervals around the curves.
+        highest_fa_per_hour: end of the axis, above 0; it is moved so far that ten false accepts can be seen.
+        size: width and height in inches; text keeps its size.
 
     Returns:
         The path.
 
     Raises:
-        ValueError: no curves, a curve without targets, or another extension.
+        ValueError: no curves, a curve without targets, chosen ones without a curve, or another extension.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     path = Path(path)
+    chosen = dict(chosen or {})
     bare = [name for name, curve in curves.items() if not curve.targets]
     if not curves or bare:
         raise ValueError(f"plot_streams: {f'no targets of {bare}' if bare else 'no curves given'}")
+    if not set(chosen) <= set(curves):
+        raise ValueError(f"plot_streams: chosen {sorted(set(chosen) - set(curves))} have no curve")
     if path.suffix.lower() not in _FORMATS:
         raise ValueError(f"{path}: cannot draw {path.suffix!r}; use one of {_FORMATS}")
-    figure = Figure(figsize=(6.4, 5.0), dpi=150, layout="constrained")
+    figure = Figure(figsize=size, dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     axes.set_xscale("log")
     hours = [curve.hours for curve in curves.values()]
     zero = min(0.5 / max(hours), (mark_fa_per_hour or math.inf) / 2.0)
-    highest = max(highest_fa_per_hour, 20.0 * zero)
+    highest = max(highest_fa_per_hour, 20.0 * zero, 10.0 / min(hours))
     worst = 0.0
     for number, (name, curve) in enumerate(curves.items()):
         color = _COLORS[number % len(_COLORS)]
         style = _STYLES[number // len(_COLORS) % len(_STYLES)]
         accepts, label = np.maximum(curve.fa_per_hour, zero), name
-        if mark_fa_per_hour is not None:
-            at = curve.index_at(mark_fa_per_hour)
-            label = f"{name} ({_short(curve.frr[at])} missed at {curve.fa_per_hour[at]:.3g} an hour)"
-            point = accepts[at], 100 * curve.frr[at]
-            axes.plot(*point, "o", color=color, markersize=7, markeredgecolor="white", zorder=4, clip_on=False)
+        at = chosen.get(name)
+        if at is None and mark_fa_per_hour is not None:
+            at = curve.result_at(curve.index_at(mark_fa_per_hour))
+        if at is not None:
+            label = f"{name}: {_rates(at)}"
+            _operating_point(axes, at, zero, color)
+            worst = max(worst, at.frr_interval[1] / 1.25)
         axes.plot(accepts, 100 * curve.frr, style, color=color, linewidth=1.8, label=label, zorder=3)
+        if band:
+            low, high = 100 * curve.frr_intervals().T
+            axes.fill_between(accepts, low, high, color=color, alpha=0.13, linewidth=0, zorder=2)
         shown = accepts <= highest
         worst = max(worst, float(np.min(curve.frr[shown], initial=1.0)), _shown_frr(curve, accepts))
     if mark_fa_per_hour:
         axes.axvline(mark_fa_per_hour, color="#999999", linewidth=0.8, linestyle=(0, (4, 3)), zorder=1)
     _zero_band(axes, zero, highest, hours)
-    axes.set_ylim(0.0, min(100.0, 110.0 * worst + 5.0))
+    axes.set_ylim(0.0, min(102.0, 125.0 * worst + 10.0))
     axes.tick_params(labelsize=8, length=3, color="#999999", which="both")
     axes.grid(color="#e6e6e6", linewidth=0.7)
     axes.set_axisbelow(True)
@@ -187,9 +203,35 @@ def plot_streams(
     axes.set_ylabel("missed keywords, %")
     if title:
         axes.set_title(title, fontsize=11)
-    axes.legend(loc="upper right", fontsize=8, framealpha=0.95, edgecolor="#cccccc")
+    # Below the picture: beside its curves there is no room for names with their numbers.
+    figure.legend(loc="outside lower left", fontsize=8, frameon=False)
     _save(figure, path)
     return path
+
+
+def _rates(at: Result) -> str:
+    """Both rates of a detector with their intervals, for the legend."""
+    low, high = at.frr_interval
+    fewest, most = at.fa_interval
+    return (
+        f"{_digits(100 * at.frr)} % missed ({_digits(100 * low)}–{_digits(100 * high)}), "
+        f"{_digits(at.fa_per_hour)} FA/h ({_digits(fewest)}–{_digits(most)})"
+    )
+
+
+def _digits(value: float) -> str:
+    """Two digits, or whole from 10 on."""
+    return f"{value:.0f}" if value >= 9.95 or value < 1e-3 else f"{value:.2g}"
+
+
+def _operating_point(axes, at: Result, zero: float, color: str) -> None:
+    low, high = at.frr_interval
+    fewest, most = at.fa_interval
+    x, y = max(at.fa_per_hour, zero), 100 * at.frr
+    axes.errorbar(
+        x, y, [[max(y - 100 * low, 0.0)], [max(100 * high - y, 0.0)]], [[x - max(fewest, zero)], [max(most - x, 0.0)]],
+        fmt="o", color=color, markersize=7, markeredgecolor="white", elinewidth=1.1, capsize=2.5, zorder=4,
+    )  # fmt: skip
 
 
 def _zero_band(axes, zero: float, highest: float, hours: Sequence[float]) -> None:

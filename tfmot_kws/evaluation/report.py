@@ -136,6 +136,15 @@ def _size_panel(axes, rows: Sequence[Mapping[str, Any]], key: str) -> None:
         side.set_color(_FAINT)
 
 
+_SHAPES = {
+    "o": "M8 2a6 6 0 1 0 .01 0z",
+    "D": "M8 1l7 7-7 7-7-7z",
+    "X": "M4 1l4 4 4-4 3 3-4 4 4 4-3 3-4-4-4 4-3-3 4-4-4-4z",
+    "v": "M1 2h14L8 15z",
+}
+"""Markers of the pictures as paths in a square of 16."""
+
+
 def _cell(value: Any, spec: str = "") -> str:
     if value is None:
         return "–"
@@ -149,14 +158,38 @@ def write_html(result: Mapping[str, Any], folder: str | os.PathLike) -> Path:
         result: what ``metrics.json`` holds.
         folder: holds ``det.png`` and ``size_accuracy.png`` (left out where missing).
     """
-    import jinja2
-
     folder = Path(folder)
     pictures = {}
     for name in ("det.png", "size_accuracy.png"):
         if (folder / name).is_file():
             encoded = base64.b64encode((folder / name).read_bytes()).decode()
             pictures[name.removesuffix(".png")] = f"data:image/png;base64,{encoded}"
+    files = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith(".") and p.suffix != ".json")
+    listed = [(p.name, p.stat().st_size) for p in files if p.name != "report.html"]
+    page = _environment().get_template("report.html.j2").render(r=result, pictures=pictures, files=listed)
+    return atomic.write_text(folder / "report.html", page)
+
+
+def write_streams_html(page: Mapping[str, Any], path: str | os.PathLike) -> Path:
+    """The page of an evaluation on long recordings; everything is in it, nothing is loaded from elsewhere.
+
+    Args:
+        page: ``title``, ``about``, ``headline``, ``columns``, ``rows``, ``notes``, ``curve`` (a picture's address or
+            None), ``compared_columns``, ``compared``, ``left_out`` (sentences); ``streams``, each with ``name``,
+            ``note`` and ``moments``, each with ``title``, ``lines``, ``picture`` and ``sound`` (an address or None).
+        path: the file.
+    """
+    from tfmot_kws.evaluation import moment_plot
+
+    kinds = {one: (color, _SHAPES[moment_plot.MARKERS[one]]) for one, color in moment_plot.COLORS.items()}
+    marks = [(kind, *look) for kind, look in kinds.items()]
+    fixed = {"marks": marks, "left": moment_plot.LEFT, "right": moment_plot.RIGHT}
+    return atomic.write_text(path, _environment().get_template("streams.html.j2").render(p={**page, **fixed}))
+
+
+def _environment():
+    import jinja2
+
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("tfmot_kws.evaluation"),
         autoescape=True,
@@ -165,7 +198,4 @@ def write_html(result: Mapping[str, Any], folder: str | os.PathLike) -> Path:
         undefined=jinja2.StrictUndefined,
     )
     environment.filters["cell"] = _cell
-    files = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith(".") and p.suffix != ".json")
-    listed = [(p.name, p.stat().st_size) for p in files if p.name != "report.html"]
-    page = environment.get_template("report.html.j2").render(r=result, pictures=pictures, files=listed)
-    return atomic.write_text(folder / "report.html", page)
+    return environment

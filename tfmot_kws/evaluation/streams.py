@@ -12,6 +12,9 @@ Rules:
   model or the smoothing still waits for sound, does not count, nor do the targets' intervals.
 - Latency is the time of a hit minus the end of the word: below 0 where it fires before.
 
+Rates come with 95 % intervals (``confidence``): Garwood's for false accepts, and for misses Wilson's or, where every
+target names its speaker, one of whole speakers.
+
 Every point of a curve is the real detector, refractory time included, run at that threshold over all recordings.
 """
 
@@ -25,149 +28,32 @@ import numpy as np
 from tfmot_kws.data.stream_labels import Target
 from tfmot_kws.evaluation import detector, mlperf
 from tfmot_kws.evaluation.detector import DetectorConfig
+from tfmot_kws.evaluation.stream_results import (
+    FALSE_ACCEPT,
+    HIT,
+    REPEAT,
+    Found,
+    Missed,
+    Result,
+    Stream,
+    StreamCurve,
+    StreamEvaluation,
+)
 
-HIT, REPEAT, FALSE_ACCEPT = "hit", "repeat", "false accept"
+__all__ = [
+    "FALSE_ACCEPT",
+    "HIT",
+    "REPEAT",
+    "Found",
+    "Missed",
+    "Result",
+    "Stream",
+    "StreamCurve",
+    "StreamEvaluation",
+    "evaluate",
+]
 _NEVER = -(2**31)
 """Sum of a step at which nothing can fire."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Stream:
-    """What a model says about one recording.
-
-    Attributes:
-        name: of the recording.
-        outputs: int8 or int16 [steps, classes].
-        times: float64 [steps], rising: seconds from the start of the recording until each output is known.
-        targets: the words in it, in order.
-    """
-
-    name: str
-    outputs: np.ndarray
-    times: np.ndarray
-    targets: tuple[Target, ...] = ()
-
-
-@dataclasses.dataclass(frozen=True)
-class StreamCurve:
-    """A detector at every threshold that was tried.
-
-    Attributes:
-        thresholds: float64 [n], rising, in real units; at the last one nothing fires.
-        hits: int64 [n], targets found.
-        false_accepts: int64 [n].
-        targets: how many targets there are.
-        hours: of sound in which false accepts count.
-    """
-
-    thresholds: np.ndarray
-    hits: np.ndarray
-    false_accepts: np.ndarray
-    targets: int
-    hours: float
-
-    @property
-    def frr(self) -> np.ndarray:
-        """float64 [n]: share of targets missed, 0..1; NaN where there are no targets."""
-        return 1.0 - self.hits / self.targets if self.targets else np.full(len(self.hits), np.nan)
-
-    @property
-    def fa_per_hour(self) -> np.ndarray:
-        """float64 [n]."""
-        return self.false_accepts / self.hours
-
-    def index_at(self, fa_per_hour: float) -> int:
-        """Where most targets are found with at most so many false accepts an hour, and of these the fewest.
-
-        Curves are uneven: because of the refractory time a higher threshold can fire more often, as it fires later.
-        No other point of the curve has fewer misses without more false accepts, or fewer false accepts without more
-        misses. Of equal ones it is the lowest threshold. Without targets it is the lowest threshold from which on,
-        also at all higher ones, there are at most so many.
-
-        Raises:
-            ValueError: the rate is negative.
-        """
-        if not fa_per_hour >= 0.0:
-            raise ValueError(f"fa_per_hour={fa_per_hour!r}: must be 0 or more")
-        allowed = self.fa_per_hour <= fa_per_hour
-        if not self.targets:
-            return int(np.flatnonzero(np.concatenate([[True], ~allowed]))[-1])
-        best = allowed & (self.hits == self.hits[allowed].max())
-        return int(np.flatnonzero(best & (self.false_accepts == self.false_accepts[best].min()))[0])
-
-    def frr_at(self, fa_per_hour: float) -> float:
-        """Miss rate (0..1) at the threshold of ``index_at``."""
-        return float(self.frr[self.index_at(fa_per_hour)])
-
-
-@dataclasses.dataclass(frozen=True)
-class Found:
-    """One event: ``outcome`` is "hit", "repeat" or "false accept"; ``latency`` in seconds is that of a hit."""
-
-    stream: str
-    word: str
-    time: float
-    score: float
-    outcome: str
-    latency: float | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class Result:
-    """The detector at its thresholds, one keyword or all.
-
-    Attributes:
-        targets: how many there are.
-        hits: how many it found.
-        false_accepts: how many.
-        hours: of sound in which false accepts count.
-        latencies: float64 [hits], seconds from the end of the word.
-    """
-
-    targets: int
-    hits: int
-    false_accepts: int
-    hours: float
-    latencies: np.ndarray
-
-    @property
-    def frr(self) -> float | None:
-        """Share of targets missed, 0..1; None without targets."""
-        return 1.0 - self.hits / self.targets if self.targets else None
-
-    @property
-    def fa_per_hour(self) -> float:
-        """False accepts per hour."""
-        return self.false_accepts / self.hours
-
-    def latency(self, percent: float) -> float | None:
-        """Latency in seconds that ``percent`` (0..100) of the hits do not exceed; None without hits."""
-        return float(np.percentile(self.latencies, percent)) if len(self.latencies) else None
-
-
-@dataclasses.dataclass(frozen=True)
-class StreamEvaluation:
-    """What ``evaluate`` finds.
-
-    Attributes:
-        config: the detector, with its thresholds.
-        words: the keywords, in the order of ``config.keywords``.
-        results: by word, all keywords listening together.
-        pooled: all of them.
-        curves: by word, each keyword on its own.
-        pooled_curve: all keywords together, at one threshold for all.
-        events: everything that fired, by recording and time.
-        mlperf: over the recordings with targets.
-    """
-
-    config: DetectorConfig
-    words: tuple[str, ...]
-    results: dict[str, Result]
-    pooled: Result
-    curves: dict[str, StreamCurve]
-    pooled_curve: StreamCurve
-    events: tuple[Found, ...]
-    mlperf: mlperf.MlperfTiny
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,8 +61,9 @@ class _Joined:
     """All recordings one after another; between them steps at which nothing can fire, as long as the refractory time.
 
     sums: int32 [rows, keywords]. inside: int32 [rows, keywords], number of the target (over all recordings and words)
-    whose interval a row is in, or -1. stream: int32 [rows]. times: float64 [rows]. real: bool [rows], no gap. ends and
-    words: of each target.
+    whose interval a row is in, or -1. stream: int32 [rows]. times: float64 [rows]. real: bool [rows], no gap. targets:
+    (number of the recording, target) of each. words: int32, keyword of each target. speakers: int32, number of its
+    speaker; -1 for all where one of them names none.
     """
 
     sums: np.ndarray
@@ -184,8 +71,21 @@ class _Joined:
     stream: np.ndarray
     times: np.ndarray
     real: np.ndarray
-    ends: np.ndarray
+    targets: list[tuple[int, Target]]
     words: np.ndarray
+    speakers: np.ndarray
+
+    def by_speaker(self, columns: Sequence[int], found: np.ndarray) -> np.ndarray:
+        """int64 [speakers of the keywords' targets]: how many of the targets ``found`` are of each; empty if unknown.
+
+        Args:
+            columns: the keywords.
+            found: numbers of targets of these keywords.
+        """
+        own = np.unique(self.speakers[np.isin(self.words, columns)])
+        if not len(own) or own[0] < 0:
+            return np.zeros(0, np.int64)
+        return np.bincount(self.speakers[found], minlength=int(own[-1]) + 1)[own].astype(np.int64)
 
     def hours(self, step_seconds: float, keyword: int | None = None) -> float:
         """Hours outside of the targets of one keyword, or of all."""
@@ -196,7 +96,8 @@ class _Joined:
 def _join(streams: Sequence[Stream], config: DetectorConfig, words: Sequence[str], tolerance: float) -> _Joined:
     keywords = len(words)
     parts: list[tuple[np.ndarray, ...]] = []
-    ends, target_words = [], []
+    numbered: list[tuple[int, Target]] = []
+    target_words: list[int] = []
     for number, stream in enumerate(streams):
         sums = detector.moving_sums(detector.scores(config, stream.outputs), config.smooth)
         times = np.asarray(stream.times, np.float64)[config.smooth - 1 :][: len(sums)]
@@ -206,8 +107,8 @@ def _join(streams: Sequence[Stream], config: DetectorConfig, words: Sequence[str
             limits = [*(target.start for target in own[1:]), np.inf]
             for target, limit in zip(own, limits):
                 within = (times >= target.start) & (times <= target.end + tolerance) & (times < limit)
-                inside[within, k] = len(ends)
-                ends.append(target.end)
+                inside[within, k] = len(numbered)
+                numbered.append((number, target))
                 target_words.append(k)
         gap = config.refractory + 1
         parts.append(
@@ -220,7 +121,9 @@ def _join(streams: Sequence[Stream], config: DetectorConfig, words: Sequence[str
             )
         )
     columns = [np.concatenate(column) for column in zip(*parts)]
-    return _Joined(*columns, np.asarray(ends, np.float64), np.asarray(target_words, np.int32))
+    names = [target.speaker for _, target in numbered]
+    speakers = np.unique(names, return_inverse=True)[1] if all(names) else np.full(len(names), -1)
+    return _Joined(*columns, numbered, np.asarray(target_words, np.int32), speakers.astype(np.int32))
 
 
 def _candidates(sums: np.ndarray, inside: np.ndarray, points: int) -> np.ndarray:
@@ -250,12 +153,15 @@ def _sweep(
     sums, inside = joined.sums[:, columns], joined.inside[:, columns]
     limits = _candidates(sums, inside, points)
     hits, false = np.zeros(len(limits), np.int64), np.zeros(len(limits), np.int64)
+    speaker_targets = joined.by_speaker(columns, np.flatnonzero(np.isin(joined.words, columns)))
+    speaker_hits = np.zeros((len(limits), len(speaker_targets)), np.int64)
     for index, limit in enumerate(limits):
         fired = detector.fire(sums, [int(limit)] * len(columns), config.refractory)
         if fired:
             rows, which = np.asarray(fired).T
             target = inside[rows, which]
-            hits[index] = len(np.unique(target[target >= 0]))
+            found = np.unique(target[target >= 0])
+            hits[index], speaker_hits[index] = len(found), joined.by_speaker(columns, found)
             false[index] = np.count_nonzero(target < 0)
     return StreamCurve(
         thresholds=limits * (config.scale / config.smooth),
@@ -263,25 +169,57 @@ def _sweep(
         false_accepts=false,
         targets=int(np.isin(joined.words, columns).sum()),
         hours=joined.hours(step_seconds, keyword),
+        speaker_targets=speaker_targets,
+        speaker_hits=speaker_hits if len(speaker_targets) else None,
     )
 
 
-def _events(joined: _Joined, config: DetectorConfig, streams: Sequence[Stream], words: Sequence[str]) -> list[Found]:
+def _events(
+    joined: _Joined, config: DetectorConfig, streams: Sequence[Stream], words: Sequence[str]
+) -> tuple[list[Found], set[int]]:
+    """Everything that fires, and the numbers of the targets that it found."""
     found, hit = [], set()
     limits = [max(limit, _NEVER + 1) for limit in config.sum_thresholds]  # -inf fires at every step, but not in gaps
     for row, k in detector.fire(joined.sums, limits, config.refractory):
         target, time = int(joined.inside[row, k]), float(joined.times[row])
         outcome = FALSE_ACCEPT if target < 0 else REPEAT if target in hit else HIT
-        latency = time - float(joined.ends[target]) if outcome == HIT else None
-        hit.add(target)
+        latency = time - joined.targets[target][1].end if outcome == HIT else None
+        if target >= 0:
+            hit.add(target)
         score = config.real_score(int(joined.sums[row, k]))
         found.append(Found(streams[joined.stream[row]].name, words[k], time, score, outcome, latency))
-    return found
+    return found, hit
 
 
-def _result(events: Sequence[Found], targets: int, hours: float) -> Result:
+def _misses(joined: _Joined, config: DetectorConfig, streams: Sequence[Stream], hit: set[int]) -> list[Missed]:
+    best = np.full(len(joined.targets), _NEVER, np.int64)
+    rows, columns = np.nonzero(joined.inside >= 0)
+    np.maximum.at(best, joined.inside[rows, columns], joined.sums[rows, columns])
+    missed = []
+    for number, (stream, target) in enumerate(joined.targets):
+        if number not in hit:
+            score = None if best[number] == _NEVER else config.real_score(int(best[number]))
+            where = (stream, target.start)
+            one = Missed(streams[stream].name, target.word, target.start, target.end, score, target.speaker)
+            missed.append((where, one))
+    return [one for _, one in sorted(missed, key=lambda item: item[0])]
+
+
+def _result(
+    joined: _Joined, columns: Sequence[int], events: Sequence[Found], hit: set[int], curve: StreamCurve
+) -> Result:
+    """Of the keywords ``columns``, whose events these are."""
     latencies = np.asarray([e.latency for e in events if e.outcome == HIT], np.float64)
-    return Result(targets, len(latencies), sum(e.outcome == FALSE_ACCEPT for e in events), hours, latencies)
+    own = np.asarray([number for number in sorted(hit) if joined.words[number] in columns], np.int64)
+    return Result(
+        curve.targets,
+        len(own),
+        sum(e.outcome == FALSE_ACCEPT for e in events),
+        curve.hours,
+        latencies,
+        curve.speaker_targets,
+        joined.by_speaker(columns, own) if len(curve.speaker_targets) else None,
+    )
 
 
 def _mlperf(streams: Sequence[Stream], events: Sequence[Found], words: Sequence[str]) -> mlperf.MlperfTiny:
@@ -354,10 +292,20 @@ def evaluate(
     if fa_per_hour is not None:
         chosen = [float(curves[word].thresholds[curves[word].index_at(fa_per_hour)]) for word in words]
         config = dataclasses.replace(config, thresholds=tuple(chosen))
-    events = _events(joined, config, streams, words)
+    events, hit = _events(joined, config, streams, words)
     results = {
-        word: _result([e for e in events if e.word == word], curves[word].targets, curves[word].hours) for word in words
+        word: _result(joined, [k], [e for e in events if e.word == word], hit, curves[word])
+        for k, word in enumerate(words)
     }
-    pooled = _result(events, pooled_curve.targets, pooled_curve.hours)
-    counts = _mlperf(streams, events, words)
-    return StreamEvaluation(config, words, results, pooled, curves, pooled_curve, tuple(events), counts)
+    pooled = _result(joined, range(len(words)), events, hit, pooled_curve)
+    return StreamEvaluation(
+        config,
+        words,
+        results,
+        pooled,
+        curves,
+        pooled_curve,
+        tuple(events),
+        _mlperf(streams, events, words),
+        tuple(_misses(joined, config, streams, hit)),
+    )

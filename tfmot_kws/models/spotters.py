@@ -131,6 +131,60 @@ def ds_cnn_stream(
     return keras.Model(inputs, join(name="posteriors")(x), name="ds_cnn_stream")
 
 
+def mixed_net(
+    num_classes: int = 2,
+    frames: int | None = None,
+    mel_bins: int = 40,
+    filters: int = 64,
+    kernels: tuple[int, ...] = (5, 7, 9, 11),
+    first: WindowSpec = WindowSpec(3, 2),
+) -> keras.Model:
+    """A small convolutional wake word for streams, after microWakeWord's MixedNet (K. Ahrendt, 2024).
+
+    One dense layer over a few frames that moves by more than one, then blocks of a depthwise convolution over time and
+    a dense layer of each step, with ever longer kernels. A mixed convolution has kernels of several lengths side by
+    side; here each channel has the longest of them and learns which part of it is not zero. Nothing is padded: a new
+    step of a stream costs one row of each layer. 27,500 parameters as it is: fewer than half of microWakeWord's.
+
+    Kernels of 13 frames and more are left to ``ds_cnn_stream``: TensorFlow 2.16's oneDNN ends the process in them on
+    processors with AMX, unless TF_ENABLE_ONEDNN_OPTS=0 is set.
+
+    Args:
+      num_classes: logits.
+      frames: of a clip; None is one row, 61 frames as it is. The mean over time joins more.
+      mel_bins: features of a frame.
+      filters: outputs of every layer but the last.
+      kernels: steps of each block's window.
+      first: frames of the first layer's window, and by how many it moves.
+
+    Raises:
+      ValueError: a size is below 1, there are no kernels, or the clip is too short.
+    """
+    for name, value in (("num_classes", num_classes), ("mel_bins", mel_bins), ("filters", filters)):
+        if value < 1:
+            raise ValueError(f"mixed_net: {name} must be at least 1, found {value}")
+    if not kernels or min(kernels) < 1:
+        raise ValueError(f"mixed_net: kernels {kernels}: must be at least one length, each of at least 1")
+    reach = (first.size - 1) * first.dilation + 1
+    least = reach + first.stride * (sum(kernels) - len(kernels))
+    frames = least if frames is None else frames
+    if frames < least:
+        raise ValueError(f"mixed_net: kernels {kernels} span {least} frames but the clip has {frames}")
+    x = inputs = keras.Input((frames, mel_bins), name="features")
+    x = TimeWindow(first.size, first.stride, first.dilation, name="window_1")(x)
+    x = keras.layers.Dense(filters, use_bias=False, name="dense_1")(x)
+    x = keras.layers.BatchNormalization(name="norm_1")(x)
+    x = keras.layers.ReLU(name="relu_1")(x)
+    for i, size in enumerate(kernels, 2):
+        x = keras.layers.DepthwiseConv1D(size, use_bias=False, name=f"depthwise_{i}")(x)
+        x = keras.layers.Conv1D(filters, 1, use_bias=False, name=f"pointwise_{i}")(x)
+        x = keras.layers.BatchNormalization(name=f"norm_{i}")(x)
+        x = keras.layers.ReLU(name=f"relu_{i}")(x)
+    x = keras.layers.Dense(num_classes, name="logits")(x)
+    join = keras.layers.Flatten if x.shape[1] == 1 else keras.layers.GlobalAveragePooling1D
+    return keras.Model(inputs, join(name="posteriors")(x), name="mixed_net")
+
+
 def svd_50k(
     num_classes: int = 2,
     frames: int = 31,

@@ -263,9 +263,17 @@ def log_odds(logits: np.ndarray) -> np.ndarray:
 
 
 def batches(
-    windows: Windows, steps: int, batch_size: int, seed: int, augment: recipes.FeatureAugment | None
+    windows: Windows,
+    steps: int,
+    batch_size: int,
+    seed: int,
+    augment: recipes.FeatureAugment | None,
+    teacher: Callable[[tf.Tensor], tf.Tensor] | None = None,
 ) -> tf.data.Dataset:
-    """``steps`` batches of (float32 [batch, frames, mel], int32 [batch]); others each time it is gone through.
+    """``steps`` batches of (features float32 [batch, frames, mel], answers); others each time it is gone through.
+
+    Answers are float32 [batch, 1 + classes]: the class, then what the teacher says of the same features (zeros without
+    one).
 
     Args:
         windows: what is drawn from.
@@ -273,6 +281,7 @@ def batches(
         batch_size: windows.
         seed: of everything drawn.
         augment: masks; its shift must be 0, because windows are drawn at every place.
+        teacher: float32 [batch, frames, mel] -> logits [batch, classes].
 
     Raises:
         ValueError: the augmentation shifts.
@@ -293,10 +302,15 @@ def batches(
         tf.TensorSpec((batch_size,), tf.int32),
     )
     data = tf.data.Dataset.from_generator(drawn, output_signature=signature)
-    if augment is not None:
-        seeds = tf.data.Dataset.random(seed, rerandomize_each_iteration=True)
-        change = tf.autograph.experimental.do_not_convert(
-            lambda example, key: (recipes.augment_batch(example[0], key, augment), example[1])
-        )
-        data = tf.data.Dataset.zip((data, seeds)).map(change)
+    classes = 1 + len(windows.words)
+    seeds = tf.data.Dataset.random(seed, rerandomize_each_iteration=True)
+
+    def finish(example, key):
+        x, labels = example
+        if augment is not None:
+            x = recipes.augment_batch(x, key, augment)
+        logits = tf.zeros((batch_size, classes)) if teacher is None else teacher(x)
+        return x, tf.concat([tf.cast(labels, tf.float32)[:, None], logits], axis=1)
+
+    data = tf.data.Dataset.zip((data, seeds)).map(tf.autograph.experimental.do_not_convert(finish))
     return data.apply(tf.data.experimental.assert_cardinality(steps)).prefetch(2)

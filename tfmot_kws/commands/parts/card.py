@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tfmot_kws import atomic
+from tfmot_kws.commands.parts import intervals
 from tfmot_kws.commands.parts.sidecar import Sidecar
 
 _PARTS = {"clips": "not measured on clips", "streams": "not measured on long recordings: no threshold, no curve"}
@@ -121,10 +122,10 @@ def streams_text(value: Mapping[str, Any]) -> str:
         f"This file in {value['runtime']}, {found['seconds'] / 3600:.2f} hours of {names}, thresholds {how} "
         f"({detector['mode']}, {detector['smooth_seconds']:g} s averaged, {detector['refractory_seconds']:g} s after a "
         "detection without another):",
-        "| keyword | threshold | spoken | missed | false accepts | an hour |\n|---|---:|---:|---:|---:|---:|\n"
+        "| keyword | threshold | spoken | missed (95 %) | false accepts | an hour |\n|---|---:|---:|---:|---:|---|\n"
         + "\n".join(
-            f"| {word} | {detector['thresholds'][word]:.4g} | {result['targets']} | {_share(result['frr'])} | "
-            f"{result['false_accepts']} | {_number(result['fa_per_hour'])} |"
+            f"| {word} | {detector['thresholds'][word]:.4g} | {result['targets']} | {_missed(result)} | "
+            f"{result['false_accepts']} | {_rate(result)} |"
             for word, result in found["keywords"].items()
         ),
     ]
@@ -211,6 +212,21 @@ def _words(words: Sequence[str]) -> str:
 
 def _share(value: float | None) -> str:
     return "none spoken" if value is None else f"{value:.1%}"
+
+
+def _missed(result: Mapping[str, Any]) -> str:
+    """With its interval; numbers of before intervals were written have none."""
+    interval = result.get("frr_interval")
+    return _share(result["frr"]) if interval is None else intervals.share(result["frr"], interval)
+
+
+def _rate(result: Mapping[str, Any]) -> str:
+    interval = result.get("fa_per_hour_interval")
+    return (
+        _number(result["fa_per_hour"])
+        if interval is None
+        else intervals.rate(result["fa_per_hour"], interval, result["hours"])
+    )
 
 
 def _number(value: float | None) -> str:

@@ -130,11 +130,15 @@ def formatted(value: Any, spec: str) -> str:
 
 
 def table(title: str, columns: Sequence[Mapping[str, str]], rows: Sequence[Mapping[str, Any]]) -> rich.table.Table:
-    """A table of rows by ``columns`` (key, label and format spec of each); columns without a spec are text."""
+    """A table of rows by ``columns`` (key, label and format spec of each); columns without a spec are text.
+
+    A column's ``justify``, where it is given, says where its cells stand; cells may have several lines.
+    """
     result = rich.table.Table(title=title, title_justify="left")
     for column in columns:
         text = not column.get("format")
-        result.add_column(column["label"], justify="left" if text else "right", no_wrap=text)
+        justify = column.get("justify", "left" if text else "right")
+        result.add_column(column["label"], justify=justify, no_wrap=text)
     for row in rows:
         result.add_row(*(formatted(row.get(c["key"]), c.get("format", "")) for c in columns))
     return result

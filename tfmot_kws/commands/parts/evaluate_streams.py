@@ -6,13 +6,13 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 import time
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
-import rich.console
 
-from tfmot_kws.commands.parts import results, sidecar, stream_runners, thresholds
-from tfmot_kws.commands.parts.console import Advance, Phases, table
+from tflite_export.runtimes import interpreter
+from tfmot_kws.commands.parts import sidecar, stream_runners, thresholds
+from tfmot_kws.commands.parts.console import Advance, Phases
 from tfmot_kws.data import stream_labels
 from tfmot_kws.evaluation import detector
 from tfmot_kws.evaluation import streams as stream_evaluate
@@ -26,16 +26,6 @@ JOINED_SECONDS = 60.0
 """Recordings without keywords are joined to streams of at least this length: a clip alone ends before a model of one
 second and its smoothing have heard much of it."""
 _TOGETHER = 16000 * 600
-_COLUMNS = (
-    {"key": "word", "label": "keyword", "format": ""},
-    {"key": "targets", "label": "targets", "format": ",d"},
-    {"key": "threshold", "label": "threshold", "format": ".3f"},
-    {"key": "frr", "label": "missed", "format": ".1%"},
-    {"key": "false_accepts", "label": "FA", "format": ",d"},
-    {"key": "fa_per_hour", "label": "FA/h", "format": ".2f"},
-    {"key": "median", "label": "latency s", "format": ".2f"},
-    {"key": "late", "label": "95 % s", "format": ".2f"},
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +45,8 @@ class Options:
     threshold: str | None = None
     hop: int = 2
     scores: str = "auto"
+    compare: tuple[pathlib.Path, ...] = ()
+    report: pathlib.Path | None = None
 
     def __post_init__(self) -> None:
         for name in ("tolerance", "fa_per_hour"):
@@ -69,22 +61,61 @@ class Options:
 
 @dataclasses.dataclass(frozen=True)
 class Recording:
-    """Sound as the model hears it: a stream with its targets, or several recordings without any, joined."""
+    """Sound as the model hears it: a stream with its targets, or several recordings without any, joined.
+
+    Attributes:
+        name: of the stream; no two have the same.
+        samples: float32 [samples].
+        targets: the words in it.
+        files: where each file in it begins, in seconds, and its path; in order, at least one.
+    """
 
     name: str
     samples: np.ndarray
     targets: tuple[stream_labels.Target, ...] = ()
+    files: tuple[tuple[float, pathlib.Path], ...] = ()
+
+    def where(self, time: float) -> tuple[pathlib.Path, float]:
+        """The file that is heard at a time, in seconds, and the time in that file."""
+        start, path = max((one for one in self.files if one[0] <= time), default=self.files[0])
+        return path, time - start
+
+
+@dataclasses.dataclass(frozen=True)
+class Sound:
+    """All recordings of an evaluation, at ``rate`` samples per second, and the files that gave no sound."""
+
+    recordings: tuple[Recording, ...]
+    rate: int
+    skipped: tuple[Problem, ...] = ()
+
+    @property
+    def seconds(self) -> float:
+        """How long they are together."""
+        return sum(len(one.samples) for one in self.recordings) / self.rate
 
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-    """A finished evaluation and how long its parts took; ``seconds`` are those of sound."""
+    """A finished evaluation.
+
+    Attributes:
+        evaluation: what was found.
+        chosen: what was asked for.
+        sound: the recordings.
+        frontend: how they became features.
+        heard: features of each recording, float32 [frames, mel].
+        streams: what the model says of each.
+        spent: seconds for features, model and detector.
+    """
 
     evaluation: StreamEvaluation
     chosen: thresholds.Chosen
-    seconds: float
+    sound: Sound
+    frontend: features.FrontendConfig
+    heard: tuple[np.ndarray, ...]
+    streams: tuple[Stream, ...]
     spent: float
-    skipped: tuple[Problem, ...]
 
 
 def _read_streams(folder: pathlib.Path, rate: int, advance: Advance) -> list[Recording]:
@@ -98,7 +129,7 @@ def _read_streams(folder: pathlib.Path, rate: int, advance: Advance) -> list[Rec
             raise ValueError(
                 f"{path}: a word of {file.stem} ends at {words[-1].end} s, {file} at {len(samples) / rate} s"
             )
-        recordings.append(Recording(file.stem, samples, words))
+        recordings.append(Recording(file.stem, samples, words, ((0.0, file),)))
         advance(index + 1, len(files))
     return recordings
 
@@ -106,16 +137,19 @@ def _read_streams(folder: pathlib.Path, rate: int, advance: Advance) -> list[Rec
 def _read_negatives(folder: pathlib.Path, rate: int, advance: Advance) -> tuple[list[Recording], list[Problem]]:
     """Joined recordings, and the files that gave no sound."""
     files = stream_labels.sounds(folder)
-    recordings, parts, skipped = [], [], []
+    recordings, parts, begun, skipped = [], [], [], []
     for index, file in enumerate(files):
         try:
-            parts.append(audio.read(file, rate))
+            heard = audio.read(file, rate)
+            begun.append((sum(map(len, parts)) / rate, file))
+            parts.append(heard)
         except audio.AudioError as error:
             skipped.append(Problem(error.path, error.problem, error.detail))
         last = index + 1 == len(files)
         if parts and (last or sum(map(len, parts)) >= JOINED_SECONDS * rate):
-            recordings.append(Recording(f"negatives {len(recordings) + 1}", np.concatenate(parts)))
-            parts = []
+            name = f"negatives {len(recordings) + 1}"
+            recordings.append(Recording(name, np.concatenate(parts), files=tuple(begun)))
+            parts, begun = [], []
         advance(index + 1, len(files))
     if not recordings:
         raise ValueError(
@@ -125,7 +159,7 @@ def _read_negatives(folder: pathlib.Path, rate: int, advance: Advance) -> tuple[
     return recordings, skipped
 
 
-def _features(recordings: list[Recording], frontend: features.FrontendConfig, advance: Advance) -> list[np.ndarray]:
+def _features(recordings: Sequence[Recording], frontend: features.FrontendConfig, advance: Advance) -> list[np.ndarray]:
     """float32 [frames, mel] of each. The front end looks back only, so silence behind a recording changes nothing."""
     lengths = [len(recording.samples) for recording in recordings]
     found: dict[int, np.ndarray] = {}
@@ -139,12 +173,71 @@ def _features(recordings: list[Recording], frontend: features.FrontendConfig, ad
     return [found[index] for index in range(len(recordings))]
 
 
-def measure(model: pathlib.Path, runtime: str, options: Options, phases: Phases) -> Measured:
-    """Reads, runs and evaluates."""
+@dataclasses.dataclass(frozen=True)
+class Other:
+    """A model of ``--compare``, ready to run."""
+
+    path: pathlib.Path
+    runner: stream_runners.StreamRunner
+
+
+def compared(model: pathlib.Path, others: Sequence[pathlib.Path], runtime: str | None, hop: int) -> dict[str, Other]:
+    """The models of ``--compare`` by the name that pictures and tables give them, opened before any work is done.
+
+    Args:
+        model: the one that is evaluated.
+        others: the ones beside it.
+        runtime: of .tflite files; None is what is installed.
+        hop: frames between two runs of a model that is not a streaming one.
+
+    Raises:
+        ValueError: a file of another kind, one given twice, one of other words, one that hears another sample rate, or
+            one that cannot be run.
+        FileNotFoundError: there is no such model.
+    """
+    paths = [model, *others]
     about = sidecar.read(model)
-    words = about.task.keywords
-    chosen = thresholds.choose(options.threshold, options.smooth, options.refractory, words)
-    rate = about.frontend.sample_rate
+    for number, other in enumerate(others, 1):
+        if other.suffix not in (".keras", ".tflite"):
+            raise ValueError(f"--compare {other}: must end in .keras or .tflite")
+        if other.resolve() in [path.resolve() for path in paths[:number]]:
+            raise ValueError(f"--compare {other}: this model is given twice")
+        found = sidecar.read(other)
+        lacking = sorted(set(about.task.keywords) - set(found.task.keywords))
+        if lacking:
+            raise ValueError(
+                f"--compare {other}: spots {', '.join(found.task.keywords)}, and not {', '.join(lacking)}, which "
+                f"{model.name} spots; models compare on the same words"
+            )
+        if found.frontend.sample_rate != about.frontend.sample_rate:
+            raise ValueError(
+                f"--compare {other}: hears {found.frontend.sample_rate} samples a second, {model.name} "
+                f"{about.frontend.sample_rate}; models compare on the same sound"
+            )
+    names = [path.name for path in paths]
+    found = {}
+    for path in others:
+        where = runtime if path.suffix == ".keras" or runtime is not None else interpreter.default_runtime()
+        runner = stream_runners.open_runner(path, sidecar.read(path), where, hop)
+        found[str(path) if names.count(path.name) > 1 else path.name] = Other(path, runner)
+    return found
+
+
+def measure_others(
+    others: Mapping[str, Other], options: Options, phases: Phases, measured: Measured
+) -> dict[str, StreamEvaluation]:
+    """Other models on the same sound: the same words and times, each at its own threshold for the rate asked for."""
+    own = dataclasses.replace(options, threshold=None, scores="auto", compare=(), report=None)
+    own = dataclasses.replace(own, smooth=measured.chosen.smooth, refractory=measured.chosen.refractory)
+    words = measured.evaluation.words
+    return {
+        name: measure(other.path, other.runner, own, phases, measured.sound, words).evaluation
+        for name, other in others.items()
+    }
+
+
+def listen(options: Options, rate: int, phases: Phases) -> Sound:
+    """Reads the recordings that are asked for."""
     recordings, skipped = [], []
     if options.streams is not None:
         with phases.phase("streams") as advance:
@@ -153,18 +246,45 @@ def measure(model: pathlib.Path, runtime: str, options: Options, phases: Phases)
         with phases.phase("negatives") as advance:
             more, skipped = _read_negatives(options.negatives, rate, advance)
             recordings += more
-    runner = stream_runners.open_runner(model, about, runtime, options.hop)
+    return Sound(tuple(recordings), rate, tuple(skipped))
+
+
+def measure(
+    model: pathlib.Path,
+    runner: stream_runners.StreamRunner,
+    options: Options,
+    phases: Phases,
+    sound: Sound | None = None,
+    words: Sequence[str] | None = None,
+) -> Measured:
+    """Reads, runs and evaluates.
+
+    Args:
+        model: the file.
+        runner: runs it.
+        options: what is asked for.
+        phases: told of the progress.
+        sound: recordings that were read before; None reads them.
+        words: the keywords to listen for; None is all that the model knows.
+    """
+    of = "" if words is None else f" of {model.name}"
+    about = sidecar.read(model)
+    words = about.task.keywords if words is None else tuple(words)
+    chosen = thresholds.choose(options.threshold, options.smooth, options.refractory, words)
+    if sound is None:
+        sound = listen(options, about.frontend.sample_rate, phases)
+    recordings = sound.recordings
     start = time.perf_counter()
-    with phases.phase("features") as advance:
+    with phases.phase(f"features{of}") as advance:
         heard = _features(recordings, about.frontend, advance)
     outputs = []
-    with phases.phase("model") as advance:
+    with phases.phase(f"model{of}") as advance:
         for index, values in enumerate(heard):
             outputs.append(runner(values))
             advance(index + 1, len(heard))
     numbers, scale, zero_point = stream_runners.on_one_grid([out.values for out in outputs], runner.grid)
     mode = options.scores
-    one = numbers[0].shape[1] == 1 and len(words) == 1  # a file that gives the probability of one keyword
+    one = numbers[0].shape[1] == 1 and len(about.task.keywords) == 1  # a file that gives the probability of one keyword
     if mode == "auto" and one:
         mode = "value"
     elif mode == "auto":
@@ -186,7 +306,7 @@ def measure(model: pathlib.Path, runtime: str, options: Options, phases: Phases)
         Stream(recording.name, values, _known_at(out.frames, about.frontend), recording.targets)
         for recording, values, out in zip(recordings, numbers, outputs)
     ]
-    with phases.phase("detector at every threshold") as advance:
+    with phases.phase(f"detector at every threshold{of}") as advance:
         evaluation = stream_evaluate.evaluate(
             streams,
             config,
@@ -197,127 +317,9 @@ def measure(model: pathlib.Path, runtime: str, options: Options, phases: Phases)
             progress=advance,
         )
     spent = time.perf_counter() - start
-    return Measured(evaluation, chosen, sum(len(r.samples) for r in recordings) / rate, spent, tuple(skipped))
+    return Measured(evaluation, chosen, sound, about.frontend, tuple(heard), tuple(streams), spent)
 
 
 def _known_at(frames: np.ndarray, frontend: features.FrontendConfig) -> np.ndarray:
     """Seconds from the start of the sound to the end of the last of so many frames."""
     return (frontend.window + (frames - 1) * frontend.hop) / frontend.sample_rate
-
-
-def metrics(measured: Measured, options: Options) -> dict[str, Any]:
-    """Plain values for JSON; rates are shares 0..1, times seconds."""
-    evaluation = measured.evaluation
-    config = evaluation.config
-    return {
-        "recordings": [path.absolute().name for path in (options.streams, options.negatives) if path is not None],
-        "seconds": measured.seconds,
-        "times_real_time": measured.seconds / measured.spent,
-        "detector": {
-            "mode": config.mode,
-            "keywords": dict(zip(evaluation.words, config.keywords)),
-            "thresholds": dict(zip(evaluation.words, config.thresholds)),
-            "sum_thresholds": dict(zip(evaluation.words, config.sum_thresholds)),
-            "smooth_seconds": measured.chosen.smooth,
-            "refractory_seconds": measured.chosen.refractory,
-            "smooth_steps": config.smooth,
-            "refractory_steps": config.refractory,
-            "scale": config.scale,
-            "zero_point": config.zero_point,
-        },
-        "fa_per_hour_wanted": None if options.threshold is not None else options.fa_per_hour,
-        "tolerance": options.tolerance,
-        "keywords": {word: _numbers(result) for word, result in evaluation.results.items()},
-        "all": _numbers(evaluation.pooled),
-        "mlperf_tiny": {
-            **dataclasses.asdict(evaluation.mlperf),
-            "passed": evaluation.mlperf.passed,
-            "comparable": evaluation.mlperf.comparable,
-        },
-        "curves": {
-            word: {
-                "thresholds": curve.thresholds.tolist(),
-                "frr": curve.frr.tolist() if curve.targets else None,
-                "fa_per_hour": curve.fa_per_hour.tolist(),
-            }
-            for word, curve in evaluation.curves.items()
-        },
-        "events": [dataclasses.asdict(event) for event in evaluation.events],
-    }
-
-
-def _numbers(result: stream_evaluate.Result) -> dict[str, Any]:
-    return {
-        "targets": result.targets,
-        "hits": result.hits,
-        "frr": result.frr,
-        "false_accepts": result.false_accepts,
-        "hours": result.hours,
-        "fa_per_hour": result.fa_per_hour,
-        "latency_median": result.latency(50.0),
-        "latency_95": result.latency(95.0),
-    }
-
-
-def show(console: rich.console.Console, title: str, measured: Measured, options: Options) -> None:
-    """Prints a table with a row per keyword and one for all, and what to know about it."""
-    evaluation = measured.evaluation
-    config = evaluation.config
-    rows = [
-        {"word": word, "threshold": threshold, **_row(evaluation.results[word])}
-        for word, threshold in zip(evaluation.words, config.thresholds)
-    ]
-    if len(rows) > 1:
-        rows.append({"word": "all", **_row(evaluation.pooled)})
-    console.print(table(title, _COLUMNS, rows))
-    hours = evaluation.pooled.hours
-    console.print(
-        f"{measured.seconds / 3600.0:.2f} hours of sound, {hours:.2f} of them without keywords: one false accept is "
-        f"{1.0 / hours:.{0 if hours < 0.1 else 2}f} an hour"
-    )
-    if options.threshold is None and options.fa_per_hour * hours < 1.0:
-        console.print(
-            f"too little to tell {options.fa_per_hour:g} an hour: thresholds are those without any false accept; "
-            "give more by --negatives"
-        )
-    if measured.skipped:
-        console.print(f"{len(measured.skipped)} recordings of --negatives could not be read")
-        results.show_left_out(console, measured.skipped)
-    counts = evaluation.mlperf
-    if counts.targets:
-        verdict = "pass" if counts.passed else "fail"
-        note = "" if counts.comparable else "; its own test is one recording of 20 minutes with 50 targets"
-        console.print(
-            f"MLPerf Tiny's streaming wakeword: {counts.false_positives} false positives, {counts.false_negatives} "
-            f"false negatives of {counts.targets} targets in {counts.recordings} recordings, {verdict} "
-            f"(8 of each){note}"
-        )
-    console.print(
-        f"{measured.seconds / measured.spent:,.0f} times faster than real time ({measured.spent:.1f} s for features, "
-        "model and detector)"
-    )
-
-
-def _row(result: stream_evaluate.Result) -> dict[str, Any]:
-    return {
-        "targets": result.targets,
-        "frr": result.frr,
-        "false_accepts": result.false_accepts,
-        "fa_per_hour": result.fa_per_hour,
-        "median": result.latency(50.0),
-        "late": result.latency(95.0),
-    }
-
-
-def plot(measured: Measured, path: pathlib.Path, title: str, options: Options) -> bool:
-    """Draws the curves; False where there is no target and so nothing to draw."""
-    from tfmot_kws.evaluation import det_plot
-
-    evaluation = measured.evaluation
-    curves = {word: curve for word, curve in evaluation.curves.items() if curve.targets}
-    if not curves:
-        return False
-    path.parent.mkdir(parents=True, exist_ok=True)
-    mark = options.fa_per_hour if options.threshold is None else None
-    det_plot.plot_streams(curves, path, title=title, mark_fa_per_hour=mark)
-    return True

@@ -51,6 +51,17 @@ Threshold = Annotated[
         show_default="likelier",
     ),
 ]
+FoundThreshold = Annotated[
+    str | None,
+    typer.Option(
+        help="Streams: the threshold found on other recordings: a number, WORD=NUMBER,... or the file of --json."
+    ),
+]
+Tolerance = Annotated[float, typer.Option(help="Streams: seconds after the end of a word in which it may be detected.")]
+Split = Annotated[
+    str | None,
+    typer.Option(help="Of the clips: train, dev or test.", show_default="test, or dev where there is no test"),
+]
 Smooth = Annotated[
     float | None,
     typer.Option(help="Seconds over which scores are averaged.", show_default="that of the file, or 0.2"),
@@ -59,6 +70,16 @@ Refractory = Annotated[
     float | None,
     typer.Option(help="Seconds after a detection without another one.", show_default="that of the file, or 1.0"),
 ]
+Runtime = Annotated[str | None, typer.Option(help="reference, tflite, litert or tflm.", show_default=DEFAULT_RUNTIME)]
+Report = Annotated[
+    pathlib.Path | None,
+    typer.Option(help="Streams: a page (.html) with the curve, and picture and sound of what was missed or false."),
+]
+Compare = Annotated[
+    list[pathlib.Path] | None,
+    typer.Option(help="Streams: another model of the same words, on the same sound; may be given several times."),
+]
+Plot = Annotated[pathlib.Path | None, typer.Option(help="DET curves as .png, .svg or .pdf.")]
 Resume = Annotated[
     bool,
     typer.Option("--resume", help="Go on after the last whole epoch of a run that was stopped, with the same options."),

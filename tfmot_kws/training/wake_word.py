@@ -1,0 +1,313 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The recipe of a wake word: windows of long sound, hard negatives mined in rounds, weights chosen on streams.
+
+What a user feels is misses at a rate of false accepts an hour, on sound without end. So that is what is looked at
+after every epoch, with the detector itself, on streams whose speakers and sound training does not see; the weights of
+the best epoch are kept. The loss alone goes on falling long after that.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from tfmot_kws.data.long_features import LongFeatures
+from tfmot_kws.evaluation import streams as stream_evaluation
+from tfmot_kws.evaluation.detector import DetectorConfig
+from tfmot_kws.evaluation.stream_results import StreamCurve
+from tfmot_kws.keras import keras
+from tfmot_kws.quantize import apply, scheme
+from tfmot_kws.training import recipes, stages, windows
+from tfmot_kws.training.windows import Windows
+
+_BATCH = 1024
+
+
+@dataclasses.dataclass(frozen=True)
+class WakeWordConfig:
+    """How long, and how.
+
+    Attributes:
+        epochs: of the float model.
+        stage1_epochs: with quantized weights.
+        stage2_epochs: with everything quantized.
+        steps: batches in an epoch.
+        batch_size: windows.
+        learning_rate: Adam's, at the start of the float training; a cosine falls to a hundredth of it.
+        quantized_rate_factor: stage 1 starts at this share of ``learning_rate``, stage 2 at half of that.
+        mine_from: first epoch (from 0) before which hard negatives are mined.
+        mine_every: epochs from one mining to the next.
+        mined_per_hour: hard negatives that are kept for each hour of sound.
+        false_accept_weight: of a window without a keyword in the loss, against one with a keyword.
+        teacher_weight: 0..1, share of the loss that is the teacher's answer instead of the label, where there is one.
+        temperature: both answers are divided by it before they are compared (Hinton et al. 2015).
+        masks: changes of the features; without a shift.
+        seed: of everything random.
+
+    Raises:
+        ValueError: a value is out of its range; the message names it.
+    """
+
+    epochs: int = 12
+    stage1_epochs: int = 5
+    stage2_epochs: int = 3
+    steps: int = 800
+    batch_size: int = 128
+    learning_rate: float = 2e-3
+    quantized_rate_factor: float = 0.5
+    mine_from: int = 2
+    mine_every: int = 2
+    mined_per_hour: float = 60.0
+    false_accept_weight: float = 1.0
+    teacher_weight: float = 0.5
+    temperature: float = 2.0
+    masks: recipes.FeatureAugment | None = recipes.FeatureAugment(1, 8, 1, 6, 0)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, low in (
+            ("epochs", 1), ("stage1_epochs", 1), ("stage2_epochs", 1), ("steps", 1), ("batch_size", 2), ("seed", 0),
+            ("mine_from", 0), ("mine_every", 1),
+        ):  # fmt: skip
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < low:
+                raise ValueError(f"WakeWordConfig.{name}={value!r}: must be a whole number of at least {low}")
+        for name in (
+            "learning_rate", "quantized_rate_factor", "mined_per_hour", "false_accept_weight", "temperature",
+        ):  # fmt: skip
+            if not 0.0 < getattr(self, name) < math.inf:
+                raise ValueError(f"WakeWordConfig.{name}={getattr(self, name)!r}: must be above 0")
+        if not 0.0 <= self.teacher_weight <= 1.0:
+            raise ValueError(f"WakeWordConfig.teacher_weight={self.teacher_weight!r}: must be between 0 and 1")
+
+
+@dataclasses.dataclass(frozen=True)
+class Streams:
+    """Long sound to listen to after each epoch, and how.
+
+    Attributes:
+        sounds: with keywords and without, of speakers and noise that training does not see.
+        words: the keywords.
+        hop: frames from one output of the model to the next.
+        fa_per_hour: the rate at which misses are to be few.
+        smooth_seconds: outputs that are averaged.
+        refractory_seconds: time after a detection without another.
+    """
+
+    sounds: tuple[LongFeatures, ...]
+    words: tuple[str, ...]
+    hop: int = 2
+    fa_per_hour: float = 0.5
+    smooth_seconds: float = 0.2
+    refractory_seconds: float = 1.0
+
+    def hear(self, function: Callable[[np.ndarray], np.ndarray], frames: int) -> stream_evaluation.StreamEvaluation:
+        """Runs a model and the detector over all of it.
+
+        Args:
+            function: float32 [n, frames, mel] -> logits [n, 1 + words].
+            frames: of a window.
+        """
+        outputs, found = [], []
+        for number, sound in enumerate(self.sounds):
+            frontend = sound.frontend
+            for piece, (first, last) in enumerate(zip(sound.first[:-1], sound.first[1:])):
+                if last - first < frames:
+                    continue
+                x = np.asarray(sound.x[first:last]).astype(np.float32) * np.float32(sound.scale)
+                view = np.lib.stride_tricks.sliding_window_view(x, frames, axis=0)[:: self.hop].swapaxes(1, 2)
+                parts = [np.ascontiguousarray(view[at : at + _BATCH]) for at in range(0, len(view), _BATCH)]
+                outputs.append(np.concatenate([np.asarray(function(part)) for part in parts]))
+                ends = frames - 1 + self.hop * np.arange(len(view))
+                times = (frontend.window + ends * frontend.hop) / frontend.sample_rate
+                found.append((f"{number}.{piece}", times, sound.targets[piece]))
+        most = max((float(np.abs(values).max()) for values in outputs), default=0.0)
+        if not found or not np.isfinite(most):
+            raise ValueError("streams: no recording is as long as a window, or the model's outputs are not finite")
+        scale = most / 32767.0 if most else 1.0
+        streams = [
+            stream_evaluation.Stream(name, np.rint(values / scale).astype(np.int16), times, targets)
+            for values, (name, times, targets) in zip(outputs, found)
+        ]
+        step = self.hop * self.sounds[0].frontend.hop_ms / 1000.0
+        config = DetectorConfig.in_seconds(
+            step, self.smooth_seconds, self.refractory_seconds, classes=1 + len(self.words),
+            keywords=tuple(range(1, 1 + len(self.words))), thresholds=0.0, scale=scale,
+        )  # fmt: skip
+        return stream_evaluation.evaluate(streams, config, self.words, step, fa_per_hour=self.fa_per_hour)
+
+    def cost(self, curve: StreamCurve) -> float:
+        """What weights are chosen by: the mean share of misses at 1, 2 and 4 times the rate, and half of it.
+
+        One rate alone is settled by one or two false accepts; four of them tell two epochs apart.
+        """
+        return float(np.mean([curve.frr_at(self.fa_per_hour * factor) for factor in (0.5, 1.0, 2.0, 4.0)]))
+
+
+@dataclasses.dataclass(frozen=True)
+class Heard:
+    """An epoch: its number (from 0), the mean loss, misses (0..1) at the rate, and what the choice goes by."""
+
+    epoch: int
+    loss: float
+    frr: float
+    cost: float
+
+
+class _Select(keras.callbacks.Callback):
+    """Mines before epochs, listens after them and keeps the weights of the best one."""
+
+    def __init__(self, drawn, streams, config, first_epoch: int, total: int, progress, mine_epochs):
+        super().__init__()
+        self._drawn, self._streams, self._config = drawn, streams, config
+        self._first, self._total, self._progress = first_epoch, total, progress
+        self._mine_epochs = mine_epochs
+        self.history: list[Heard] = []
+        self._best: tuple[float, list[np.ndarray]] | None = None
+
+    def set_model(self, model):
+        super().set_model(model)
+        traced = tf.function(lambda x: model(x, training=False), autograph=False)
+        self._function = lambda x: traced(tf.constant(x)).numpy()
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch in self._mine_epochs:
+            self._drawn.mine(self._function, max(2, 3 * self._streams.hop), self._config.mined_per_hour)
+
+    def on_epoch_end(self, epoch, logs=None):
+        frr = cost = float("nan")
+        if epoch >= self._first:
+            curve = self._streams.hear(self._function, self._drawn.frames).pooled_curve
+            frr, cost = curve.frr_at(self._streams.fa_per_hour), self._streams.cost(curve)
+            if self._best is None or cost <= self._best[0]:
+                self._best = (cost, self.model.get_weights())
+        self.history.append(Heard(epoch, float((logs or {}).get("loss", math.nan)), frr, cost))
+        if self._progress is not None:
+            self._progress(epoch + 1, self._total)
+
+    def on_train_end(self, logs=None):
+        if self._best is not None:
+            self.model.set_weights(self._best[1])
+
+
+def train_float(
+    model: keras.Model,
+    drawn: Windows,
+    streams: Streams,
+    config: WakeWordConfig | None = None,
+    teacher: keras.Model | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Heard]:
+    """Trains a float model and leaves it with the weights of its best epoch.
+
+    Args:
+        model: features [frames, mel] -> logits [1 + words]; from its weights on.
+        drawn: the training windows; hard negatives are mined into it.
+        streams: what the choice goes by.
+        config: the recipe; its defaults where None.
+        teacher: a model of the same input and outputs, of any size, whose answers are learnt too.
+        progress: called with (epochs done, epochs in all).
+
+    Returns:
+        What was heard after each epoch.
+
+    Raises:
+        ValueError: model, windows and streams do not fit together.
+    """
+    config = config or WakeWordConfig()
+    _check(model, drawn, streams)
+    rates = [(config.learning_rate, config.epochs * config.steps)]
+    mined = range(config.mine_from, config.epochs, config.mine_every)
+    return _fit(model, drawn, streams, config, teacher, rates, config.epochs, 0, mined, (), progress)
+
+
+def train_quantized(
+    float_model: keras.Model,
+    quantize_scheme: scheme.KwsQuantizeScheme | None,
+    drawn: Windows,
+    streams: Streams,
+    config: WakeWordConfig | None = None,
+    teacher: keras.Model | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[keras.Model, list[Heard]]:
+    """Quantizes a trained model, trains it on in two stages and keeps the best epoch of the second.
+
+    Args:
+        float_model: where the weights start from; left as it is.
+        quantize_scheme: from ``kws_scheme``; its default where None.
+        drawn: the training windows, with what was mined for the float model.
+        streams: what the choice goes by.
+        config: the recipe; its defaults where None.
+        teacher: whose answers are learnt too; the float model itself serves well.
+        progress: called with (epochs done, epochs in all).
+
+    Returns:
+        The quantized model in stage 2, and what was heard after each epoch (nothing in stage 1).
+
+    Raises:
+        ValueError: model, windows and streams do not fit together.
+    """
+    config = config or WakeWordConfig()
+    _check(float_model, drawn, streams)
+    keras.utils.set_random_seed(config.seed)
+    model = apply.quantize_apply(float_model, quantize_scheme)
+    first, second = config.stage1_epochs, config.stage2_epochs
+    rate = config.learning_rate * config.quantized_rate_factor
+    rates = [(rate, first * config.steps), (rate / 2.0, second * config.steps)]
+    staged = (stages.TwoStageSchedule(first),)
+    mined = [0] if not len(drawn.hard) else []
+    history = _fit(model, drawn, streams, config, teacher, rates, first + second, first, mined, staged, progress)
+    return model, history
+
+
+def _check(model: keras.Model, drawn: Windows, streams: Streams) -> None:
+    shape = (drawn.frames, drawn.sounds[0].frontend.mel_bins)
+    if tuple(model.input_shape[1:]) != shape or model.output_shape[-1] != 1 + len(drawn.words):
+        raise ValueError(
+            f"model {model.name!r} takes {list(model.input_shape[1:])} and gives {model.output_shape[-1]} logits; the "
+            f"windows are {list(shape)} (frames, mel) with {1 + len(drawn.words)} classes"
+        )
+    if streams.words != drawn.words:
+        raise ValueError(f"streams have the words {list(streams.words)}, windows {list(drawn.words)}")
+    if any(sound.frontend != drawn.sounds[0].frontend for sound in streams.sounds):
+        raise ValueError("streams and windows were made by different front ends")
+    if not any(targets for sound in streams.sounds for targets in sound.targets):
+        raise ValueError("streams: none of the words is in them, so that no epoch could be chosen")
+
+
+def _loss(config: WakeWordConfig, taught: bool):
+    """Of answers [batch, 1 + classes] (see ``windows.batches``) and logits."""
+    share, heat = (config.teacher_weight if taught else 0.0), config.temperature
+
+    def loss(answers, logits):
+        labels = tf.cast(answers[:, 0], tf.int32)
+        value = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+        if share:
+            soft = tf.nn.softmax(answers[:, 1:] / heat)
+            taught_by = tf.nn.softmax_cross_entropy_with_logits(soft, logits / heat) * heat**2
+            value = (1.0 - share) * value + share * taught_by
+        return value * tf.where(labels == 0, config.false_accept_weight, 1.0)
+
+    return loss
+
+
+def _fit(
+    model, drawn, streams, config, teacher, rates, epochs, first_heard, mined, callbacks: Sequence, progress
+) -> list[Heard]:
+    keras.utils.set_random_seed(config.seed)
+    schedule = recipes.CosineStages(rates, 0.01)
+    # The same layers, compiled: the model itself stays as it is, and its file needs none of the classes of training.
+    model = keras.Model(model.inputs, model.outputs, name=model.name)
+    model.compile(optimizer=keras.optimizers.Adam(schedule), loss=_loss(config, teacher is not None))
+    # As in recipes: variables before the first trace, and no AutoGraph over the whole of Keras.
+    model.optimizer.build(model.trainable_variables)
+    model.train_step = tf.autograph.experimental.do_not_convert(model.train_step)
+    said = None if teacher is None else lambda x: teacher(x, training=False)
+    data = windows.batches(drawn, config.steps, config.batch_size, config.seed, config.masks, said)
+    select = _Select(drawn, streams, config, first_heard, epochs, progress, set(mined))
+    model.fit(data, epochs=epochs, callbacks=[*callbacks, select], verbose=0)
+    return select.history
