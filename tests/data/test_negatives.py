@@ -164,10 +164,10 @@ def test_a_limit_in_hours(seconds: float, folder: pathlib.Path, tmp_path: pathli
 
 
 def test_words_of_tables_are_targets(folder: pathlib.Path, tmp_path: pathlib.Path) -> None:
-    rows = "c,keyword,go,0.5,0.9\nc,negative,,1.0,1.2\na,keyword,stop,0.05,0.2\nf,negative,,0,1\n"
-    (folder / stream_labels.LABELS).write_text("stream,event,word,start,end\n" + rows)
+    rows = "c,keyword,go,0.5,0.9,anna\nc,negative,,1.0,1.2\na,keyword,stop,0.05,0.2\nf,negative,,0,1\n"
+    (folder / stream_labels.LABELS).write_text("stream,event,word,start,end,speaker\n" + rows)
     expected = [joined("a"), joined("c"), joined("bde"), joined("f")]
-    words = ((Target("stop", 0.05, 0.2),), (Target("go", 0.5, 0.9),), (), ())
+    words = ((Target("stop", 0.05, 0.2),), (Target("go", 0.5, 0.9, "anna"),), (), ())
     for folders in ([folder], [folder / "a.wav", folder]):
         sound = gather(folders, FRONTEND, tmp_path / "cache").sounds[0]
         assert same(recordings(sound), expected) and sound.targets == words
