@@ -16,7 +16,7 @@ from tfmot_kws.data import feature_writer, long_features, negatives, spectrogram
 from tfmot_kws.data.negatives import NegativeConfig, gather
 from tfmot_kws.data.stream_labels import Target
 from tfmot_kws.frontend import features
-from tfmot_kws.sound import effects
+from tfmot_kws.sound import codecs, effects
 from tfmot_kws.sound.problems import AudioError
 
 FRONTEND = features.FrontendConfig(hop_ms=10, mel_bins=20)
@@ -233,8 +233,9 @@ def test_noise_has_the_ratio_that_is_asked_for(folder: pathlib.Path, tmp_path: p
 def test_features_that_are_ready(folder: pathlib.Path, tmp_path: pathlib.Path) -> None:
     made = gather([folder], FRONTEND, tmp_path / "cache")
     (kept,) = (tmp_path / "cache").iterdir()
-    again = gather([kept, folder], FRONTEND, tmp_path / "cache")
-    assert len(again.sounds) == 2 and all(np.array_equal(s.x, made.sounds[0].x) for s in again.sounds)
+    for folders in ([kept, folder], [tmp_path / "cache", folder]):
+        again = gather(folders, FRONTEND, tmp_path / ("cache" if folders[0] == kept else "other"))
+        assert len(again.sounds) == 2 and all(np.array_equal(s.x, made.sounds[0].x) for s in again.sounds)
     first = gather([kept], FRONTEND, tmp_path / "cache", NegativeConfig(hours=2.5 / 3600)).sounds[0]
     assert len(first.x) == 250 and np.array_equal(first.x, made.sounds[0].x[:250]) and isinstance(first.x, np.memmap)
     assert first.first.tolist() == [0, *made.sounds[0].first[1:2], 250] and len(first.targets) == 2
@@ -258,7 +259,7 @@ def test_spectrograms_that_are_ready(folder: pathlib.Path, tmp_path: pathlib.Pat
         gather([tmp_path / "mww"], features.FrontendConfig(), tmp_path / "cache")
 
 
-def test_what_cannot_be_done_is_said(folder: pathlib.Path, tmp_path: pathlib.Path) -> None:
+def test_what_cannot_be_done_is_said(folder: pathlib.Path, tmp_path: pathlib.Path, monkeypatch) -> None:
     cache = tmp_path / "cache"
     (tmp_path / "empty").mkdir()
     with pytest.raises(FileNotFoundError, match="nowhere: no such folder"):
@@ -269,12 +270,23 @@ def test_what_cannot_be_done_is_said(folder: pathlib.Path, tmp_path: pathlib.Pat
         gather(folder, FRONTEND, cache)
     with pytest.raises(ValueError, match="every pass gives the same"):
         gather([folder], FRONTEND, cache, NegativeConfig(passes=2))
+    with monkeypatch.context() as patch, pytest.raises(ValueError, match="opus-8k"):
+        patch.setattr(codecs, "_trouble", lambda *_: "not written here")
+        gather([folder], FRONTEND, cache, NegativeConfig(effects=effects.EffectsConfig(codecs=("opus-8k",))))
     with pytest.raises(ValueError, match="noises: each must be"):
         gather([folder], FRONTEND, cache, noises=[np.zeros((2, 5), np.float32)])
     assert not cache.exists()  # before work is spent
     with pytest.raises(ValueError, match="no sound in 1 files; the first is .*bad.wav: unreadable"):
         gather([folder / "bad.wav"], FRONTEND, cache)
+    corpus_files.write(tmp_path / "click" / "click.wav", SOUND["a"][:99])
+    with pytest.raises(ValueError, match="no sound in 1 files; they are shorter than a window of 30 ms"):
+        gather([tmp_path / "click"], FRONTEND, cache)
     assert not list(cache.iterdir())
+
+
+def test_a_cache_in_the_folder_does_not_count_twice(folder: pathlib.Path) -> None:
+    for _ in range(2):
+        assert len(gather([folder], FRONTEND, folder / "cache").sounds) == 1
 
 
 @pytest.mark.parametrize(
