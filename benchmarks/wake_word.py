@@ -199,6 +199,7 @@ class Measured:
                 alone = dataclasses.replace(config, thresholds=(threshold,) * len(self.words))
                 done = stream_evaluation.evaluate(found, alone, self.words, step, fa_per_hour=None)
                 result |= self._by_snr(done) | {"latency": done.pooled.latency(50)}
+                result["curve_hours"] = curve.hours
                 result["curve"] = [[float(f), float(m)] for f, m in zip(curve.fa_per_hour, curve.frr) if f <= 20]
         result["unseen"] = 100 * self._accepted(values[len(self.sounds) :], config)
         result["times_real_time"] = self.hours * 3600 / (time.perf_counter() - start)
