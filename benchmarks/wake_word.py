@@ -77,15 +77,21 @@ def held_out(clip: corpus.Clip, one_of: int = 8) -> bool:
     return int(hashlib.sha256(name.encode()).hexdigest(), 16) % one_of == 0
 
 
-def parts_of(data: Sequence[pathlib.Path], words: Sequence[str]) -> dict[str, corpus.Corpus]:
-    """Clips to train on, to choose by, to measure on, and of unseen words."""
-    clips = corpus.Corpus(())
-    for folder in data:
-        clips = clips + prepare.without_compounds(datasets.open_corpus(folder), words)
-    clips = clips.filter(lambda clip: not clip.is_stream)
+def parts_of(
+    data: Sequence[pathlib.Path], spoken_by_voices: Sequence[pathlib.Path], words: Sequence[str]
+) -> dict[str, corpus.Corpus]:
+    """Clips to train on, to choose by, to measure on, and of unseen words; synthesizers are trained on only."""
+
+    def opened(folders: Sequence[pathlib.Path]) -> corpus.Corpus:
+        found = corpus.Corpus(())
+        for folder in folders:
+            found = found + prepare.without_compounds(datasets.open_corpus(folder), words)
+        return found.filter(lambda clip: not clip.is_stream)
+
+    clips, made = opened(data), opened(spoken_by_voices)
     known = clips.filter(lambda clip: clip.word not in UNSEEN)
     return {
-        "train": known.filter(lambda clip: clip.split == "train" and not held_out(clip)),
+        "train": known.filter(lambda clip: clip.split == "train" and not held_out(clip)) + made.split("train"),
         "select": known.filter(lambda clip: clip.split == "train" and held_out(clip)),
         "heard": known.filter(lambda clip: clip.split != "train"),
         "unseen": clips.filter(lambda clip: clip.word in UNSEEN),
@@ -326,6 +332,7 @@ def main() -> None:
     """Runs the seeds and writes the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=pathlib.Path, nargs="+")
+    parser.add_argument("--spoken", type=pathlib.Path, action="append", default=[], help="by synthesizers, as DATA")
     parser.add_argument("--keywords", nargs="+", default=["alexa"])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--bits", type=int, nargs="*", default=[8, 4, 2, 1])
@@ -341,7 +348,7 @@ def main() -> None:
     parser.add_argument("--peer", type=pathlib.Path, action="append", default=[])
     parser.add_argument("--runs", type=pathlib.Path, default=pathlib.Path("runs") / "wake_word")
     args = parser.parse_args()
-    parts = parts_of(args.data, args.keywords)
+    parts = parts_of(args.data, args.spoken, args.keywords)
     if args.words:
         parts["train"] = parts["train"] + spoken_words(args.keywords, args.words, args.runs / f"{args.name}_words")
     heard = scenes.material(parts["heard"], args.keywords, (), RATE)
