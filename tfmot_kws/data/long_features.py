@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Features of long sound, hours of it, on disk; windows of them are what a wake word is trained on.
 
-A folder holds ``features.npy`` ([frames, mel], read as it is needed, not whole), ``pieces.npy`` (first frame of each
-recording) and ``about.json`` with the front end and the words. Positions are ends of windows: the frame behind the
-last one that a window of the model takes in.
+A folder holds ``features.npy`` ([frames, mel], read as it is needed, not whole), ``pieces.npy`` (int64, first frame of
+each recording and the number of all frames) and ``about.json`` with the front end and the words. Positions are ends of
+windows: the frame behind the last one that a window of the model takes in.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -20,12 +21,17 @@ from tfmot_kws import atomic
 from tfmot_kws.data.stream_labels import Target
 from tfmot_kws.frontend import features
 
-_ABOUT, _FEATURES, _PIECES = "about.json", "features.npy", "pieces.npy"
+ABOUT, FEATURES, PIECES = "about.json", "features.npy", "pieces.npy"
+"""Files of a folder."""
+TYPES = {"micro": (np.uint16, np.float32), "lfbe": (np.float16, np.float32)}
+"""What features of each back end are stored as; uint16 are ``micro``'s integers."""
+_NEAR = 1e-6
+"""Frames: seconds like 0.3 are no exact sums of hops in floats, and are to fall on the frame that is meant."""
 
 
 @dataclasses.dataclass(frozen=True)
 class LabelWindow:
-    """Which windows of a model hold a keyword, by where they end.
+    """Which windows of a model hold a keyword, by where they end: the end of their last frame, in time. Ends count in.
 
     Attributes:
         before: seconds before the end of the word at which a window counts as holding it.
@@ -58,16 +64,26 @@ class LongFeatures:
     """Recordings one after another.
 
     Attributes:
-        x: [frames, mel], uint16 (``micro``'s integers) or float16; a memory map where it comes from disk.
+        x: [frames, mel], uint16 (``micro``'s integers), float16 or float32; a memory map where it comes from disk.
         first: int64 [recordings + 1], first frame of each recording, and the number of all frames.
         targets: the words in each recording.
         frontend: what made them.
+
+    Raises:
+        ValueError: ``first`` and ``targets`` are of different numbers of recordings, or ``first`` ends elsewhere.
     """
 
     x: np.ndarray
     first: np.ndarray
     targets: tuple[tuple[Target, ...], ...]
     frontend: features.FrontendConfig
+
+    def __post_init__(self) -> None:
+        if len(self.first) != len(self.targets) + 1 or self.first[0] != 0 or self.first[-1] != len(self.x):
+            raise ValueError(
+                f"LongFeatures: {len(self.x)} frames, {len(self.targets)} recordings with targets and "
+                f"{len(self.first)} places in first: expected one place more than recordings, from 0 to all frames"
+            )
 
     @property
     def hours(self) -> float:
@@ -89,39 +105,58 @@ class LongFeatures:
     def labels(self, words: Sequence[str], window: LabelWindow | None = None) -> np.ndarray:
         """int16 [frames + 1], of a window that ends at each position: 0 no word, k for ``words[k - 1]``, -1 not asked.
 
+        Where windows of two words lie over each other, the word that ends later has them.
+
         Args:
             words: keywords; targets of other words are sound like any other.
             window: which windows hold a word.
+
+        Raises:
+            ValueError: ``words`` is one string, or the window is shorter than a hop and may hold no frame.
         """
-        window = window or LabelWindow()
-        second = 1000.0 / self.frontend.hop_ms
-        lead = self.frontend.window_ms / 1000.0 - self.frontend.hop_ms / 1000.0
+        if isinstance(words, str):
+            raise ValueError(f"labels: words={words!r}: must be a list of words, not one string")
+        window, words = window or LabelWindow(), list(words)
+        hop = self.frontend.hop_ms / 1000.0
+        if window.before + window.after < hop - 1e-9:
+            raise ValueError(
+                f"LabelWindow: before + after = {window.before + window.after:g} seconds is less than a hop of the "
+                f"front end, {hop:g}: make them longer, or some words have no window"
+            )
         out = np.zeros(len(self.x) + 1, np.int16)
         for first, last, targets in zip(self.first[:-1], self.first[1:], self.targets):
-
-            def place(seconds: float) -> int:
-                # A window that ends at position p has heard p hops and what the last frame is longer than a hop.
-                return int(np.clip(first + round((seconds - lead) * second), first, last + 1))  # noqa: B023
-
-            marks = [(t, words.index(t.word) + 1) for t in targets if t.word in words]
+            marks = sorted(((t, words.index(t.word) + 1) for t in targets if t.word in words), key=lambda m: m[0].end)
             for target, _ in marks:
                 begin = min(target.start + window.free_before, target.end - window.before)
-                out[place(begin) : place(target.end + window.after + window.free_after)] = -1
+                out[self._ends_in(first, last, begin, target.end + window.after + window.free_after)] = -1
             for target, number in marks:
-                out[place(target.end - window.before) : place(target.end + window.after) + 1] = number
+                out[self._ends_in(first, last, target.end - window.before, target.end + window.after)] = number
         return out
+
+    def _ends_in(self, first: int, last: int, begin: float, end: float) -> slice:
+        """Positions of windows of the recording [first, last) that end from ``begin`` to ``end``, in its seconds."""
+        hop = self.frontend.hop_ms / 1000.0
+        # A window that ends at position p has heard p - first hops, and what the last frame is longer than a hop.
+        lead = (self.frontend.window_ms - self.frontend.hop_ms) / 1000.0
+        # The position of its own first frame is the last one of the recording before: no window of this one ends there.
+        low = max(first + math.ceil((begin - lead) / hop - _NEAR), first + 1)
+        high = min(first + math.floor((end - lead) / hop + _NEAR), last) + 1
+        return slice(int(low), int(max(low, high)))
 
 
 def join(parts: Sequence[LongFeatures]) -> LongFeatures:
     """Several as one, in memory.
 
     Raises:
-        ValueError: none are given, or their front ends differ.
+        ValueError: none are given, or their front ends or types differ.
     """
     if not parts:
         raise ValueError("join: nothing given")
     if any(part.frontend != parts[0].frontend for part in parts):
         raise ValueError("features of long sound: made by different front ends; make them anew with one")
+    if any(part.x.dtype != parts[0].x.dtype for part in parts):
+        types = sorted({str(part.x.dtype) for part in parts})
+        raise ValueError(f"features of long sound: stored as {' and '.join(types)}; make them anew in one way")
     starts = np.cumsum([0, *(len(part.x) for part in parts)])
     first = np.concatenate([*(part.first[:-1] + start for part, start in zip(parts, starts)), starts[-1:]])
     return LongFeatures(
@@ -143,34 +178,36 @@ def of_sound(
     """
     parts, targets = [], []
     for samples, words in recordings:
-        parts.append(compact(frontend, samples))
+        parts.append(features.compact(frontend, np.asarray(samples)))
         targets.append(tuple(words))
-    x = np.concatenate(parts) if parts else np.zeros((0, frontend.mel_bins), np.uint16)
+    x = np.concatenate(parts) if parts else np.zeros((0, frontend.mel_bins), TYPES[frontend.backend][0])
     first = np.cumsum([0, *(len(part) for part in parts)]).astype(np.int64)
     return LongFeatures(x, first, tuple(targets), frontend)
 
 
-def compact(frontend: features.FrontendConfig, samples: np.ndarray) -> np.ndarray:
-    """Features of a recording in 16 bits, [frames, mel]: ``micro``'s integers as they are, others as float16."""
-    if frontend.backend == "micro":
-        return features.raw_micro(frontend, samples)
-    return features.extract(frontend, samples).astype(np.float16)
+compact = features.compact
+"""Features of a recording in 16 bits."""
 
 
 def write(folder: str | os.PathLike, found: LongFeatures) -> Path:
     """Writes a folder that ``read`` opens; ``about.json`` comes last, so that half of a folder is none."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / _ABOUT).unlink(missing_ok=True)
-    for name, array in ((_FEATURES, found.x), (_PIECES, found.first)):
+    (folder / ABOUT).unlink(missing_ok=True)
+    for name, array in ((FEATURES, found.x), (PIECES, found.first)):
         with atomic.replacing(folder / name) as temporary, open(temporary, "wb") as stream:
             np.save(stream, array)
+    return finish(folder, found.frontend, found.targets)
+
+
+def finish(folder: str | os.PathLike, frontend: features.FrontendConfig, targets: Sequence[Sequence[Target]]) -> Path:
+    """Writes ``about.json``, the last file of a folder whose features and pieces are there."""
     about = {
-        "frontend": found.frontend.to_dict(),
-        "targets": [[[t.word, t.start, t.end] for t in targets] for targets in found.targets],
+        "frontend": frontend.to_dict(),
+        "targets": [[[t.word, t.start, t.end] for t in words] for words in targets],
     }
-    atomic.write_json(folder / _ABOUT, about)
-    return folder
+    atomic.write_json(Path(folder) / ABOUT, about)
+    return Path(folder)
 
 
 def read(folder: str | os.PathLike) -> LongFeatures:
@@ -181,15 +218,31 @@ def read(folder: str | os.PathLike) -> LongFeatures:
     """
     folder = Path(folder)
     try:
-        about = json.loads((folder / _ABOUT).read_text(encoding="utf-8"))
-        x = np.load(folder / _FEATURES, mmap_mode="r", allow_pickle=False)
-        first = np.load(folder / _PIECES, allow_pickle=False)
-        targets = tuple(tuple(Target(str(w), float(a), float(b)) for w, a, b in piece) for piece in about["targets"])
+        about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+        x = np.load(folder / FEATURES, mmap_mode="r", allow_pickle=False)
+        first = np.load(folder / PIECES, allow_pickle=False)
+        targets = tuple(tuple(_target(*entry) for entry in piece) for piece in about["targets"])
         frontend = features.FrontendConfig.from_dict(about["frontend"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        shapes = x.shape, first.shape
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError) as error:
         raise ValueError(f"{folder}: no features of long sound that can be read: {error}; make them anew") from error
-    good = x.ndim == 2 and x.shape[1] == frontend.mel_bins and x.dtype in (np.uint16, np.float16)
-    good = good and first.ndim == 1 and len(first) == len(targets) + 1 and first[0] == 0 and first[-1] == len(x)
-    if not good or np.any(np.diff(first) < 0):
-        raise ValueError(f"{folder}: its files do not agree; make them anew")
-    return LongFeatures(x, first, targets, frontend)
+    if x.ndim != 2 or x.shape[1] != frontend.mel_bins or x.dtype not in TYPES[frontend.backend]:
+        wanted = " or ".join(np.dtype(kind).name for kind in TYPES[frontend.backend])
+        raise ValueError(
+            f"{folder / FEATURES}: found {x.dtype} {list(x.shape)}, expected {wanted} [frames, {frontend.mel_bins}] "
+            f"of the front end {frontend.backend!r} in {ABOUT}; make them anew"
+        )
+    good = first.shape == (len(targets) + 1,) and first.dtype.kind in "iu"
+    if not good or first[0] != 0 or first[-1] != len(x) or np.any(np.diff(first.astype(np.int64)) < 0):
+        raise ValueError(
+            f"{folder}: its files do not agree ({len(x)} frames, {len(targets)} recordings in {ABOUT}, "
+            f"{shapes[1]} places in {PIECES}); make them anew"
+        )
+    return LongFeatures(x, first.astype(np.int64), targets, frontend)
+
+
+def _target(word: str, start: float, end: float) -> Target:
+    """Of ``about.json``."""
+    if not isinstance(word, str) or not 0.0 <= float(start) < float(end) < math.inf:
+        raise ValueError(f"target {[word, start, end]}: expected a word and 0 <= start < end in seconds")
+    return Target(word, float(start), float(end))

@@ -22,8 +22,11 @@ from tfmot_kws.sound.problems import Problem
 
 SPEECH_DB = -24.0
 """Level (RMS, dB of full scale) of an utterance before its own gain."""
-_LEAST = 400  # samples: what is shorter is no utterance
+_LEAST_SECONDS = 0.025
+"""What is shorter is no utterance."""
 _SENTENCE_SECONDS = 1.6
+_NOISE_PERIOD = 1 << 21
+"""Samples after which synthetic noise repeats, without a seam: two minutes at 16 kHz."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +39,8 @@ class SceneConfig:
         like: share of the utterances that are words like the keywords, or parts of the keywords, 0..1.
         parts: of these, the share that is parts of keywords, 0..1.
         sentences: of what is neither, the share that is long (sentences), 0..1; the rest is single words.
-        pause: seconds between two utterances; a third of them follow with a pause of at most 0.1.
+        pause: seconds from the end of what is said to the start of what is said next; a third of them follow with a
+            pause of at most 0.1.
         speed: of an utterance, by resampling: pitch changes too.
         gain_db: of an utterance against the others.
         rooms: share of the scenes that are heard in a room, 0..1.
@@ -95,6 +99,9 @@ class Utterance:
         word: what, where it is a keyword; "" for everything else.
         start: where it begins, in samples.
         end: where it ends, in samples.
+
+    Raises:
+        ValueError: the samples have another type or rank, or do not hold ``start`` and ``end``.
     """
 
     samples: np.ndarray
@@ -102,10 +109,23 @@ class Utterance:
     start: int
     end: int
 
+    def __post_init__(self) -> None:
+        if self.samples.dtype != np.int16 or self.samples.ndim != 1:
+            raise ValueError(
+                f"Utterance.samples: expected int16 [samples], got {self.samples.dtype} of {self.samples.shape}"
+            )
+        if not 0 <= self.start < self.end <= len(self.samples):
+            raise ValueError(
+                f"Utterance(word={self.word!r}, start={self.start}, end={self.end}): must be 0 <= start < end <= "
+                f"{len(self.samples)}, the number of its samples"
+            )
+
 
 @dataclasses.dataclass(frozen=True)
 class Material:
-    """What scenes are made of; every list may be empty but all speech at once.
+    """What scenes are made of; every list may be empty but all speech that is no keyword at once.
+
+    A share of the utterances whose list is empty goes to sentences and single words.
 
     Attributes:
         keywords: by word.
@@ -115,6 +135,10 @@ class Material:
         noises: int16 [n] each.
         sample_rate: of all of it.
         problems: files that could not be read and are left out.
+
+    Raises:
+        ValueError: there is no speech that is no keyword, such speech is marked as a keyword, a keyword as another,
+            or a noise is empty or no int16.
     """
 
     keywords: dict[str, tuple[Utterance, ...]]
@@ -128,6 +152,15 @@ class Material:
     def __post_init__(self) -> None:
         if not (self.sentences or self.words or self.like):
             raise ValueError("there is no speech beside the keywords; add recordings of other words or of sentences")
+        for name, pool in (("like", self.like), ("sentences", self.sentences), ("words", self.words)):
+            marked = sorted({said.word for said in pool if said.word})
+            if marked:
+                raise ValueError(f"Material.{name}: holds the keyword {marked[0]!r}; it belongs to Material.keywords")
+        for word, pool in self.keywords.items():
+            if any(said.word != word for said in pool):
+                raise ValueError(f"Material.keywords[{word!r}]: holds an utterance that is not marked as this word")
+        if any(noise.dtype != np.int16 or noise.ndim != 1 or not len(noise) for noise in self.noises):
+            raise ValueError("Material.noises: each must be int16 [samples], at least one sample")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,7 +187,12 @@ def material(
         like: words that are like them; clips of kind "near" and "confusable" are so too.
         rate: samples per second.
         progress: called with (clips read, clips in all).
+
+    Raises:
+        ValueError: a keyword has no clip that can be read, or there is no other speech.
     """
+    if isinstance(keywords, str) or isinstance(like, str):
+        raise ValueError(f"material: keywords={keywords!r}, like={like!r}: must be lists of words, not one string")
     found: dict[str, list[Utterance]] = {word: [] for word in keywords}
     near, sentences, words, noises, problems = [], [], [], [], []
     chosen = [clip for clip in clips if not clip.is_stream]
@@ -182,6 +220,12 @@ def material(
             sentences.append(said)
         else:
             words.append(said)
+    lacking = [word for word, said in found.items() if not said]
+    if lacking:
+        raise ValueError(
+            f"keyword {lacking[0]!r}: none of {len(chosen)} clips says it and can be read ({len(problems)} cannot); "
+            "add recordings of it"
+        )
     lists = {word: tuple(said) for word, said in found.items()}
     return Material(lists, tuple(near), tuple(sentences), tuple(words), tuple(noises), rate, tuple(problems))
 
@@ -192,7 +236,7 @@ def _utterance(samples: np.ndarray, clip: Clip, rate: int, keywords: Sequence[st
         start, end = _loud(samples, rate)
     else:
         start, end = round(clip.start * rate), min(round(clip.end * rate), len(samples))
-    if end - start < _LEAST or not np.any(samples[start:end]):
+    if end - start < _LEAST_SECONDS * rate or not np.any(samples[start:end]):
         return None
     margin = rate // 10
     first = max(0, start - margin)
@@ -221,7 +265,8 @@ def render(found: Material, config: SceneConfig, seed: Sequence[int] | int, effe
         effects: ``sound.effects.EffectsConfig``: what the microphone does to it; None does nothing.
 
     Returns:
-        The scene; keywords that do not fit whole before its end are not in it.
+        The scene. Only what is no keyword may be cut by its end; a keyword that does not fit whole is left out, and
+        nothing is said after it.
     """
     rng = np.random.default_rng(seed)
     rate, total = found.sample_rate, round(config.seconds * found.sample_rate)
@@ -229,22 +274,23 @@ def render(found: Material, config: SceneConfig, seed: Sequence[int] | int, effe
     targets: list[Target] = []
     in_room = rng.random() < config.rooms
     impulses = [augment.room(rng, float(rng.uniform(*config.room_seconds)), rate) for _ in range(3 if in_room else 0)]
-    at = int(rng.uniform(0.0, 1.0) * rate)
-    while True:
+    at = int(rng.uniform(0.0, 1.0) * rate)  # where the speech of what comes next begins
+    while at < total:
         said = _draw(found, config, rng)
-        samples, start, end = _spoken(said, config, rng)
+        samples, start, end = _spoken(said, config, rng, rate)
         if impulses and rng.random() < 0.8:
             samples = augment.reverberate(samples, impulses[int(rng.integers(len(impulses)))])
-        if at + end >= total:
+        first = max(at - start, 0)
+        if said.word and first + end > total:
             break
-        piece = samples[: total - at]
-        sound[at : at + len(piece)] += piece
+        piece = samples[: total - first]
+        sound[first : first + len(piece)] += piece
         if said.word:
-            targets.append(Target(said.word, (at + start) / rate, (at + end) / rate))
+            targets.append(Target(said.word, (first + start) / rate, (first + end) / rate))
         pause = rng.uniform(*config.pause) if rng.random() > 1 / 3 else rng.uniform(0.0, 0.1)
-        at += max(end + int(pause * rate) - (rate // 10 if pause < 0.1 else 0), _LEAST)
+        at = first + end + int(pause * rate)
     if rng.random() >= config.quiet:
-        sound = _in_noise(sound, found, config, rng)
+        sound += _noise(total, found, config, rng)
     level = float(rng.uniform(*config.level_db))
     sound = sound * np.float32(10.0 ** (level / 20.0))
     if effects is not None:
@@ -258,48 +304,51 @@ def _draw(found: Material, config: SceneConfig, rng: np.random.Generator) -> Utt
     """What is said next."""
     drawn = rng.random()
     words = [word for word, said in found.keywords.items() if said]
-    if words and drawn < config.keywords:
-        return _one(found.keywords[words[int(rng.integers(len(words)))]], rng)
-    if drawn < config.keywords + config.like:
+    if drawn < config.keywords:
+        if words:
+            return _one(found.keywords[words[int(rng.integers(len(words)))]], rng)
+    elif drawn < config.keywords + config.like:
         if words and rng.random() < config.parts:
-            return _part(_one(found.keywords[words[int(rng.integers(len(words)))]], rng), rng)
+            said = _one(found.keywords[words[int(rng.integers(len(words)))]], rng)
+            return _part(said, rng, found.sample_rate)
         if found.like:
             return _one(found.like, rng)
     both = [pool for pool in (found.sentences, found.words) if pool]
     if not both:
         return _one(found.like, rng)
     said = _one(both[0 if len(both) == 1 or rng.random() < config.sentences else 1], rng)
-    return _shortened(said, rng) if rng.random() < config.cut else said
+    return _shortened(said, rng, found.sample_rate) if rng.random() < config.cut else said
 
 
 def _one(pool: Sequence[Utterance], rng: np.random.Generator) -> Utterance:
     return pool[int(rng.integers(len(pool)))]
 
 
-def _part(said: Utterance, rng: np.random.Generator) -> Utterance:
+def _part(said: Utterance, rng: np.random.Generator, rate: int) -> Utterance:
     """The first or the last part of a keyword, at most 45 % of it: not the keyword."""
-    length = said.end - said.start
     share = rng.uniform(0.2, 0.45)
-    if rng.random() < 0.5:
-        end = said.start + int(share * length)
-        return Utterance(_faded(said.samples[:end]), "", said.start, end)
-    first = said.end - int(share * length)
-    return Utterance(_faded(said.samples[first:]), "", 0, said.end - first)
+    at_start = rng.random() < 0.5
+    return _kept(said, share, at_start, rate)
 
 
-def _shortened(said: Utterance, rng: np.random.Generator) -> Utterance:
+def _shortened(said: Utterance, rng: np.random.Generator, rate: int) -> Utterance:
     """Without some of its start or of its end."""
-    length = said.end - said.start
-    if rng.random() < 0.5:
-        end = said.start + int(rng.uniform(0.3, 0.9) * length)
-        return Utterance(_faded(said.samples[:end]), "", said.start, end)
-    first = said.start + int(rng.uniform(0.1, 0.7) * length)
-    return Utterance(_faded(said.samples[first:]), "", 0, said.end - first)
+    at_start = rng.random() < 0.5
+    return _kept(said, rng.uniform(0.3, 0.9), at_start, rate)
 
 
-def _faded(samples: np.ndarray) -> np.ndarray:
+def _kept(said: Utterance, share: float, at_start: bool, rate: int) -> Utterance:
+    """So much of its start, or of its end, and no keyword any more."""
+    length = max(1, int(share * (said.end - said.start)))
+    if at_start:
+        end = said.start + length
+        return Utterance(_faded(said.samples[:end], rate), "", said.start, end)
+    return Utterance(_faded(said.samples[said.end - length :], rate), "", 0, length)
+
+
+def _faded(samples: np.ndarray, rate: int) -> np.ndarray:
     """Without clicks at its ends: 5 ms of rise and fall."""
-    size = min(80, len(samples) // 2)
+    size = min(rate // 200, len(samples) // 2)
     out = samples.astype(np.float32)
     ramp = np.linspace(0.0, 1.0, size, endpoint=False, dtype=np.float32)
     out[:size] *= ramp
@@ -307,49 +356,53 @@ def _faded(samples: np.ndarray) -> np.ndarray:
     return out.astype(np.int16)
 
 
-def _spoken(said: Utterance, config: SceneConfig, rng: np.random.Generator) -> tuple[np.ndarray, int, int]:
+def _faster(samples: np.ndarray, speed: float, length: int) -> np.ndarray:
+    """The first ``length`` samples of sound that is played ``speed`` times as fast, float32."""
+    return np.interp(np.arange(length) * speed, np.arange(len(samples)), samples).astype(np.float32)
+
+
+def _spoken(said: Utterance, config: SceneConfig, rng: np.random.Generator, rate: int) -> tuple[np.ndarray, int, int]:
     """Float samples at the speed and level that are drawn, and where its speech begins and ends."""
     speed = float(rng.uniform(*config.speed))
-    places = np.arange(int(len(said.samples) / speed), dtype=np.float32) * np.float32(speed)
-    samples = np.interp(places, np.arange(len(said.samples)), said.samples).astype(np.float32) / np.float32(32768.0)
-    start, end = int(said.start / speed), int(said.end / speed)
+    length = max(1, int(len(said.samples) / speed))
+    samples = _faster(said.samples, speed, length) / np.float32(32768.0)
+    start = min(round(said.start / speed), length - 1)
+    end = min(max(round(said.end / speed), start + 1), length)
     rms = math.sqrt(float(np.mean(np.square(samples[start:end], dtype=np.float64))) + 1e-12)
     gain = 10.0 ** ((SPEECH_DB + float(rng.uniform(*config.gain_db))) / 20.0) / rms
     return samples * np.float32(min(gain, 1000.0)), start, end
 
 
-def _in_noise(sound: np.ndarray, found: Material, config: SceneConfig, rng: np.random.Generator) -> np.ndarray:
-    """Adds noise, at a ratio to the level that speech has in scenes."""
+def _noise(samples: int, found: Material, config: SceneConfig, rng: np.random.Generator) -> np.ndarray:
+    """Noise at a ratio to the level that speech has in scenes."""
     kind = rng.random()
     if kind < config.talk and (found.sentences or found.words):
-        noise = _babble(found, len(sound), rng)
+        noise = _babble(found, samples, rng)
     elif found.noises and kind < config.talk + 0.85 * (1.0 - config.talk):
-        noise = _recorded(found.noises, len(sound), rng)
+        noise = _recorded(found.noises, samples, rng, found.sample_rate)
     else:
-        noise = coloured(rng, len(sound))
+        noise = coloured(rng, samples, found.sample_rate)
     power = float(np.mean(np.square(noise, dtype=np.float64)))
     if power == 0.0:
-        return sound
+        return noise
     wanted = 10.0 ** ((SPEECH_DB - float(rng.uniform(*config.snr_db))) / 20.0)
-    return sound + noise * np.float32(wanted / math.sqrt(power))
+    return noise * np.float32(wanted / math.sqrt(power))
 
 
-def _recorded(noises: Sequence[np.ndarray], samples: int, rng: np.random.Generator) -> np.ndarray:
-    """One or two recordings, each on its own level, one after another where they are short."""
+def _recorded(noises: Sequence[np.ndarray], samples: int, rng: np.random.Generator, rate: int) -> np.ndarray:
+    """One or two at once, of recordings one after another, each at its own speed and level."""
     total = np.zeros(samples, np.float32)
     for _ in range(int(rng.integers(1, 3))):
-        parts, length = [], 0
-        while length < samples:
+        level = np.float32(10.0 ** (rng.uniform(-10.0, 0.0) / 20.0))
+        at = 0
+        while at < samples:
             noise = noises[int(rng.integers(len(noises)))]
             speed = float(rng.uniform(0.8, 1.25))
-            wanted = int(rng.uniform(5.0, 30.0) * 16000)
-            piece = augment.take_noise(noise, min(wanted, samples - length) + 1, rng).astype(np.float32)
-            places = np.arange(int((len(piece) - 1) / speed) + 1, dtype=np.float32) * np.float32(speed)
-            piece = np.interp(places, np.arange(len(piece)), piece).astype(np.float32)[: samples - length]
+            wanted = min(int(rng.uniform(5.0, 30.0) * rate), samples - at)
+            piece = _faster(augment.take_noise(noise, int(wanted * speed) + 2, rng), speed, wanted)
             rms = math.sqrt(float(np.mean(np.square(piece, dtype=np.float64))) + 1e-9)
-            parts.append(piece / np.float32(max(rms, 1.0)))
-            length += len(piece)
-        total += np.concatenate(parts) * np.float32(10.0 ** (rng.uniform(-10.0, 0.0) / 20.0))
+            total[at : at + wanted] += piece * (level / np.float32(max(rms, 1.0)))
+            at += wanted
     return total
 
 
@@ -364,20 +417,31 @@ def _babble(found: Material, samples: int, rng: np.random.Generator) -> np.ndarr
             piece = said.samples[said.start : said.end].astype(np.float32)[: samples - at]
             rms = math.sqrt(float(np.mean(np.square(piece, dtype=np.float64))) + 1e-9)
             total[at : at + len(piece)] += piece / np.float32(max(rms, 1.0))
-            at += max(len(piece), _LEAST)
+            at += len(piece)
     return total
 
 
-def coloured(rng: np.random.Generator, samples: int) -> np.ndarray:
-    """Steady noise whose power falls by 0 to 9 dB an octave, with some hum: fans, streets, mains. Float32 [samples]."""
-    size = 1 << max(samples - 1, 1).bit_length()
+def coloured(rng: np.random.Generator, samples: int, rate: int = 16000) -> np.ndarray:
+    """Steady noise whose power falls by 0 to 9 dB an octave, with some hum: fans, streets, mains.
+
+    Args:
+        rng: where all randomness comes from.
+        samples: how many.
+        rate: samples per second.
+
+    Returns:
+        float32 [samples], about 1 RMS.
+    """
+    size = min(1 << max(samples - 1, 1).bit_length(), _NOISE_PERIOD)
     spectrum = rng.standard_normal(size // 2 + 1) + 1j * rng.standard_normal(size // 2 + 1)
     slope = rng.uniform(0.0, 1.5)
-    spectrum /= np.maximum(np.arange(size // 2 + 1), 20.0 * size / 16000.0) ** slope
+    spectrum /= np.maximum(np.arange(size // 2 + 1), 20.0 * size / rate) ** slope
     noise = np.fft.irfft(spectrum, size)[:samples]
-    noise /= max(float(np.std(noise)), 1e-12)
+    noise = (noise / max(float(np.std(noise)), 1e-12)).astype(np.float32)
+    noise = np.resize(noise, samples)  # an inverse FFT repeats without a seam
     if rng.random() < 0.3:
         pitch = rng.uniform(40.0, 400.0)
-        phase = 2.0 * math.pi * pitch * np.arange(samples) / 16000.0
-        noise = noise + sum(rng.uniform(0.0, 1.0) * np.sin(n * phase) for n in range(1, 5))
-    return noise.astype(np.float32)
+        phase = 2.0 * math.pi * np.mod(pitch / rate * np.arange(samples), 1.0)
+        for number in range(1, 5):
+            noise += np.float32(rng.uniform(0.0, 1.0)) * np.sin(number * phase).astype(np.float32)
+    return noise

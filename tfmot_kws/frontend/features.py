@@ -214,6 +214,24 @@ def extract(config: FrontendConfig, audio: np.ndarray) -> np.ndarray:
     return tf_frontend(config)(audio.astype(np.float32)).numpy()
 
 
+def compact(config: FrontendConfig, audio: np.ndarray) -> np.ndarray:
+    """Features in 16 bits, for long sound: ``micro``'s integers as they are, uint16; ``lfbe``'s as float16.
+
+    Args:
+        config: the front end.
+        audio: [batch, samples] or [samples]; float in [-1, 1) or int16.
+
+    Returns:
+        [batch, frames, mel] or [frames, mel].
+
+    Raises:
+        ValueError: ``audio`` has another rank or type.
+    """
+    if config.backend == "micro":
+        return raw_micro(config, audio)
+    return extract(config, audio).astype(np.float16)
+
+
 class FrontendStream:
     """The front end of a stream: audio in pieces of any length, frames as they are complete.
 
@@ -243,6 +261,21 @@ class FrontendStream:
         Raises:
             ValueError: ``audio`` has another rank or type.
         """
+        used = self._take(audio)
+        if self._micro is None or not len(used):
+            return extract(self.config, used)
+        return self._raw(used).astype(np.float32) * np.float32(MICRO_SCALE)
+
+    def step_compact(self, audio: np.ndarray) -> np.ndarray:
+        """Like ``step``, as ``compact`` gives it: uint16 or float16 [frames, mel]."""
+        used = self._take(audio)
+        return compact(self.config, used) if self._micro is None or not len(used) else self._raw(used)
+
+    def _raw(self, used: np.ndarray) -> np.ndarray:
+        return microfrontend.features(self._micro, used[None], self.config.hop, self._estimate)[0]
+
+    def _take(self, audio: np.ndarray) -> np.ndarray:
+        """The samples of the frames that are complete now, int16; none where there is none."""
         audio = np.asarray(audio)
         if audio.ndim != 1:
             raise ValueError(f"audio: expected [samples], got {audio.shape}")
@@ -253,10 +286,7 @@ class FrontendStream:
         used = audio[: (frames - 1) * self.config.hop + self.config.window if frames else 0]
         done = frames * self.config.hop
         self._audio, self._skip = audio[done:].copy(), self._skip + max(0, done - len(audio))
-        if self._micro is None or not frames:
-            return extract(self.config, used)
-        raw = microfrontend.features(self._micro, used[None], self.config.hop, self._estimate)[0]
-        return raw.astype(np.float32) * np.float32(MICRO_SCALE)
+        return used
 
 
 def tf_frontend(config: FrontendConfig) -> Callable[[Any], Any]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 
@@ -38,8 +39,65 @@ class WindowShares:
             )
 
 
+class Runs:
+    """Numbers that mostly follow one another, kept as stretches: hours of windows in the memory of a few.
+
+    Args:
+        first: int64 [runs], the first number of each run, rising.
+        length: int64 [runs], how many there are, at least 1.
+    """
+
+    def __init__(self, first: np.ndarray, length: np.ndarray) -> None:
+        self._first = np.asarray(first, np.int64)
+        self._before = np.concatenate([[0], np.cumsum(np.asarray(length, np.int64))])
+
+    @classmethod
+    def where(cls, chosen: np.ndarray) -> Runs:
+        """The places at which bool [n] is True."""
+        edges = np.flatnonzero(np.diff(chosen.view(np.int8), prepend=np.int8(0), append=np.int8(0)))
+        return cls(edges[::2], edges[1::2] - edges[::2])
+
+    @classmethod
+    def joined(cls, parts: Sequence[Runs], bases: Sequence[int]) -> Runs:
+        """Several as one, each moved by a number, rising."""
+        return cls(
+            np.concatenate([part._first + base for part, base in zip(parts, bases)]),
+            np.concatenate([np.diff(part._before) for part in parts]),
+        )
+
+    def __len__(self) -> int:
+        return int(self._before[-1])
+
+    def __getitem__(self, index: np.ndarray | int) -> np.ndarray:
+        """The numbers at places 0..len - 1, int64 like ``index``; IndexError beyond them."""
+        index = np.asarray(index, np.int64)
+        if np.any((index < 0) | (index >= len(self))):
+            raise IndexError(f"there are {len(self)} numbers, found places from {index.min()} to {index.max()}")
+        run = np.searchsorted(self._before, index, side="right") - 1
+        return self._first[run] + (index - self._before[run])
+
+    def __array__(self, dtype: np.typing.DTypeLike = None, copy: bool | None = None) -> np.ndarray:
+        """All of them."""
+        return self[np.arange(len(self))].astype(dtype or np.int64)
+
+    def multiples(self, of: int) -> np.ndarray:
+        """Those that ``of`` divides, int64."""
+        first = -(-self._first // of)
+        count = np.maximum((self._first + np.diff(self._before) - 1) // of - first + 1, 0)
+        return Runs(first, count)[np.arange(int(count.sum()))] * of
+
+    def contains(self, numbers: np.ndarray) -> np.ndarray:
+        """Which of int64 [n] are among them, bool [n]."""
+        run = np.searchsorted(self._first, numbers, side="right") - 1
+        inside = np.asarray(numbers) - self._first[run] < np.diff(self._before)[run] if len(self) else False
+        return (run >= 0) & inside
+
+
 class Windows:
     """Where windows end that are drawn in training.
+
+    Positions count on over all sounds; a sound has one more than frames. They are kept as runs, so that hundreds of
+    hours take little memory, and features stay where they are until they are drawn.
 
     Args:
         sounds: features of long sound, with and without keywords.
@@ -49,7 +107,13 @@ class Windows:
         shares: what a batch is made of.
 
     Raises:
-        ValueError: front ends differ, or there is no window with a keyword, or none without.
+        ValueError: front ends differ, a word is named twice, ``frames`` is below 1, or there is no window with a
+            keyword, or none without.
+
+    Attributes:
+        of_word: for each word the positions of windows that hold it.
+        others: positions of windows without a word.
+        hard: int64, positions that ``mine`` found.
     """
 
     def __init__(
@@ -62,17 +126,24 @@ class Windows:
     ) -> None:
         if not sounds or any(sound.frontend != sounds[0].frontend for sound in sounds):
             raise ValueError("windows: the sounds were made by different front ends, or there are none")
+        if isinstance(words, str) or not len(words) or len(set(words)) < len(words) or frames < 1:
+            raise ValueError(
+                f"windows: words={words!r}, frames={frames!r}: must be a list of different words, at least one, and "
+                "at least 1 frame"
+            )
         self.sounds, self.words, self.frames = tuple(sounds), tuple(words), frames
         self.shares = shares or WindowShares()
         self._base = np.cumsum([0, *(len(sound.x) + 1 for sound in sounds)])
-        labels, ends = [], []
-        for base, sound in zip(self._base, sounds):
-            here = sound.window_ends(frames)
-            ends.append(here + base)
-            labels.append(sound.labels(self.words, label_window)[here])
-        self.labels, self.ends = np.concatenate(labels), np.concatenate(ends)
-        self.of_word = [self.ends[self.labels == k + 1] for k in range(len(self.words))]
-        self.others = self.ends[self.labels == 0]
+        found: list[list[Runs]] = [[] for _ in range(len(self.words) + 1)]
+        for sound in sounds:
+            labels = sound.labels(self.words, label_window)
+            for first, last in zip(sound.first[:-1], sound.first[1:]):
+                labels[first + 1 : min(first + frames, last + 1)] = -1  # such a window would begin in another recording
+            labels[0] = -1
+            for number, runs in enumerate(found):
+                runs.append(Runs.where(labels == number))
+        self.others, *self.of_word = (Runs.joined(runs, self._base) for runs in found)
+        self._recordings = np.concatenate([sound.first[:-1] + base for sound, base in zip(sounds, self._base)]).tolist()
         self.hard = np.zeros(0, np.int64)
         lacking = [word for word, found in zip(self.words, self.of_word) if not len(found)]
         if lacking or not len(self.others):
@@ -93,9 +164,18 @@ class Windows:
         return out
 
     def draw(self, rng: np.random.Generator, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
-        """A batch: positions int64 [batch] and classes int32 [batch]."""
-        wanted = max(1, round(self.shares.keywords * batch_size))
-        hard = round(self.shares.hard * batch_size) if len(self.hard) else 0
+        """A batch: positions int64 [batch] and classes int32 [batch], windows with keywords first.
+
+        Each word is as likely as any other, and each of its windows as any other of it. Of a small batch at least one
+        window holds a keyword.
+
+        Raises:
+            ValueError: ``batch_size`` is below 1.
+        """
+        if batch_size < 1:
+            raise ValueError(f"batch_size={batch_size!r}: must be 1 or more")
+        wanted = min(max(1, round(self.shares.keywords * batch_size)), batch_size)
+        hard = min(round(self.shares.hard * batch_size), batch_size - wanted) if len(self.hard) else 0
         classes = rng.integers(len(self.words), size=wanted)
         ends = [self.of_word[k][rng.integers(len(self.of_word[k]))] for k in classes]
         others = batch_size - wanted - hard
@@ -119,36 +199,59 @@ class Windows:
             function: float32 [n, frames, mel] -> logits [n, 1 + words].
             hop: frames between two windows that are tried.
             per_hour: how many are kept for each hour of sound.
-            spacing_seconds: least time between two of them.
+            spacing_seconds: least time between two of them in one recording.
             progress: called with (windows done, windows in all).
 
         Returns:
-            float64, the log-odds of those kept, highest first.
+            float64, the log-odds of those kept, highest first. ``hard`` holds their positions in this order, and
+            behind them those a frame away.
+
+        Raises:
+            ValueError: ``hop`` is below 1, or a number is negative.
         """
-        ends = self.others[self.others % hop == 0]
+        if hop < 1 or not per_hour > 0.0 or not spacing_seconds >= 0.0:
+            raise ValueError(
+                f"mine: hop={hop!r}, per_hour={per_hour!r}, spacing_seconds={spacing_seconds!r}: must be at least 1, "
+                "above 0, and 0 or more"
+            )
+        ends = self.others.multiples(hop)
         scores = np.empty(len(ends))
         for first in range(0, len(ends), _BATCH):
             part = ends[first : first + _BATCH]
-            scores[first : first + len(part)] = log_odds(np.asarray(function(self.take(part)))).max(axis=1)
+            logits = np.asarray(function(self.take(part)))
+            if logits.shape != (len(part), 1 + len(self.words)):
+                raise ValueError(
+                    f"mine: the model gave {list(logits.shape)} for {len(part)} windows, expected logits "
+                    f"[{len(part)}, {1 + len(self.words)}]: of everything else, then of each word"
+                )
+            scores[first : first + len(part)] = log_odds(logits).max(axis=1)
             if progress is not None:
                 progress(min(first + _BATCH, len(ends)), len(ends))
         hours = sum(sound.hours for sound in self.sounds)
         spacing = spacing_seconds * 1000.0 / self.sounds[0].frontend.hop_ms
+        most = max(1, round(per_hour * hours))
         chosen: list[int] = []
-        taken: set[int] = set()
+        kept: list[int] = []  # positions, rising
         for index in np.argsort(-scores, kind="stable"):
-            cell = int(ends[index] // spacing)
-            if cell in taken:
-                continue
-            taken.add(cell)
-            chosen.append(int(index))
-            if len(chosen) >= max(1, round(per_hour * hours)):
+            if len(chosen) >= most:
                 break
+            end = int(ends[index])
+            place = bisect.bisect(kept, end)
+            if all(self._apart(end, other, spacing) for other in kept[max(place - 1, 0) : place + 1]):
+                kept.insert(place, end)
+                chosen.append(int(index))
         # A step either way: the score of the very same window is not all that should fall.
         found = ends[chosen]
-        allowed = np.isin(np.concatenate([found - 1, found + 1]), self.others, assume_unique=False)
-        self.hard = np.concatenate([found, np.concatenate([found - 1, found + 1])[allowed]])
+        near = np.concatenate([found - 1, found + 1])
+        self.hard = np.concatenate([found, near[self.others.contains(near)]])
         return scores[chosen]
+
+    def _apart(self, end: int, other: int, spacing: float) -> bool:
+        """Whether two windows are of different recordings, or end ``spacing`` frames from each other."""
+        if abs(end - other) >= spacing:
+            return True
+        # A window ends behind the first position of its recording, at the latest at that of the next one.
+        return bisect.bisect_left(self._recordings, end) != bisect.bisect_left(self._recordings, other)
 
 
 _BATCH = 1024
