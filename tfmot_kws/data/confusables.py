@@ -10,6 +10,8 @@ import dataclasses
 import itertools
 from collections.abc import Sequence
 
+import numpy as np
+
 from tfmot_kws.data import pronouncing
 from tfmot_kws.data.pronouncing import Dictionary, Phones
 
@@ -129,6 +131,26 @@ def _near(phrase: str, phones: Phones, dictionary: Dictionary, count: int) -> li
         for distance, text in filter(None, turn):
             found.setdefault(text, distance)
     return [Confusable(text, distance, "near", text) for text, distance in found.items()]
+
+
+def chatter(phrase: str, count: int, seed: int, dictionary: Dictionary | None = None) -> list[str]:
+    """Sentences of three to seven random words without a word of the phrase: talk with all sounds of a language.
+
+    Where there are no recordings of people, they stand for what else is said in a room.
+
+    Args:
+        phrase: the wake phrase.
+        count: how many.
+        seed: of the words.
+        dictionary: of pronunciations; CMU's where None.
+    """
+    dictionary = dictionary or pronouncing.load()
+    taken = set(pronouncing.words_of(phrase))
+    usable = [word for word in dictionary.entries if word.isalpha() and 2 < len(word) < 12 and word not in taken]
+    if not usable:
+        raise ValueError(f"the dictionary has no words beside those of {phrase!r}")
+    rng = np.random.default_rng([seed, 11])
+    return [" ".join(usable[int(i)] for i in rng.integers(len(usable), size=rng.integers(3, 8))) for _ in range(count)]
 
 
 def near(
