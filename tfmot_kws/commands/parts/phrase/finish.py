@@ -14,10 +14,8 @@ from tfmot_kws import extras
 from tfmot_kws.commands import evaluate, export
 from tfmot_kws.commands.parts import esphome, evaluate_streams, intervals
 from tfmot_kws.commands.parts.phrase import learn
-from tfmot_kws.commands.parts.phrase.plan import Options
+from tfmot_kws.commands.parts.phrase.plan import OWN_STREAMS, SELECTION, STREAMS, Options
 
-STREAMS, OWN_STREAMS, SELECTION = "streams", "streams_own", "selection"
-"""Folders of sound: of the test, of the test with the user's own voice, and of the choice (in the work folder)."""
 _LANGUAGES = ("en",)
 
 
@@ -84,14 +82,14 @@ def _numbers(path: pathlib.Path, word: str) -> dict[str, Any]:
 
 
 def show(
-    console: rich.console.Console, options: Options, size: int, chosen: dict[str, Any], found: dict[str, Any],
+    console: rich.console.Console, options: Options, chosen: dict[str, Any], found: dict[str, Any],
     limits: list[str],
 ) -> None:  # fmt: skip
     """The summary: what it is, how well it listens, where things are and what to do next."""
     model, test_of = model_of(options), found["test"]
     lines = [
         "",
-        f"{model}: {options.word!r} in {size:,} bytes, weights of {options.bits} bits",
+        f"{model}: {options.word!r} in {model.stat().st_size:,} bytes, weights of {options.bits} bits",
         f"threshold {chosen['threshold']:.4g}, chosen on {chosen['hours']:.2f} hours for {options.fa_per_hour:g} false "
         f"accepts an hour; there: {_rates(chosen)}",
         f"on sound that nothing was chosen by: {_rates(test_of)}",

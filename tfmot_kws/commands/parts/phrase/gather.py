@@ -92,6 +92,12 @@ def recorded(console: rich.console.Console, options: Options) -> corpus.Corpus:
     return found
 
 
+def sound_files(folder: Path) -> list[Path]:
+    """The sound files below a folder, by path, without hidden ones."""
+    found = (path for path in sorted(folder.rglob("*")) if path.suffix.lower() in audio.EXTENSIONS)
+    return [path for path in found if path.is_file() and not path.name.startswith(".")]
+
+
 def own_clips(options: Options) -> corpus.Corpus:
     """The recordings of ``--own``: four of five are trained on, the others tested.
 
@@ -100,11 +106,7 @@ def own_clips(options: Options) -> corpus.Corpus:
     """
     if options.own is None:
         return corpus.Corpus(())
-    files = [
-        path
-        for path in sorted(options.own.rglob("*"))
-        if path.is_file() and path.suffix.lower() in audio.EXTENSIONS and not path.name.startswith(".")
-    ]
+    files = sound_files(options.own)
     if len(files) < 2:
         raise ValueError(
             f"--own {options.own}: {len(files)} recordings ({', '.join(audio.EXTENSIONS)}); at least 2 are needed, "
@@ -127,8 +129,7 @@ def impulses(folders: Sequence[Path]) -> tuple[np.ndarray, ...]:
     """
     found = []
     for folder in folders:
-        files = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in audio.EXTENSIONS]
-        files = [path for path in files if path.is_file() and not path.name.startswith(".")]
+        files = sound_files(folder)
         if not files:
             raise ValueError(f"--rooms {folder}: no sound files ({', '.join(audio.EXTENSIONS)}) in it")
         found += [augment.from_direct_path(audio.read(path, RATE)) for path in files]

@@ -5,17 +5,18 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+import rich.console
 
 from tfmot_kws import atomic
 from tfmot_kws.commands.parts import sidecar
 from tfmot_kws.commands.parts.phrase import network
 from tfmot_kws.commands.parts.phrase.plan import Options
 from tfmot_kws.commands.parts.phrase.render import Progress
-from tfmot_kws.data import long_features, task
+from tfmot_kws.commands.parts.phrase.sounds import Sounds
+from tfmot_kws.data import task
 from tfmot_kws.frontend import features
 from tfmot_kws.keras import keras
 from tfmot_kws.quantize import saving, scheme
@@ -74,24 +75,22 @@ def check_teacher(options: Options) -> None:
         )
 
 
-@dataclasses.dataclass(frozen=True)
-class Sounds:
-    """What is trained on.
+def check_window(console: rich.console.Console, options: Options, seconds: float) -> None:
+    """Says so where the phrase is longer than what the network hears at once.
 
-    Attributes:
-        training: features of scenes and of other sound.
-        own: features of scenes in which only the user says the phrase; none without ``--own``.
-        selection: features of the streams by which epochs are chosen.
+    Args:
+        console: where to.
+        options: of the command.
+        seconds: what nine of ten clips of the phrase do not exceed.
     """
-
-    training: tuple[long_features.LongFeatures, ...]
-    own: tuple[long_features.LongFeatures, ...]
-    selection: tuple[long_features.LongFeatures, ...]
-
-
-def read(training: Sequence[Path], own: Sequence[Path], selection: Sequence[Path]) -> Sounds:
-    """Opens folders of features."""
-    return Sounds(*(tuple(long_features.read(path) for path in paths) for paths in (training, own, selection)))
+    frames = network.build(options.network, 2, frontend_of(options)).input_shape[1]
+    window = network.seconds_of(frames, frontend_of(options))
+    if seconds > window:
+        console.print(
+            f"note: one of ten clips of the phrase is longer than {seconds:.2f} s, and {options.network} hears "
+            f"{window:.2f} s at once: it will know the end of the phrase only. A shorter phrase is better",
+            markup=False,
+        )
 
 
 def _streams(options: Options, sounds: Sounds) -> wake_word.Streams:

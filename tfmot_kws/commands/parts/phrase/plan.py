@@ -11,6 +11,8 @@ NETWORKS = ("mixed_net", "ds_cnn_stream", "wakeword_250k")
 DEVICES = ("esphome",)
 OWN = "own"
 """The speaker of the recordings of ``--own``."""
+STREAMS, OWN_STREAMS, SELECTION = "streams", "streams_own", "selection"
+"""Folders of sound: of the test, of the test with the user's own voice, and of the choice (in the work folder)."""
 _ESPHOME_HOP_MS = 10
 
 
