@@ -21,7 +21,7 @@ import typer.testing
 from tfmot_kws import cli
 from tfmot_kws.commands.parts import sidecar, thresholds
 from tfmot_kws.commands.parts.phrase import finish, gather, plan, render, run, speak, steps
-from tfmot_kws.data import corpus, long_features, material_store, stream_labels
+from tfmot_kws.data import corpus, long_features, material_store, pronouncing, stream_labels
 from tfmot_kws.evaluation import detector
 from tfmot_kws.frontend import features
 from tfmot_kws.sound import files as audio
@@ -54,6 +54,23 @@ def _recordings(folder: pathlib.Path) -> dict[str, pathlib.Path]:
     return {name: folder / name for name in ("data", "own", "long", "rooms")}
 
 
+DICTIONARY = pronouncing.Dictionary(
+    {
+        word: [tuple(phones.split())]
+        for word, phones in {
+            "hey": "HH EY", "nova": "N OW V AH", "go": "G OW", "hay": "HH EY", "rover": "R OW V ER", "he": "HH IY",
+            "over": "OW V ER", "lamp": "L AE M P", "table": "T EY B AH L", "seven": "S EH V AH N", "say": "S EY",
+        }.items()
+    }
+)  # fmt: skip
+"""CMU's takes seconds to be searched."""
+
+
+@pytest.fixture(autouse=True)
+def few_words(monkeypatch):
+    monkeypatch.setattr(pronouncing, "load", lambda: DICTIONARY)
+
+
 def _small(name, classes, frontend):
     from tfmot_kws.models import spotters
 
@@ -79,10 +96,11 @@ def made(tmp_path_factory):
     )  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(network, "build", _small)
+        patch.setattr(pronouncing, "load", lambda: DICTIONARY)
         with patch.context() as killed:
             killed.setattr(finish, "test", lambda _: 1 / 0)
             with pytest.raises(ZeroDivisionError):
-                _run(options)
+                run.run(options)
         before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
         said = _run(options)
         again = _run(options)
@@ -232,6 +250,9 @@ def test_folders_that_hold_something_else_are_refused(tmp_path):
     assert "0 recordings" in _error(*common, "--own", str(empty))
     assert "0 sound files" in _error(*common, "--negatives", str(empty))
     assert "no sound files" in _error(*common, "--rooms", str(empty))
+    inside = str(tmp_path / "empty" / "out")
+    assert "lies in --data" in _error("hey nova", "--voices", "espeak", "--out", inside, "--data", str(empty))
+    assert "is also in --data" in _error(*common, "--data", str(tmp_path), "--negatives", str(empty))
 
 
 def test_a_phrase_of_one_syllable_and_sound_of_synthesizers_alone_are_warned_of(tmp_path, monkeypatch):

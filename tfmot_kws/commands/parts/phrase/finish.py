@@ -12,7 +12,7 @@ import rich.console
 
 from tfmot_kws import extras
 from tfmot_kws.commands import evaluate, export
-from tfmot_kws.commands.parts import esphome, evaluate_streams, intervals
+from tfmot_kws.commands.parts import card, esphome, evaluate_streams, intervals, sidecar
 from tfmot_kws.commands.parts.phrase import learn
 from tfmot_kws.commands.parts.phrase.plan import OWN_STREAMS, SELECTION, STREAMS, Options
 
@@ -48,7 +48,14 @@ def choose_threshold(options: Options) -> dict[str, Any]:
     if options.device == "esphome":
         chosen = esphome.Options(threshold=str(path), languages=_LANGUAGES)
         export.run_for("esphome", options.file(learn.QUANTIZED), model_of(options), chosen, "any", None, False, False)
-    return _numbers(path, options.word)
+    found = _numbers(path, options.word)
+    if options.device is None:
+        text = (
+            f"- {found['threshold']:.4g}, chosen for {options.fa_per_hour:g} false accepts an hour on streams that "
+            f"neither training nor the test heard; there: {_rates(found)}"
+        )
+        card.write(model_of(options), sidecar.read(model_of(options)), text)
+    return found
 
 
 def test(options: Options) -> dict[str, Any]:
@@ -103,16 +110,14 @@ def show(
         f"report: {options.out / 'report.html'}; curve: fa.svg; numbers: numbers.json; card: {options.stem}.md; what "
         "was heard: streams/",
     ]
+    lines += [
+        f"next: tfmot-kws listen --model {quoted} --threshold {numbers}",
+        f"      tfmot-kws serve --model {quoted} --threshold {numbers}",
+    ]
     if options.device == "esphome":
-        lines.append(
-            f"next: copy {model.name} and {options.stem}.json to where ESPHome's YAML finds them; see the docs"
-        )
+        lines.append(f"      or give {model.name} and {options.stem}.json to ESPHome")
     else:
-        lines += [
-            f"next: tfmot-kws listen --model {quoted} --threshold {numbers}",
-            f"      tfmot-kws serve --model {quoted} --threshold {numbers}",
-            f"      tfmot-kws firmware --model {quoted} --help",
-        ]
+        lines.append(f"      tfmot-kws firmware --model {quoted} --help")
     for line in lines:
         console.print(line, markup=False)
 

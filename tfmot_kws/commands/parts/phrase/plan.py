@@ -115,10 +115,24 @@ class Options:
         for option, folder in [*folders, *((("--own", self.own),) if self.own else ())]:
             if not folder.is_dir():
                 raise FileNotFoundError(f"{option} {folder}: no such folder")
+        self._check_apart([*folders, *((("--own", self.own),) if self.own else ())])
         if self.teacher is not None and self.teacher.suffix != ".keras":
             raise ValueError(f"--teacher {self.teacher}: must be a .keras file with its .json")
         if self.teacher is not None and not self.teacher.is_file():
             raise FileNotFoundError(f"--teacher {self.teacher}: no such file")
+
+    def _check_apart(self, folders: list[tuple[str, pathlib.Path]]) -> None:
+        """Sound that is given twice would be in training and test, and what is written must not be read again."""
+        for number, (option, folder) in enumerate(folders):
+            path = folder.resolve()
+            if path in (self.out.resolve(), *self.out.resolve().parents):
+                raise ValueError(f"--out {self.out}: lies in {option} {folder}; name a folder elsewhere")
+            for other, before in folders[:number]:
+                if path == before.resolve() or path in before.resolve().parents or before.resolve() in path.parents:
+                    raise ValueError(
+                        f"{option} {folder}: is also in {other} {before}, so that sound of the test would be trained "
+                        "on; give each folder once"
+                    )
 
     @property
     def word(self) -> str:

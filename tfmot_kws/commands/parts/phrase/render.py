@@ -65,9 +65,13 @@ def training(kind: str, seconds: float) -> scenes.SceneConfig:
 
 
 def listening(kind: str, seconds: float) -> scenes.SceneConfig:
-    """Scenes of selection and test: what a device meets, without the words cut off and the extremes of training."""
+    """Scenes of selection and test: what a device meets, without the words cut off and the extremes of training.
+
+    One of fifty utterances sounds like the phrase, or is a part of it. That is more than in most rooms, and far less
+    than in training, where a false accept an hour would mean one in hundreds of such words.
+    """
     usual = scenes.SceneConfig(
-        seconds=seconds, keywords=0.25, quiet=0.15, snr_db=(5.0, 20.0), level_db=(-20.0, 5.0), cut=0.0
+        seconds=seconds, keywords=0.25, like=0.02, quiet=0.15, snr_db=(5.0, 20.0), level_db=(-20.0, 5.0), cut=0.0
     )
     return _of_kind(usual, kind)
 

@@ -143,7 +143,7 @@ class _Places:
 
 
 def _only(folder: Path, names: set[str]) -> None:
-    """Removes sound that an earlier, killed run wrote there."""
-    for path in stream_labels.sounds(folder):
-        if path.name not in names:
+    """Removes what an earlier, killed run wrote there, or half wrote."""
+    for path in folder.iterdir():
+        if path.is_file() and path.name not in (*names, stream_labels.LABELS):
             path.unlink()
