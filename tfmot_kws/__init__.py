@@ -33,6 +33,7 @@ _NAMES = {
     "factorize": "models.low_rank",
     "kws_scheme": "quantize.scheme",
     "load_model": "quantize.saving",
+    "mixed_net": "models.spotters",
     "quantize_apply": "quantize.apply",
     "quantize_scope": "quantize.saving",
     "reset_ranges": "training.stages",
@@ -58,15 +59,19 @@ _MODULES = {
     "evaluate": "evaluation.clips",
     "features": "frontend.features",
     "frame_labels": "data.frame_labels",
+    "long_features": "data.long_features",
     "low_rank": "models.low_rank",
     "low_rank_recipes": "training.low_rank_recipes",
     "mining": "training.mining",
+    "negatives": "data.negatives",
     "public": "data.public",
     "recipes": "training.recipes",
+    "scenes": "data.scenes",
     "spoken": "data.spoken",
     "stream_evaluate": "evaluation.streams",
     "synthetic": "data.synthetic",
     "voices": "sound.voices",
+    "windows": "training.windows",
 }
 """Modules that users import from here: ``from tfmot_kws import datasets``."""
 

@@ -124,7 +124,11 @@ def noise(rng: np.random.Generator, seconds: float, rate: int = 16000) -> np.nda
 @pytest.fixture(scope="module", params=["micro", "lfbe"])
 def found(request: pytest.FixtureRequest) -> LongFeatures:
     rng = np.random.default_rng(0)
-    recordings = [(noise(rng, 1.0), [Target("go", 0.1, 0.5)]), (noise(rng, 0.01), []), (noise(rng, 0.5) / 32768.0, [])]
+    recordings = [
+        (noise(rng, 1.0), [Target("go", 0.1, 0.5, "anna")]),
+        (noise(rng, 0.01), []),
+        (noise(rng, 0.5) / 32768.0, []),
+    ]
     return long_features.of_sound(recordings, features.FrontendConfig(backend=request.param, hop_ms=10))
 
 

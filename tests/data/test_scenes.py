@@ -104,6 +104,7 @@ def test_the_same_seed_gives_the_same_scene(keywords: float) -> None:
     config = dataclasses.replace(scenes.SceneConfig(), seconds=6.0, keywords=keywords, like=0.0, rooms=1.0, quiet=0.0)
     one, two, other = (scenes.render(made(), config, seed) for seed in ([3, 4], [3, 4], [3, 5]))
     assert np.array_equal(one.samples, two.samples) and one.targets == two.targets
+    assert len(one.snr_db) == len(one.targets) and one.snr_db == two.snr_db and np.isfinite(one.snr_db).all()
     assert not np.array_equal(one.samples, other.samples)
 
 

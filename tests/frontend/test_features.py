@@ -288,6 +288,12 @@ def test_audio_in_pieces(backend: str, cuts: list[int], hop: int) -> None:
         else:
             np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-4)
         stream.reset()
+    compact = np.concatenate([stream.step_compact(part) for part in np.split(sound, sorted(cuts))])
+    assert compact.dtype == features.compact(config, sound).dtype
+    if backend == "micro":
+        np.testing.assert_array_equal(compact, features.raw_micro(config, sound))
+    else:
+        np.testing.assert_allclose(compact, expected, rtol=1e-3, atol=1e-3)
 
 
 def test_audio_in_pieces_as_floats() -> None:

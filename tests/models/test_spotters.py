@@ -126,6 +126,26 @@ def test_too_few_frames() -> None:
         models.wakeword_250k(2, frames=15)
 
 
+def test_mixed_net_is_smaller_than_what_it_follows() -> None:
+    """Half of microWakeWord's parameters; a step costs one row of each layer."""
+    model = models.mixed_net()
+    assert model.input_shape == (None, 59, 40) and model.output_shape == (None, 2)
+    assert model.count_params() == 27522
+    cost = models.cost(model)
+    blocks = ((25, 5), (19, 7), (11, 9), (1, 11))  # rows that are left, and the kernel that leaves them
+    rows = [29 * 120 * 64, *(n * 64 * (k + 64) for n, k in blocks), 128]
+    assert cost.macs_per_clip == sum(rows)
+    longer = models.mixed_net(frames=75)
+    assert longer.layers[-1].__class__.__name__ == "GlobalAveragePooling1D"
+    for options, message in (
+        ({"frames": 58}, "span 59 frames but the clip has 58"),
+        ({"filters": 0}, "filters must be at least 1"),
+        ({"kernels": ()}, "at least one length"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            models.mixed_net(**options)
+
+
 def test_ds_cnn_stream_is_shaped_as_mlperf_tinys() -> None:
     """Kernels 3, 5, 10 and 15 span 30 frames; a hop costs one row of each layer, at least 15 times less than a clip."""
     model = models.ds_cnn_stream()

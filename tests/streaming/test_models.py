@@ -36,6 +36,7 @@ SMALL = models.ModelConfig(3, 25, 6, 8, (models.WindowSpec(5, 2), models.WindowS
 MODELS = {
     "windows": lambda: models.build(SMALL),
     "ds-cnn": lambda: models.ds_cnn_stream(3, 9, 5, (6, 4), (3, 4)),
+    "mixed": lambda: models.mixed_net(3, mel_bins=5, filters=6, kernels=(3, 4)),
     "causal": lambda: chain(
         (12, 4),
         CausalConv1D(6, 3, strides=2),

@@ -204,9 +204,19 @@ def test_batches_are_the_same_for_a_seed(drawn_from: Windows, augment) -> None:
         return [[np.asarray(part) for batch in data for part in batch] for _ in range(2)]
 
     one, same, other = gone_through(5), gone_through(5), gone_through(6)
-    assert len(one[0]) == 4 and one[0][0].shape == (16, FRAMES, 20) and one[0][1].shape == (16,)
+    assert len(one[0]) == 4 and one[0][0].shape == (16, FRAMES, 20) and one[0][1].shape == (16, 4)
+    assert set(one[0][1][:, 0]) == {0, 1, 2} and not one[0][1][:, 1:].any()
     assert all(np.array_equal(a, b) for times in zip(one, same) for a, b in zip(*times))
     assert not np.array_equal(one[0][0], one[1][0]) and not np.array_equal(one[0][0], other[0][0])
+
+
+def test_teachers_hear_what_is_trained_on(drawn_from: Windows) -> None:
+    def teacher(x):
+        return x[:, 0, :3] * 2.0
+
+    masks = recipes.FeatureAugment(time_masks=2, time_mask_frames=9, shift_frames=0)
+    for x, answers in windows.batches(drawn_from, 3, 16, 0, masks, teacher):
+        assert np.array_equal(answers[:, 1:], 2.0 * np.asarray(x)[:, 0, :3])
 
 
 def test_batches_do_not_shift(drawn_from: Windows) -> None:

@@ -20,6 +20,8 @@ _NEIGHBOURS = 40
 """How many words are tried in the place of each word of the phrase."""
 _SAME = 0.3
 """What is nearer than this cannot be told from the phrase by ear: it is a spelling of it, and no negative."""
+_HEARD_AS = 1.5
+"""Words of a few phones that are nearer than this differ by one or two like sounds."""
 _SENTENCES = (
     "I think {} is a nice name.",
     "we talked about {} all day.",
@@ -133,26 +135,6 @@ def _near(phrase: str, phones: Phones, dictionary: Dictionary, count: int) -> li
     return [Confusable(text, distance, "near", text) for text, distance in found.items()]
 
 
-def chatter(phrase: str, count: int, seed: int, dictionary: Dictionary | None = None) -> list[str]:
-    """Sentences of three to seven random words without a word of the phrase: talk with all sounds of a language.
-
-    Where there are no recordings of people, they stand for what else is said in a room.
-
-    Args:
-        phrase: the wake phrase.
-        count: how many.
-        seed: of the words.
-        dictionary: of pronunciations; CMU's where None.
-    """
-    dictionary = dictionary or pronouncing.load()
-    taken = set(pronouncing.words_of(phrase))
-    usable = [word for word in dictionary.entries if word.isalpha() and 2 < len(word) < 12 and word not in taken]
-    if not usable:
-        raise ValueError(f"the dictionary has no words beside those of {phrase!r}")
-    rng = np.random.default_rng([seed, 11])
-    return [" ".join(usable[int(i)] for i in rng.integers(len(usable), size=rng.integers(3, 8))) for _ in range(count)]
-
-
 def near(
     phrase: str,
     count: int,
@@ -225,3 +207,44 @@ def near(
             text = _SENTENCES[(shift + core) % len(_SENTENCES)].format(cores[core].text)
             chosen.append(Confusable(text, cores[core].distance, "sentence", cores[core].text))
     return chosen
+
+
+def others(
+    phrases: Sequence[str],
+    count: int,
+    seed: int = 0,
+    dictionary: Dictionary | None = None,
+    without: Sequence[str] = (),
+) -> list[str]:
+    """Words drawn from all of the dictionary: what a spotter of short words meets.
+
+    A spotter that heard only some words beside its own takes others for them. These need not sound like anything.
+
+    Args:
+        phrases: what is to be spotted; words nearer than 1.5 to one of them (see ``pronouncing.distances``) are left
+            out, because they may be heard as it. A phrase that the dictionary does not know only keeps out itself.
+        count: how many; fewer come where the dictionary has no more.
+        seed: of the draw.
+        dictionary: of pronunciations; CMU's where None.
+        without: words that must not come, whatever they sound like.
+
+    Returns:
+        Words of 3 to 10 letters and 2 to 8 phones, no two the same.
+    """
+    if count < 1:
+        raise ValueError(f"count={count!r}: must be 1 or more")
+    dictionary = dictionary or pronouncing.load()
+    kept_out = {word.lower() for word in (*without, *phrases)}
+    usable = sorted(
+        word
+        for word, (sound, *_) in dictionary.entries.items()
+        if word.isalpha() and 3 <= len(word) <= 10 and 2 <= len(sound) <= 8 and word not in kept_out
+    )
+    drawn = [usable[i] for i in np.random.default_rng(seed).permutation(len(usable))]
+    drawn = drawn[: count + count // 4 + 50]
+    near = np.zeros(len(drawn), bool)
+    for phrase in phrases:
+        if all(word in dictionary.entries for word in pronouncing.words_of(phrase)):
+            sounds = [dictionary.entries[word][0] for word in drawn]
+            near |= pronouncing.distances(dictionary.of(phrase), sounds) < _HEARD_AS
+    return [word for word, taken in zip(drawn, near) if not taken][:count]

@@ -24,8 +24,6 @@ from tfmot_kws.frontend import features
 from tfmot_kws.sound.problems import Problem
 
 JOURNAL = "journal.jsonl"
-LATE_SECONDS = 0.1
-"""By which a word may end behind the last sample: tables of words round."""
 _HEADER = 128
 """Bytes of the header of ``features.npy``: long enough for any number of frames."""
 
@@ -136,7 +134,7 @@ class FeatureWriter:
         Args:
             sources: numbers of the files that it was made of.
             blocks: (samples that were taken in, features [frames, mel] that they gave).
-            targets: the words in it; those that end more than 0.1 s behind its last sample are left out.
+            targets: the words in it, looked at when ``blocks`` have come to their end.
         """
         samples, frames = 0, 0
         try:
@@ -146,11 +144,9 @@ class FeatureWriter:
         except BaseException:
             self._cut(sum(entry.frames for entry in self.entries))
             raise
-        seconds = samples / self._frontend.sample_rate
-        inside = tuple(target for target in targets if target.end <= seconds + LATE_SECONDS)
         self._data.flush()
         os.fsync(self._data.fileno())
-        self._add(Entry(tuple(sources), samples, frames, inside))
+        self._add(Entry(tuple(sources), samples, frames, tuple(targets)))
 
     def leave_out(self, source: int, problem: Problem) -> None:
         """Notes why a file is not there."""

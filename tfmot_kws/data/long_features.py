@@ -204,7 +204,7 @@ def finish(folder: str | os.PathLike, frontend: features.FrontendConfig, targets
     """Writes ``about.json``, the last file of a folder whose features and pieces are there."""
     about = {
         "frontend": frontend.to_dict(),
-        "targets": [[[t.word, t.start, t.end] for t in words] for words in targets],
+        "targets": [[list(dataclasses.astuple(target)) for target in words] for words in targets],
     }
     atomic.write_json(Path(folder) / ABOUT, about)
     return Path(folder)
@@ -241,8 +241,8 @@ def read(folder: str | os.PathLike) -> LongFeatures:
     return LongFeatures(x, first.astype(np.int64), targets, frontend)
 
 
-def _target(word: str, start: float, end: float) -> Target:
+def _target(word: str, start: float, end: float, speaker: str = "") -> Target:
     """Of ``about.json``."""
-    if not isinstance(word, str) or not 0.0 <= float(start) < float(end) < math.inf:
+    if not isinstance(word, str) or not isinstance(speaker, str) or not 0.0 <= float(start) < float(end) < math.inf:
         raise ValueError(f"target {[word, start, end]}: expected a word and 0 <= start < end in seconds")
-    return Target(word, float(start), float(end))
+    return Target(word, float(start), float(end), speaker)

@@ -24,7 +24,7 @@ from tfmot_kws.data.feature_writer import FeatureWriter
 from tfmot_kws.data.long_features import LongFeatures
 from tfmot_kws.data.stream_labels import Target
 from tfmot_kws.frontend import features
-from tfmot_kws.sound import augment, effects, files, stream
+from tfmot_kws.sound import augment, codecs, effects, files, stream
 from tfmot_kws.sound.problems import AudioError, Problem
 
 STRETCH_SECONDS = 60.0
@@ -32,6 +32,8 @@ STRETCH_SECONDS = 60.0
 _VERSION = 1  # raise it whenever the same options give other numbers
 _BLOCK_SECONDS = 10.0
 _LEVELS = 2
+_LATE_SECONDS = 0.1
+"""By which a word may end behind the last sample: tables of words round."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,9 +153,11 @@ def gather(
             f"NegativeConfig.passes={config.passes}: without effects or noises every pass gives the same; give some, "
             "or make one pass"
         )
+    if config.effects is not None:  # a codec that is not here is an error before any work
+        effects.apply(np.zeros(1, np.float32), np.random.default_rng(0), config.effects, frontend.sample_rate)
     sounds, ready = [], []
     for folder in map(Path, folders):
-        found_files, found_ready = _look(folder, frontend, config)
+        found_files, found_ready = _look(folder, frontend, config, Path(cache))
         sounds += found_files
         ready += found_ready
     made, problems = [], ()
@@ -163,24 +167,28 @@ def gather(
 
 
 def _look(
-    folder: Path, frontend: features.FrontendConfig, config: NegativeConfig
+    folder: Path, frontend: features.FrontendConfig, config: NegativeConfig, cache: Path
 ) -> tuple[list[_File], list[LongFeatures]]:
     """The sound files and the ready features of a folder."""
-    if (folder / long_features.ABOUT).is_file() and (folder / long_features.FEATURES).is_file():
-        return [], [_read_ready(folder, frontend)]
     if folder.is_file() and folder.suffix.lower() in files.EXTENSIONS:
         return _with_words(folder.parent, [folder]), []
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder of sound or features")
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in files.EXTENSIONS and path.is_file())
+    inside = sorted(folder.rglob("*"))
+    paths = [path for path in inside if path.suffix.lower() in files.EXTENSIONS and path.is_file()]
     paths = [path for path in paths if not path.name.startswith(".")]
+    kept = [path.parent for path in inside if path.name == long_features.ABOUT]
+    kept = [path for path in kept if (path / long_features.FEATURES).is_file()]
+    # A cache that lies in the folder is what comes of its sound, and would count twice.
+    kept = [path for path in kept if path == folder or cache.resolve() not in path.resolve().parents]
     parts = spectrograms.of_split(folder, config.split)
-    if not paths and not parts:
+    if not paths and not parts and not kept:
         raise ValueError(
             f"{folder}: holds no sound ({', '.join(files.EXTENSIONS)}), no spectrograms (folders *_mmap) and no "
-            f"features ({long_features.ABOUT})"
+            f"features ({long_features.ABOUT} and {long_features.FEATURES})"
         )
-    opened = [spectrograms.open_folder(part, frontend, config.hop_ms) for part in parts]
+    opened = [_read_ready(path, frontend) for path in kept]
+    opened += [spectrograms.open_folder(part, frontend, config.hop_ms) for part in parts]
     return _with_words(folder, paths), opened
 
 
@@ -266,7 +274,11 @@ def _of_files(
             if not any(entry.frames for entry in writer.entries):
                 shutil.rmtree(folder)
                 left = [entry.problem for entry in writer.entries if entry.problem is not None]
-                why = f"; the first is {left[0].path}: {left[0].problem}: {left[0].detail}" if left else ""
+                why = (
+                    f"; the first is {left[0].path}: {left[0].problem}: {left[0].detail}"
+                    if left
+                    else (f"; they are shorter than a window of {frontend.window_ms} ms")
+                )
                 raise ValueError(f"{found[0].path.parent}: no sound in {len(found)} files{why}")
             opened = writer.finish()
     return [opened], tuple({problem.path: problem for problem in feature_writer.problems(folder)}.values())
@@ -289,13 +301,15 @@ def _key(
         words = None if file.words is None else [dataclasses.astuple(word) for word in file.words]
         return [os.path.realpath(file.path), status.st_size, status.st_mtime_ns, words]
 
-    # What cannot be read today may be read once ffmpeg is there.
-    decoders = [shutil.which("ffmpeg") is not None]
+    # What cannot be read today may be read once ffmpeg is there; codecs that are not named are those that are there.
+    programs: list[Any] = [shutil.which("ffmpeg") is not None]
+    if config.effects is not None and config.effects.codec_probability > 0.0 and config.effects.codecs is None:
+        programs += codecs.codecs_here(frontend.sample_rate)
     options = dataclasses.asdict(config)
     for name in ("split", "hop_ms"):
         del options[name]
     text = json.dumps(
-        [_VERSION, frontend.identity(), options, decoders, [about(file) for file in found],
+        [_VERSION, frontend.identity(), options, programs, [about(file) for file in found],
          [hashlib.sha256(noise.tobytes()).hexdigest() for noise in noises]],
         sort_keys=True,
     )  # fmt: skip
@@ -358,8 +372,9 @@ class _Pass:
         rest = [first] if second is None else [first, second]
         before = self._taken
         try:
-            blocks = self._heard(itertools.chain(rest, minutes), source, file)
-            self._writer.write((source,), blocks, file.words or ())
+            words = list(file.words or ())
+            blocks = self._heard(itertools.chain(rest, minutes), source, file, words)
+            self._writer.write((source,), blocks, words)
         except AudioError:
             self._taken = before
             raise
@@ -383,8 +398,10 @@ class _Pass:
         self._blocks: list[tuple[int, np.ndarray]] = []
         self._stream = features.FrontendStream(self._frontend)
 
-    def _heard(self, minutes: Iterable[np.ndarray], source: int, file: _File) -> Iterator[tuple[int, np.ndarray]]:
-        """Features of a recording of its own, minute by minute."""
+    def _heard(
+        self, minutes: Iterable[np.ndarray], source: int, file: _File, words: list[Target]
+    ) -> Iterator[tuple[int, np.ndarray]]:
+        """Features of a recording of its own, minute by minute; takes words out that are cut by the limit in hours."""
         heard, samples, sound = features.FrontendStream(self._frontend), 0, False
         for number, minute in enumerate(minutes):
             minute = minute[: self._most - self._taken]
@@ -393,11 +410,12 @@ class _Pass:
             self._taken += len(minute)
             yield len(minute), heard.step_compact(self._change(minute, source, number))
             if self._taken >= self._most:
-                return  # words behind that are left out
+                words[:] = [word for word in words if word.end <= samples / self._frontend.sample_rate]
+                return
         if not sound:
             raise AudioError(file.path, "empty", f"{samples} samples, all of them zero")
         seconds = samples / self._frontend.sample_rate
-        late = [word for word in file.words or () if word.end > seconds + feature_writer.LATE_SECONDS]
+        late = [word for word in words if word.end > seconds + _LATE_SECONDS]
         if late:
             detail = f"{seconds:.3f} s, and {stream_labels.LABELS} has {late[0].word!r} up to {late[0].end:.3f} s"
             raise AudioError(file.path, "too short", detail)

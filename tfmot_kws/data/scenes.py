@@ -175,10 +175,12 @@ class Scene:
     Attributes:
         samples: int16 [n].
         targets: the keywords in it that are heard whole, by time.
+        snr_db: of each of them, its level while it is said to that of the noise; inf where there is none.
     """
 
     samples: np.ndarray
     targets: tuple[Target, ...]
+    snr_db: tuple[float, ...] = ()
 
 
 def material(
@@ -284,12 +286,13 @@ def render(found: Material, config: SceneConfig, seed: Sequence[int] | int, effe
     rate, total = found.sample_rate, round(config.seconds * found.sample_rate)
     sound = np.zeros(total, np.float32)
     targets: list[Target] = []
+    levels: list[float] = []
     in_room = rng.random() < config.rooms
     impulses = _places(found, config, rng) if in_room else []
     at = int(rng.uniform(0.0, 1.0) * rate)  # where the speech of what comes next begins
     while at < total:
         said = _draw(found, config, rng)
-        samples, start, end = _spoken(said, config, rng, rate)
+        samples, start, end, said_db = _spoken(said, config, rng, rate)
         if impulses and rng.random() < 0.8:
             samples = augment.reverberate(samples, impulses[int(rng.integers(len(impulses)))])
         first = max(at - start, 0)
@@ -299,17 +302,21 @@ def render(found: Material, config: SceneConfig, seed: Sequence[int] | int, effe
         sound[first : first + len(piece)] += piece
         if said.word:
             targets.append(Target(said.word, (first + start) / rate, (first + end) / rate, said.speaker))
+            levels.append(said_db)
         pause = rng.uniform(*config.pause) if rng.random() > 1 / 3 else rng.uniform(0.0, 0.1)
         at = first + end + int(pause * rate)
+    noise_db = -math.inf
     if rng.random() >= config.quiet:
-        sound += _noise(total, found, config, rng)
+        noise, noise_db = _noise(total, found, config, rng)
+        sound += noise
     level = float(rng.uniform(*config.level_db))
     sound = sound * np.float32(10.0 ** (level / 20.0))
     if effects is not None:
         from tfmot_kws.sound import effects as devices
 
         sound = devices.apply(sound, rng, effects, rate)
-    return Scene(np.clip(np.rint(sound * 32767.0), -32768, 32767).astype(np.int16), tuple(targets))
+    ratios = tuple(one - noise_db for one in levels)
+    return Scene(np.clip(np.rint(sound * 32767.0), -32768, 32767).astype(np.int16), tuple(targets), ratios)
 
 
 def _places(found: Material, config: SceneConfig, rng: np.random.Generator) -> list[np.ndarray]:
@@ -380,20 +387,23 @@ def _faster(samples: np.ndarray, speed: float, length: int) -> np.ndarray:
     return np.interp(np.arange(length) * speed, np.arange(len(samples)), samples).astype(np.float32)
 
 
-def _spoken(said: Utterance, config: SceneConfig, rng: np.random.Generator, rate: int) -> tuple[np.ndarray, int, int]:
-    """Float samples at the speed and level that are drawn, and where its speech begins and ends."""
+def _spoken(
+    said: Utterance, config: SceneConfig, rng: np.random.Generator, rate: int
+) -> tuple[np.ndarray, int, int, float]:
+    """Float samples at the speed and level that are drawn, where its speech begins and ends, and its level in dB."""
     speed = float(rng.uniform(*config.speed))
     length = max(1, int(len(said.samples) / speed))
     samples = _faster(said.samples, speed, length) / np.float32(32768.0)
     start = min(round(said.start / speed), length - 1)
     end = min(max(round(said.end / speed), start + 1), length)
     rms = math.sqrt(float(np.mean(np.square(samples[start:end], dtype=np.float64))) + 1e-12)
-    gain = 10.0 ** ((SPEECH_DB + float(rng.uniform(*config.gain_db))) / 20.0) / rms
-    return samples * np.float32(min(gain, 1000.0)), start, end
+    level = SPEECH_DB + float(rng.uniform(*config.gain_db))
+    gain = min(10.0 ** (level / 20.0) / rms, 1000.0)
+    return samples * np.float32(gain), start, end, level
 
 
-def _noise(samples: int, found: Material, config: SceneConfig, rng: np.random.Generator) -> np.ndarray:
-    """Noise at a ratio to the level that speech has in scenes."""
+def _noise(samples: int, found: Material, config: SceneConfig, rng: np.random.Generator) -> tuple[np.ndarray, float]:
+    """Noise at a ratio to the level that speech has in scenes, and its level in dB."""
     kind = rng.random()
     if kind < config.talk and (found.sentences or found.words):
         noise = _babble(found, samples, rng)
@@ -403,9 +413,9 @@ def _noise(samples: int, found: Material, config: SceneConfig, rng: np.random.Ge
         noise = coloured(rng, samples, found.sample_rate)
     power = float(np.mean(np.square(noise, dtype=np.float64)))
     if power == 0.0:
-        return noise
-    wanted = 10.0 ** ((SPEECH_DB - float(rng.uniform(*config.snr_db))) / 20.0)
-    return noise * np.float32(wanted / math.sqrt(power))
+        return noise, -math.inf
+    level = SPEECH_DB - float(rng.uniform(*config.snr_db))
+    return noise * np.float32(10.0 ** (level / 20.0) / math.sqrt(power)), level
 
 
 def _recorded(noises: Sequence[np.ndarray], samples: int, rng: np.random.Generator, rate: int) -> np.ndarray:

@@ -151,7 +151,7 @@ def mixed_net(
 
     Args:
       num_classes: logits.
-      frames: of a clip; None is one row, 61 frames as it is. The mean over time joins more.
+      frames: of a clip; None is one row, 59 frames as it is. The mean over time joins more.
       mel_bins: features of a frame.
       filters: outputs of every layer but the last.
       kernels: steps of each block's window.

@@ -302,6 +302,8 @@ def _fit(
 ) -> list[Heard]:
     keras.utils.set_random_seed(config.seed)
     schedule = recipes.CosineStages(rates, 0.01)
+    # The same layers, compiled: the model itself stays as it is, and its file needs none of the classes of training.
+    model = keras.Model(model.inputs, model.outputs, name=model.name)
     model.compile(optimizer=keras.optimizers.Adam(schedule), loss=_loss(config, teacher is not None))
     # As in recipes: variables before the first trace, and no AutoGraph over the whole of Keras.
     model.optimizer.build(model.trainable_variables)
@@ -310,5 +312,4 @@ def _fit(
     data = windows.batches(drawn, config.steps, config.batch_size, config.seed, config.masks, said)
     select = _Select(drawn, streams, config, first_heard, epochs, progress, set(mined))
     model.fit(data, epochs=epochs, callbacks=[*callbacks, select], verbose=0)
-    del model.train_step
     return select.history

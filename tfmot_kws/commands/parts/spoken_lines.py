@@ -5,10 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from tfmot_kws.data import confusables, pronouncing, spoken
 
 _WORDS = 60
 """Different negatives that are looked for, at most."""
+_MOST_WORDS = 7
 
 Lines = list[tuple[spoken.Line, int]]
 """What is said, and how many clips of it."""
@@ -50,8 +53,14 @@ def of_phrase(
 
 
 def of_chatter(phrase: str, count: int, seed: int, dictionary: pronouncing.Dictionary) -> Lines:
-    """Sentences of random words, each said once."""
-    texts = confusables.chatter(phrase, count, seed, dictionary)
+    """Sentences of three to seven random words, each said once: where there are no recordings, they stand for talk."""
+    rng = np.random.default_rng([seed, 11])
+    own = pronouncing.words_of(phrase)
+    words = confusables.others([phrase, *own], _MOST_WORDS * max(count, 1), seed, dictionary)
+    texts = [
+        " ".join(words[i] for i in rng.integers(len(words), size=rng.integers(3, _MOST_WORDS + 1)))
+        for _ in range(count)
+    ]
     return [(spoken.Line(text, text, "sentence"), 1) for text in texts]
 
 

@@ -154,10 +154,8 @@ def _save(options: Options, ending: str, model: keras.Model, kind: str, about: d
     path = options.file(ending)
     made = {"network": options.network, "seed": options.seed, "phrase": options.word, **about}
     sidecar.write(path, sidecar.Sidecar(kind, frontend_of(options), task_of(options, model.input_shape[1]), made))
-    # Without what it was compiled with: the recipe's schedule and loss are no part of the model, and cannot be loaded.
-    plain = keras.Model(model.inputs, model.outputs, name=model.name)
     with atomic.replacing(path) as temporary:
-        plain.save(temporary)
+        model.save(temporary)
 
 
 def _plain(heard: Sequence[wake_word.Heard]) -> list[dict[str, Any]]:

@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The recipe of a wake word, on sound in which the word is a bright band."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from tfmot_kws.data.long_features import LongFeatures
+from tfmot_kws.data.stream_labels import Target
+from tfmot_kws.frontend import features
+from tfmot_kws.keras import keras
+from tfmot_kws.models import spotters
+from tfmot_kws.quantize import scheme
+from tfmot_kws.training import stages, wake_word, windows
+
+FRONTEND = features.FrontendConfig(mel_bins=20)
+FRAMES = 12
+CONFIG = wake_word.WakeWordConfig(
+    epochs=2, stage1_epochs=1, stage2_epochs=1, steps=20, batch_size=32, learning_rate=1e-2, mine_from=1, masks=None
+)
+
+
+def _sound(seed: int, seconds: int = 60, words: int = 12) -> LongFeatures:
+    """Noise in all bands; a word is 0.3 s of a rising band, what is like it a falling one."""
+    rng = np.random.default_rng(seed)
+    frames = seconds * 50
+    x = rng.integers(0, 120, (frames, 20))
+    targets = []
+    for number in range(2 * words):
+        at = 60 + number * (frames - 120) // (2 * words)
+        rising = number % 2 == 0
+        for step in range(15):
+            x[at + step, (step if rising else 14 - step) + 2] = 500
+        if rising:
+            targets.append(Target("up", at * 0.02, (at + 15) * 0.02))
+    return LongFeatures(x.astype(np.uint16), np.array([0, frames]), (tuple(targets),), FRONTEND)
+
+
+@pytest.fixture(scope="module")
+def parts():
+    """Windows to train on and streams to choose by."""
+    drawn = windows.Windows([_sound(0), _sound(1)], ("up",), FRAMES)
+    return drawn, wake_word.Streams((_sound(2),), ("up",), hop=2)
+
+
+def _model() -> keras.Model:
+    keras.utils.set_random_seed(0)
+    return spotters.build(
+        spotters.ModelConfig(2, FRAMES, 20, 16, (spotters.WindowSpec(8, 2), spotters.WindowSpec(3)), 1)
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(parts):
+    """A float model and what was heard."""
+    model = _model()
+    calls = []
+    heard = wake_word.train_float(model, *parts, CONFIG, progress=lambda *step: calls.append(step))
+    return model, heard, calls
+
+
+def test_learns_and_keeps_its_best_epoch(parts, trained, tmp_path):
+    drawn, streams = parts
+    model, heard, calls = trained
+    assert [one.epoch for one in heard] == [0, 1] and calls == [(1, 2), (2, 2)]
+    curve = streams.hear(model.predict_on_batch, FRAMES).pooled_curve
+    assert streams.cost(curve) == pytest.approx(min(one.cost for one in heard))
+    assert curve.frr_at(0.5) < 0.2
+    assert len(drawn.hard)
+    model.save(tmp_path / "model.keras")  # without an optimizer or a loss that a reader would have to know
+    again = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(
+        again.predict_on_batch(np.ones((1, FRAMES, 20))), model.predict_on_batch(np.ones((1, FRAMES, 20)))
+    )
+
+
+@pytest.mark.parametrize("bits", [1, 4])
+def test_quantized_with_a_teacher(parts, trained, bits):
+    drawn, streams = parts
+    before = [w.copy() for w in trained[0].get_weights()]
+    model, heard = wake_word.train_quantized(
+        trained[0], scheme.kws_scheme(bits=bits), drawn, streams, CONFIG, teacher=trained[0]
+    )
+    assert stages.get_stage(model) == 2
+    assert np.isnan(heard[0].cost) and heard[1].cost < 0.5  # stage 1 is not what is exported
+    for old, new in zip(before, trained[0].get_weights()):
+        np.testing.assert_array_equal(old, new)
+
+
+def test_the_same_seed_gives_the_same_weights():
+    found = []
+    for _ in range(2):
+        drawn = windows.Windows([_sound(0)], ("up",), FRAMES)
+        model = _model()
+        config = dataclasses.replace(CONFIG, epochs=1, steps=3)
+        wake_word.train_float(model, drawn, wake_word.Streams((_sound(2),), ("up",), hop=4), config)
+        found.append(model.get_weights())
+    for one, other in zip(*found):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_the_loss_weighs_false_accepts_and_follows_a_teacher():
+    logits = np.array([[1.0, -1.0], [0.5, 2.0]], np.float32)
+    labels = np.array([0, 1])
+    odds = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    plain = -np.log(odds[[0, 1], labels])
+    answers = np.concatenate([labels[:, None], [[3.0, -3.0], [0.0, 0.0]]], axis=1).astype(np.float32)
+    config = dataclasses.replace(CONFIG, false_accept_weight=3.0, teacher_weight=0.25, temperature=2.0)
+    np.testing.assert_allclose(wake_word._loss(config, False)(answers, logits), plain * [3.0, 1.0], rtol=1e-5)
+    soft = np.exp(answers[:, 1:] / 2) / np.exp(answers[:, 1:] / 2).sum(axis=1, keepdims=True)
+    own = np.exp(logits / 2) / np.exp(logits / 2).sum(axis=1, keepdims=True)
+    taught = -(soft * np.log(own)).sum(axis=1) * 4.0
+    wanted = (0.75 * plain + 0.25 * taught) * [3.0, 1.0]
+    np.testing.assert_allclose(wake_word._loss(config, True)(answers, logits), wanted, rtol=1e-5)
+
+
+def test_what_does_not_fit_is_refused_before_training(parts):
+    drawn, streams = parts
+    other = spotters.build(spotters.ModelConfig(3, FRAMES, 20, 8, (spotters.WindowSpec(FRAMES),), 0))
+    with pytest.raises(ValueError, match="gives 3 logits; the windows are"):
+        wake_word.train_float(other, drawn, streams, CONFIG)
+    with pytest.raises(ValueError, match=r"streams have the words \['down'\]"):
+        wake_word.train_float(_model(), drawn, dataclasses.replace(streams, words=("down",)), CONFIG)
+    silent = dataclasses.replace(_sound(3), targets=((),))
+    with pytest.raises(ValueError, match="none of the words is in them"):
+        wake_word.train_float(_model(), drawn, dataclasses.replace(streams, sounds=(silent,)), CONFIG)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("epochs", 0), ("steps", 1.5), ("teacher_weight", 1.1), ("temperature", 0.0), ("false_accept_weight", -1.0)],
+)
+def test_bad_options_name_themselves(field, value):
+    with pytest.raises(ValueError, match=f"WakeWordConfig.{field}"):
+        dataclasses.replace(CONFIG, **{field: value})
