@@ -252,7 +252,7 @@ def test_folders_that_hold_something_else_are_refused(tmp_path):
     assert "no sound files" in _error(*common, "--rooms", str(empty))
     inside = str(tmp_path / "empty" / "out")
     assert "lies in --data" in _error("hey nova", "--voices", "espeak", "--out", inside, "--data", str(empty))
-    assert "is also in --data" in _error(*common, "--data", str(tmp_path), "--negatives", str(empty))
+    assert "is also in --data" in _error(*common, "--data", str(empty), "--negatives", str(empty))
 
 
 def test_a_phrase_of_one_syllable_and_sound_of_synthesizers_alone_are_warned_of(tmp_path, monkeypatch):

@@ -56,9 +56,7 @@ def phrase(
         pathlib.Path | None,
         typer.Option(help="A few recordings of your own voice saying the phrase, once each.", show_default="none"),
     ] = None,
-    fast: Annotated[
-        bool, typer.Option("--fast", help="A quarter of an hour instead of hours, and a poorer model.")
-    ] = False,
+    fast: Annotated[bool, typer.Option("--fast", help="Ten minutes instead of hours, and a poorer model.")] = False,
     hours: Annotated[
         float | None, typer.Option(help="Hours of scenes to train on.", show_default=_default("hours"))
     ] = None,

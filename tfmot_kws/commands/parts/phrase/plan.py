@@ -51,8 +51,8 @@ class Sizes:
 
 
 FAST = Sizes(
-    count=400, chatter=200, slow=60, hours=2.5, selection_hours=0.4, test_hours=0.5, material_hours=1.5,
-    epochs=6, stage1_epochs=3, stage2_epochs=2, own_epochs=1, steps=250,
+    count=400, chatter=200, slow=60, hours=2.5, selection_hours=0.75, test_hours=0.75, material_hours=1.5,
+    epochs=8, stage1_epochs=3, stage2_epochs=2, own_epochs=1, steps=400,
 )  # fmt: skip
 
 

@@ -65,14 +65,15 @@ def training(kind: str, seconds: float) -> scenes.SceneConfig:
 
 
 def listening(kind: str, seconds: float) -> scenes.SceneConfig:
-    """Scenes of selection and test: what a device meets, without the words cut off and the extremes of training.
+    """Scenes of selection and test: speech 5 to 20 dB above noise, near the microphone and in rooms.
 
     One of fifty utterances sounds like the phrase, or is a part of it. That is more than in most rooms, and far less
     than in training, where a false accept an hour would mean one in hundreds of such words.
     """
     usual = scenes.SceneConfig(
-        seconds=seconds, keywords=0.25, like=0.02, quiet=0.15, snr_db=(5.0, 20.0), level_db=(-20.0, 5.0), cut=0.0
-    )
+        seconds=seconds, keywords=0.25, like=0.02, speed=(0.95, 1.05), gain_db=(-3.0, 3.0), rooms=0.3,
+        room_seconds=(0.1, 0.5), quiet=0.0, snr_db=(8.0, 17.0), talk=0.1, level_db=(-10.0, 4.0), cut=0.0,
+    )  # fmt: skip
     return _of_kind(usual, kind)
 
 
@@ -86,6 +87,10 @@ def _of_kind(config: scenes.SceneConfig, kind: str) -> scenes.SceneConfig:
 
 KINDS = (WITH, WITHOUT, WITH, SPARSE, WITH, WITHOUT)
 """A half has the phrase, a sixth is next to quiet."""
+MICROPHONES = effects.EffectsConfig(
+    eq_probability=0.5, band_probability=0.15, clip_probability=0.05, level_probability=0.1, codec_probability=0.1
+)
+"""Most devices have a curve of their own; few clip, or send sound through a codec."""
 Config = Callable[[str, float], scenes.SceneConfig]
 """Of a kind and a length in seconds."""
 
@@ -96,10 +101,7 @@ def plan(
     """Scenes of so many hours, at least one of each kind, kinds by turns."""
     count = max(len(set(kinds)), round(hours * 3600.0 / seconds))
     chosen = list(dict.fromkeys(kinds)) if count < len(kinds) else kinds
-    return [
-        Job(str(material), config(chosen[i % len(chosen)], seconds), (*seed, i), effects.EffectsConfig())
-        for i in range(count)
-    ]
+    return [Job(str(material), config(chosen[i % len(chosen)], seconds), (*seed, i), MICROPHONES) for i in range(count)]
 
 
 @functools.lru_cache(maxsize=2)
