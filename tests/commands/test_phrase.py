@@ -20,7 +20,7 @@ import typer.testing
 
 from tfmot_kws import cli
 from tfmot_kws.commands.parts import sidecar, thresholds
-from tfmot_kws.commands.parts.phrase import finish, gather, plan, render, run, speak, steps
+from tfmot_kws.commands.parts.phrase import finish, gather, hours, plan, render, run, speak, steps
 from tfmot_kws.data import corpus, long_features, material_store, pronouncing, stream_labels
 from tfmot_kws.evaluation import detector
 from tfmot_kws.frontend import features
@@ -282,6 +282,35 @@ def test_a_corpus_is_split_in_three_by_speaker():
             assert [c.split == "train" for c in found] == [split == "train" for split in given]
     whole = clips("train", "train", "dev", "dev", "test", "test")
     assert gather.split_in_three(whole) == (whole, "")
+
+
+def test_long_sound_is_shared_out_by_who_is_in_it(tmp_path):
+    for speaker in range(12):
+        for number in range(3):
+            path = tmp_path / "long" / "clean" / f"{speaker}" / "chapter" / f"{number}.flac"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+    found = hours.look([tmp_path / "long"], features.FrontendConfig())
+    people = {split: {path.parts[-3] for path in files} for split, files in found.files.items()}
+    assert sum(map(len, people.values())) == 12 and all(people.values()) and not found.ready
+    assert sum(map(len, found.files.values())) == 36
+
+
+def test_features_that_are_ready_are_trained_on_or_refused_before_work(tmp_path):
+    frontend = features.FrontendConfig(hop_ms=10)
+    long_features.write(tmp_path / "f", long_features.of_sound([(_noise(0, 1.0), ())], frontend))
+    found = hours.look([tmp_path / "f"], frontend)
+    sounds, problems = hours.training(found, frontend, tmp_path / "cache", None)
+    assert len(sounds) == 1 and not problems and not (tmp_path / "cache").exists()
+    with pytest.raises(ValueError, match="hop_ms=10 .the model's: 20"):
+        hours.look([tmp_path / "f"], features.FrontendConfig(hop_ms=20))
+
+
+def test_clips_of_a_corpus_are_limited_in_hours(tmp_path):
+    clips = [corpus.Clip(str(corpus_files.write(tmp_path / f"{n}.wav", _noise(n, 1.0))), "a") for n in range(8)]
+    some = gather.limited(clips, 3.5 / 3600.0, 0)
+    assert len(some) == 3 and some == [clip for clip in clips if clip in some]
+    assert gather.limited(clips, 1.0, 0) == clips and gather.limited(clips, 3.5 / 3600.0, 0) == some
 
 
 def test_words_of_a_corpus_that_are_the_phrase():
