@@ -208,6 +208,22 @@ def test_other_options_for_the_same_folder_are_refused(made):
     (options.work / "kept").rename(options.work / "test.done.json")
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "hop_ms"), [("mixed_net", 10), ("wakeword_250k", 20)])
+def test_training_listens_at_the_steps_of_the_exported_stream(name, hop_ms):
+    import tflite_export
+    import tfmot_kws
+    from tfmot_kws.commands.parts.phrase import network
+
+    frontend = features.FrontendConfig(hop_ms=hop_ms)
+    model = network.build(name, 2, frontend)
+    assert 0.9 < network.seconds_of(model.input_shape[1], frontend) < 1.3
+    quantized = tfmot_kws.quantize_apply(model, tfmot_kws.kws_scheme(bits=4))
+    tfmot_kws.calibrate(quantized, np.random.default_rng(0).uniform(0, 20, (8, *model.input_shape[1:])))
+    stream = tflite_export.StreamInterpreter(tflite_export.convert(quantized, streaming="internal"), "reference")
+    assert stream.schedule.hop == network.hop_of(name, frontend)
+
+
 def _error(*arguments: str) -> str:
     done = typer.testing.CliRunner().invoke(cli.app, ["phrase", *arguments], env={"COLUMNS": "400"})
     assert done.exit_code != 0, done.output

@@ -30,8 +30,11 @@ def build(name: str, classes: int, frontend: features.FrontendConfig) -> keras.M
 
 
 def hop_of(name: str, frontend: features.FrontendConfig) -> int:
-    """Frames from one output to the next, as the model is listened to while it is trained."""
-    return _FIRST[frontend.hop_ms].stride if name == "mixed_net" else 2
+    """Frames from one output to the next while training listens: those of the stream that is exported.
+
+    ``ds_cnn_stream`` gives one each frame there; every other one is enough to choose by.
+    """
+    return {"mixed_net": _FIRST[frontend.hop_ms].stride, "ds_cnn_stream": 2, "wakeword_250k": 6}[name]
 
 
 def seconds_of(frames: int, frontend: features.FrontendConfig) -> float:
