@@ -197,6 +197,30 @@ def test_scenes_are_the_same_from_one_process_or_two_and_after_a_stop(made, tmp_
 
 @needs_espeak
 @pytest.mark.slow
+def test_a_teacher_of_other_words_or_another_window_is_refused(made):
+    from tfmot_kws.commands.parts.phrase import learn
+
+    _, options, *_ = made
+    taught = dataclasses.replace(options, teacher=options.file(learn.FLOAT))
+    with pytest.raises(ValueError, match="tells _unknown_, hey nova apart"):
+        learn.check_teacher(dataclasses.replace(taught, phrase="go on"))
+    with pytest.raises(ValueError, match="at hops of 10 ms"):
+        learn.check_teacher(dataclasses.replace(taught, device=None))
+    with pytest.raises(ValueError, match="both must hear the same window"):  # that of the test is a small one
+        learn.check_teacher(taught)
+
+
+def test_two_runs_in_one_folder_are_refused(tmp_path):
+    with steps.Steps(tmp_path / "out", {"bits": 4}).alone():
+        with (
+            pytest.raises(ValueError, match="another run works there"),
+            steps.Steps(tmp_path / "out", {"bits": 4}).alone(),
+        ):
+            pass
+
+
+@needs_espeak
+@pytest.mark.slow
 def test_other_options_for_the_same_folder_are_refused(made):
     _, options, *_ = made
     with pytest.raises(ValueError, match=r"begun with other options \(bits was 2, now 4\)"):
