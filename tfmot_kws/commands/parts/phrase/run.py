@@ -19,8 +19,8 @@ from tfmot_kws.frontend import features
 
 _PHASES = 9
 SYNTHETIC = (
-    "This model knows the voices of synthesizers and made-up noise only: no recordings of people, music or rooms were given. "
-    "It will wake up by itself in a living room."
+    "This model knows the voices of synthesizers and made-up noise only: no recordings of people, music or rooms were "
+    "given. It will wake up by itself in a living room."
 )
 _FETCH = (
     "fetch some: tfmot-kws fetch-data musan librispeech-train-clean-100 mit-rooms --accept-licences --out data, then "
