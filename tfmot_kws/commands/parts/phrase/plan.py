@@ -34,7 +34,7 @@ class Sizes:
         batch_size: windows in a batch.
     """
 
-    count: int = 2000
+    count: int = 4000
     chatter: int = 1000
     slow: int = 600
     hours: float = 20.0
@@ -51,7 +51,7 @@ class Sizes:
 
 
 FAST = Sizes(
-    count=400, chatter=200, slow=60, hours=2.5, selection_hours=0.75, test_hours=0.75, material_hours=1.5,
+    count=1500, chatter=300, slow=60, hours=2.5, selection_hours=0.75, test_hours=0.75, material_hours=1.5,
     epochs=8, stage1_epochs=3, stage2_epochs=2, own_epochs=1, steps=400,
 )  # fmt: skip
 

@@ -67,11 +67,11 @@ def training(kind: str, seconds: float) -> scenes.SceneConfig:
 def listening(kind: str, seconds: float) -> scenes.SceneConfig:
     """Scenes of selection and test: speech 5 to 20 dB above noise, near the microphone and in rooms.
 
-    One of fifty utterances sounds like the phrase, or is a part of it. That is more than in most rooms, and far less
-    than in training, where a false accept an hour would mean one in hundreds of such words.
+    Words that sound like the phrase are not in them: a rate an hour would be that of one such word in hundreds, which
+    says nothing of a room in which next to none is said.
     """
     usual = scenes.SceneConfig(
-        seconds=seconds, keywords=0.25, like=0.02, speed=(0.95, 1.05), gain_db=(-3.0, 3.0), rooms=0.3,
+        seconds=seconds, keywords=0.25, like=0.0, speed=(0.95, 1.05), gain_db=(-3.0, 3.0), rooms=0.3,
         room_seconds=(0.1, 0.5), quiet=0.0, snr_db=(8.0, 17.0), talk=0.1, level_db=(-10.0, 4.0), cut=0.0,
     )  # fmt: skip
     return _of_kind(usual, kind)
