@@ -134,7 +134,8 @@ def _on_streams(
         from tfmot_kws.commands.parts import stream_page
 
         with phases.phase("report") as advance:
-            stream_page.write(options.report, title, model.name, measured, options, others, advance)
+            limits = sidecar.read(model).options.get("limits") or ()
+            stream_page.write(options.report, title, model.name, measured, options, others, advance, limits=limits)
         console.print(f"wrote {options.report}")
     return stream_numbers.metrics(measured, options, others)
 

@@ -5,17 +5,11 @@ from __future__ import annotations
 
 import contextlib
 import pathlib
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from tfmot_kws.commands.parts import console as consoles
-
-if TYPE_CHECKING:
-    from tfmot_kws.data import spoken
-
-_WORDS = 60
-"""Different negatives that are looked for, at most."""
 
 
 def say(
@@ -78,6 +72,7 @@ def say(
       tfmot-kws say --phrase "hey nova" --voices espeak --negatives 0 --out nova
       tfmot-kws say --voices kokoro --styles package/voices --list
     """
+    from tfmot_kws.commands.parts import spoken_lines
     from tfmot_kws.data import spoken
     from tfmot_kws.sound import voices as sources
 
@@ -92,36 +87,13 @@ def say(
             return
         mixed = (0.5 if source.mixes else 0.0) if mixed is None else mixed
         negatives = count if negatives is None else negatives
-        lines = _lines(phrase, count, negatives, spelling or [], negative or [])
+        lines = spoken_lines.of_phrase(phrase, count, negatives, spelling or [], negative or [])
         phases = consoles.Phases(console)
         with phases.phase(f"saying {phrase!r}") as advance:
             corpus = spoken.say(out, source, lines, seed, voice or (), mixed, (slowest, fastest), jobs, advance)
     for note in _notes(corpus):
         console.print(note, markup=False)
     console.print(f"{out}: {corpus!r}; train it with: tfmot-kws train --data {out}", markup=False)
-
-
-def _lines(
-    phrase: str, count: int, negatives: int, given: list[str], words: list[str]
-) -> list[tuple[spoken.Line, int]]:
-    """What to say, and how often."""
-    from tfmot_kws.data import confusables, spoken
-
-    ways = [phrase, *given]
-    lines = [(spoken.Line(way, phrase, spoken.WAKE), n) for way, n in zip(ways, _shares(count, len(ways)))]
-    if not negatives:
-        return lines
-    if words:
-        others = [spoken.Line(word, word, "confusable") for word in words]
-    else:
-        found = confusables.near(phrase, min(negatives, _WORDS), sounds_like=given[0] if given else None)
-        others = [spoken.Line(one.text, one.word, one.kind) for one in found]
-    return lines + list(zip(others, _shares(negatives, len(others))))
-
-
-def _shares(count: int, parts: int) -> list[int]:
-    """A count in equal parts, the first ones larger."""
-    return [count // parts + (i < count % parts) for i in range(parts)]
 
 
 def _notes(corpus) -> list[str]:

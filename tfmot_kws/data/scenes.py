@@ -99,6 +99,7 @@ class Utterance:
         word: what, where it is a keyword; "" for everything else.
         start: where it begins, in samples.
         end: where it ends, in samples.
+        speaker: who says it, "" where nobody knows.
 
     Raises:
         ValueError: the samples have another type or rank, or do not hold ``start`` and ``end``.
@@ -108,6 +109,7 @@ class Utterance:
     word: str
     start: int
     end: int
+    speaker: str = ""
 
     def __post_init__(self) -> None:
         if self.samples.dtype != np.int16 or self.samples.ndim != 1:
@@ -135,6 +137,8 @@ class Material:
         noises: int16 [n] each.
         sample_rate: of all of it.
         problems: files that could not be read and are left out.
+        rooms: measured impulse responses at that rate, float32 [n] each, from their direct path on
+            (``augment.from_direct_path``). Half of the rooms are drawn from them, where there are any.
 
     Raises:
         ValueError: there is no speech that is no keyword, such speech is marked as a keyword, a keyword as another,
@@ -148,6 +152,7 @@ class Material:
     noises: tuple[np.ndarray, ...]
     sample_rate: int = 16000
     problems: tuple[Problem, ...] = ()
+    rooms: tuple[np.ndarray, ...] = ()
 
     def __post_init__(self) -> None:
         if not (self.sentences or self.words or self.like):
@@ -211,7 +216,7 @@ def material(
             if np.any(samples):
                 noises.append(samples)
             continue
-        said = _utterance(samples, clip, rate, keywords)
+        said = utterance(samples, clip, rate, keywords)
         if said is None:
             continue
         if said.word:
@@ -232,8 +237,15 @@ def material(
     return Material(lists, tuple(near), tuple(sentences), tuple(words), tuple(noises), rate, tuple(problems))
 
 
-def _utterance(samples: np.ndarray, clip: Clip, rate: int, keywords: Sequence[str]) -> Utterance | None:
-    """The clip, its speech between two short margins; None for silence."""
+def utterance(samples: np.ndarray, clip: Clip, rate: int, keywords: Sequence[str]) -> Utterance | None:
+    """What is said in a clip, between two short margins; None for silence.
+
+    Args:
+        samples: int16 [n], the whole clip.
+        clip: says what and by whom, and where its speech is; that is found by its level where it does not say.
+        rate: samples per second.
+        keywords: other words become "".
+    """
     if clip.start is None or clip.end is None:
         start, end = _loud(samples, rate)
     else:
@@ -243,7 +255,7 @@ def _utterance(samples: np.ndarray, clip: Clip, rate: int, keywords: Sequence[st
     margin = rate // 10
     first = max(0, start - margin)
     kept = samples[first : end + margin]
-    return Utterance(kept, clip.word if clip.word in keywords else "", start - first, end - first)
+    return Utterance(kept, clip.word if clip.word in keywords else "", start - first, end - first, clip.speaker)
 
 
 def _loud(samples: np.ndarray, rate: int) -> tuple[int, int]:
@@ -276,7 +288,7 @@ def render(found: Material, config: SceneConfig, seed: Sequence[int] | int, effe
     targets: list[Target] = []
     levels: list[float] = []
     in_room = rng.random() < config.rooms
-    impulses = [augment.room(rng, float(rng.uniform(*config.room_seconds)), rate) for _ in range(3 if in_room else 0)]
+    impulses = _places(found, config, rng) if in_room else []
     at = int(rng.uniform(0.0, 1.0) * rate)  # where the speech of what comes next begins
     while at < total:
         said = _draw(found, config, rng)
@@ -289,7 +301,7 @@ def render(found: Material, config: SceneConfig, seed: Sequence[int] | int, effe
         piece = samples[: total - first]
         sound[first : first + len(piece)] += piece
         if said.word:
-            targets.append(Target(said.word, (first + start) / rate, (first + end) / rate))
+            targets.append(Target(said.word, (first + start) / rate, (first + end) / rate, said.speaker))
             levels.append(said_db)
         pause = rng.uniform(*config.pause) if rng.random() > 1 / 3 else rng.uniform(0.0, 0.1)
         at = first + end + int(pause * rate)
@@ -305,6 +317,13 @@ def render(found: Material, config: SceneConfig, seed: Sequence[int] | int, effe
         sound = devices.apply(sound, rng, effects, rate)
     ratios = tuple(one - noise_db for one in levels)
     return Scene(np.clip(np.rint(sound * 32767.0), -32768, 32767).astype(np.int16), tuple(targets), ratios)
+
+
+def _places(found: Material, config: SceneConfig, rng: np.random.Generator) -> list[np.ndarray]:
+    """Impulse responses of three places in one room: measured ones are taken as they come, each a room of its own."""
+    if found.rooms and rng.random() < 0.5:
+        return [found.rooms[int(rng.integers(len(found.rooms)))]]
+    return [augment.room(rng, float(rng.uniform(*config.room_seconds)), found.sample_rate) for _ in range(3)]
 
 
 def _draw(found: Material, config: SceneConfig, rng: np.random.Generator) -> Utterance:

@@ -176,7 +176,9 @@ class _Select(keras.callbacks.Callback):
 
     def set_model(self, model):
         super().set_model(model)
-        traced = tf.function(lambda x: model(x, training=False), autograph=False)
+        # One trace for batches of every size.
+        signature = [tf.TensorSpec((None, *model.input_shape[1:]), tf.float32)]
+        traced = tf.function(lambda x: model(x, training=False), input_signature=signature, autograph=False)
         self._function = lambda x: traced(tf.constant(x)).numpy()
 
     def on_epoch_begin(self, epoch, logs=None):

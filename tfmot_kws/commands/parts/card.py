@@ -195,6 +195,7 @@ def _limits(about: Sidecar) -> list[str]:
         "- Words that sound alike are the first to be taken for a keyword; measure on those that are said around it.",
         *(() if unknown else ("- It was trained on no other words: any word may be taken for a keyword.",)),
         "- It spots words; it does not know who speaks and is no lock.",
+        *(f"- {line}" for line in about.options.get("limits") or ()),
     ]
 
 

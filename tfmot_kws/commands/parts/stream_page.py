@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pathlib
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,7 @@ def write(
     others: Mapping[str, StreamEvaluation],
     advance: Advance,
     sound_bytes: int = SOUND_BYTES,
+    limits: Sequence[str] = (),
 ) -> pathlib.Path:
     """Writes the page.
 
@@ -42,6 +43,7 @@ def write(
         others: what models of ``--compare`` did, by name.
         advance: told of the pictures drawn.
         sound_bytes: of sound at most; stretches behind that have a picture only, and the page says so.
+        limits: what else to know about the model, in sentences.
     """
     evaluation = measured.evaluation
     recordings = {one.name: one for one in measured.sound.recordings}
@@ -68,7 +70,7 @@ def write(
         "headline": _headline(evaluation),
         "columns": stream_numbers.COLUMNS,
         "rows": stream_numbers.rows(evaluation),
-        "notes": stream_numbers.notes(measured, options),
+        "notes": [*stream_numbers.notes(measured, options), *limits],
         "curve": _curve(measured, name, options, others),
         "compared_columns": stream_numbers.COMPARED_COLUMNS,
         "compared": stream_numbers.compared_rows(name, evaluation, others) if others else [],

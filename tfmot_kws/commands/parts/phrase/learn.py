@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The float model, what the user's own voice adds to it, and the quantized model; each is kept once it is whole."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import rich.console
+
+from tfmot_kws import atomic
+from tfmot_kws.commands.parts import sidecar
+from tfmot_kws.commands.parts.phrase import network
+from tfmot_kws.commands.parts.phrase.plan import Options
+from tfmot_kws.commands.parts.phrase.render import Progress
+from tfmot_kws.commands.parts.phrase.sounds import Sounds
+from tfmot_kws.data import task
+from tfmot_kws.frontend import features
+from tfmot_kws.keras import keras
+from tfmot_kws.quantize import saving, scheme
+from tfmot_kws.training import wake_word
+from tfmot_kws.training.windows import Windows
+
+_OWN_RATE = 0.1
+"""The last part of the float training, on the user's own voice too, starts at this share of the learning rate."""
+_SPARE = 8
+"""Width of the last layer: it is small, and errors in it are errors of the score."""
+FLOAT, OWN, QUANTIZED = "_float.keras", "_own.keras", ".keras"
+"""What the models' files end in, behind the name of the phrase."""
+
+
+def frontend_of(options: Options) -> features.FrontendConfig:
+    """How the device hears."""
+    return features.FrontendConfig(hop_ms=options.hop)
+
+
+def task_of(options: Options, frames: int) -> task.TaskConfig:
+    """The phrase, and everything else as one class."""
+    seconds = network.seconds_of(frames, frontend_of(options))
+    return task.TaskConfig((options.word,), round(seconds, 6), unknown=True, silence=False)
+
+
+def recipe(options: Options) -> wake_word.WakeWordConfig:
+    """The recipe's defaults, as long as the sizes say."""
+    sizes = options.sizes
+    return wake_word.WakeWordConfig(
+        epochs=sizes.epochs,
+        stage1_epochs=sizes.stage1_epochs,
+        stage2_epochs=sizes.stage2_epochs,
+        steps=sizes.steps,
+        batch_size=sizes.batch_size,
+        seed=options.seed,
+    )
+
+
+def check_teacher(options: Options) -> None:
+    """Raises ValueError where a teacher hears or answers otherwise than the model that is to be trained."""
+    if options.teacher is None:
+        return
+    about = sidecar.read(options.teacher)
+    if about.task.classes != (task.UNKNOWN, options.word) or about.frontend != frontend_of(options):
+        raise ValueError(
+            f"--teacher {options.teacher}: tells {', '.join(about.task.classes)} apart, at hops of "
+            f"{about.frontend.hop_ms} ms; needed is a model of {task.UNKNOWN}, {options.word} at {options.hop} ms, as "
+            "this command makes them"
+        )
+    teacher = saving.load_model(options.teacher)
+    wanted = network.build(options.network, 2, frontend_of(options)).input_shape
+    if teacher.input_shape != wanted:
+        raise ValueError(
+            f"--teacher {options.teacher}: takes {list(teacher.input_shape[1:])}, {options.network} "
+            f"{list(wanted[1:])} (frames, mel); both must hear the same window"
+        )
+
+
+def check_window(console: rich.console.Console, options: Options, seconds: float) -> None:
+    """Says so where the phrase is longer than what the network hears at once.
+
+    Args:
+        console: where to.
+        options: of the command.
+        seconds: what nine of ten clips of the phrase do not exceed.
+    """
+    frames = network.build(options.network, 2, frontend_of(options)).input_shape[1]
+    window = network.seconds_of(frames, frontend_of(options))
+    if seconds > window:
+        console.print(
+            f"note: one of ten clips of the phrase is longer than {seconds:.2f} s, and {options.network} hears "
+            f"{window:.2f} s at once: it will know the end of the phrase only. A shorter phrase is better",
+            markup=False,
+        )
+
+
+def _streams(options: Options, sounds: Sounds) -> wake_word.Streams:
+    hop = network.hop_of(options.network, frontend_of(options))
+    return wake_word.Streams(sounds.selection, (options.word,), hop, options.fa_per_hour)
+
+
+def _teacher(options: Options) -> keras.Model | None:
+    return None if options.teacher is None else saving.load_model(options.teacher)
+
+
+def train_float(options: Options, sounds: Sounds, progress: Progress) -> list[dict[str, Any]]:
+    """Trains the float model; returns what was heard after each epoch."""
+    keras.utils.set_random_seed(options.seed)
+    model = network.build(options.network, 2, frontend_of(options))
+    drawn = Windows(sounds.training, (options.word,), model.input_shape[1])
+    heard = wake_word.train_float(model, drawn, _streams(options, sounds), recipe(options), _teacher(options), progress)
+    _save(options, FLOAT, model, "float", {})
+    return _plain(heard)
+
+
+def add_own(options: Options, sounds: Sounds, progress: Progress) -> list[dict[str, Any]]:
+    """Trains the float model on, at a low rate, with the user's own voice among the others."""
+    model = saving.load_model(options.file(FLOAT))
+    config = dataclasses.replace(
+        recipe(options), epochs=options.sizes.own_epochs, learning_rate=recipe(options).learning_rate * _OWN_RATE,
+        mine_from=0,
+    )  # fmt: skip
+    drawn = Windows((*sounds.training, *sounds.own), (options.word,), model.input_shape[1])
+    heard = wake_word.train_float(model, drawn, _streams(options, sounds), config, _teacher(options), progress)
+    _save(options, OWN, model, "float", {})
+    return _plain(heard)
+
+
+def train_quantized(
+    options: Options, sounds: Sounds, data: list[dict[str, Any]], limits: list[str], progress: Progress
+) -> list[dict[str, Any]]:
+    """Quantizes the float model and trains it on in two stages, with the float model or ``--teacher`` as its teacher.
+
+    Args:
+        options: of the command.
+        sounds: what is trained on.
+        data: what the card is to say of the data.
+        limits: what it is to say of the model beside what it always says.
+        progress: told of epochs.
+    """
+    float_model = saving.load_model(options.file(OWN if sounds.own else FLOAT))
+    # Mined anew, by the float model: a run that goes on here draws what one without a stop draws.
+    drawn = Windows((*sounds.training, *sounds.own), (options.word,), float_model.input_shape[1])
+    widths = {} if options.bits >= _SPARE else {"logits": _SPARE}
+    chosen = scheme.kws_scheme(bits=options.bits, layer_bits=widths)
+    teacher = _teacher(options) or float_model
+    streams = _streams(options, sounds)
+    model, heard = wake_word.train_quantized(float_model, chosen, drawn, streams, recipe(options), teacher, progress)
+    about = {"bits": options.bits, "layer_bits": widths, "data": data, "limits": limits}
+    _save(options, QUANTIZED, model, "quantized", about)
+    return _plain(heard)
+
+
+def _save(options: Options, ending: str, model: keras.Model, kind: str, about: dict[str, Any]) -> None:
+    path = options.file(ending)
+    made = {"network": options.network, "seed": options.seed, "phrase": options.word, **about}
+    sidecar.write(path, sidecar.Sidecar(kind, frontend_of(options), task_of(options, model.input_shape[1]), made))
+    with atomic.replacing(path) as temporary:
+        model.save(temporary)
+
+
+def _plain(heard: Sequence[wake_word.Heard]) -> list[dict[str, Any]]:
+    """As JSON has it, which knows no NaN."""
+    return [
+        {name: value if np.isfinite(value) else None for name, value in dataclasses.asdict(one).items()}
+        for one in heard
+    ]

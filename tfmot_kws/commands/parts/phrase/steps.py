@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which steps of a run are done: a run that was killed goes on by the same command from the last whole step."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pathlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from tfmot_kws import atomic
+
+STAMP = "phrase.json"
+"""In the folder of a run: what it was begun with."""
+_LOCK = "lock"
+
+
+class Steps:
+    """The steps of the run in a folder, each with what it found out, as JSON values.
+
+    Args:
+        out: the folder; made where missing.
+        options: what the result depends on, by the names of options, as JSON values.
+
+    Raises:
+        ValueError: the folder holds something else, or a run that was begun with other options; the message names them.
+    """
+
+    def __init__(self, out: pathlib.Path, options: Mapping[str, Any]) -> None:
+        check(out, options)
+        self._work = out / "work"
+        self._work.mkdir(parents=True, exist_ok=True)
+        if not (out / STAMP).is_file():
+            atomic.write_json(out / STAMP, {"version": 1, "options": dict(options)})
+
+    def done(self, name: str) -> Any | None:
+        """What a step found out; None where it is not done."""
+        path = self._work / f"{name}.done.json"
+        if not path.is_file():
+            return None
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))["found"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{path}: is damaged ({error}); remove it, and the step is done again") from error
+
+    def once(self, name: str, make: Callable[[], Any]) -> Any:
+        """What a step found out: now, or when it was done before.
+
+        Args:
+            name: of the step.
+            make: does it, and returns JSON values, not None. All that it writes must be whole when it returns.
+        """
+        found = self.done(name)
+        if found is None:
+            made = make()
+            atomic.write_json(self._work / f"{name}.done.json", {"found": made})
+            found = self.done(name)
+        return found
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keeps a second run out of the folder; the lock goes with the process, however it ends.
+
+        Raises:
+            ValueError: another process works there.
+        """
+        try:
+            import fcntl
+        except ImportError:  # Windows
+            yield
+            return
+        with open(self._work / _LOCK, "a", encoding="utf-8") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise ValueError(f"{self._work.parent}: another run works there; wait until it is done") from error
+            yield
+
+
+def check(out: pathlib.Path, options: Mapping[str, Any]) -> None:
+    """Whether a run may begin or go on in a folder, before any work is done.
+
+    Raises:
+        ValueError: as ``Steps``.
+        NotADirectoryError: it is a file.
+        PermissionError: nothing can be written there.
+    """
+    if out.exists() and not out.is_dir():
+        raise NotADirectoryError(f"--out {out}: is a file; name a folder")
+    stamp = out / STAMP
+    if not stamp.is_file():
+        if out.is_dir() and any(out.iterdir()):
+            raise ValueError(f"--out {out}: holds something else; name a new folder, or an empty one")
+        parent = next(one for one in (out, *out.absolute().parents) if one.is_dir())
+        if not os.access(parent, os.W_OK):
+            raise PermissionError(f"--out {out}: nothing can be written in {parent}")
+        return
+    try:
+        before = json.loads(stamp.read_text(encoding="utf-8"))["options"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{stamp}: is damaged ({error}); name another folder, or remove this one") from error
+    now = json.loads(json.dumps(dict(options)))
+    names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+    if names:
+        differ = "; ".join(f"{name} was {before.get(name)}, now {now.get(name)}" for name in names)
+        raise ValueError(
+            f"--out {out}: was begun with other options ({differ}); give the same to go on, or name another folder"
+        )

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What voices are to say of a phrase, and how often: the phrase itself, what sounds like it, and talk."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from tfmot_kws.data import confusables, pronouncing, spoken
+
+_WORDS = 60
+"""Different negatives that are looked for, at most."""
+_MOST_WORDS = 7
+
+Lines = list[tuple[spoken.Line, int]]
+"""What is said, and how many clips of it."""
+
+
+def of_phrase(
+    phrase: str,
+    count: int,
+    negatives: int,
+    spellings: Sequence[str] = (),
+    words: Sequence[str] = (),
+    dictionary: pronouncing.Dictionary | None = None,
+) -> Lines:
+    """A phrase in all its spellings, and what is taken for it.
+
+    Args:
+        phrase: what it is called.
+        count: clips of the phrase.
+        negatives: clips of what is none.
+        spellings: other ways to write what is said as the phrase; by the first, words like it are found.
+        words: what is said as negatives; found by sound where there are none.
+        dictionary: of pronunciations; CMU's where None.
+
+    Raises:
+        ValueError: a word that the dictionary does not know.
+        ImportError: the dictionary is not installed.
+    """
+    ways = [phrase, *spellings]
+    lines = [(spoken.Line(way, phrase, spoken.WAKE), n) for way, n in zip(ways, shares(count, len(ways)))]
+    if not negatives:
+        return lines
+    if words:
+        others = [spoken.Line(word, word, "confusable") for word in words]
+    else:
+        sound = spellings[0] if spellings else None
+        found = confusables.near(phrase, min(negatives, _WORDS), dictionary, sounds_like=sound)
+        others = [spoken.Line(one.text, one.word, one.kind) for one in found]
+    return lines + list(zip(others, shares(negatives, len(others))))
+
+
+def of_chatter(phrase: str, count: int, seed: int, dictionary: pronouncing.Dictionary) -> Lines:
+    """Sentences of three to seven random words, each said once: where there are no recordings, they stand for talk."""
+    rng = np.random.default_rng([seed, 11])
+    own = pronouncing.words_of(phrase)
+    words = confusables.others([phrase, *own], _MOST_WORDS * max(count, 1), seed, dictionary)
+    texts = [
+        " ".join(words[i] for i in rng.integers(len(words), size=rng.integers(3, _MOST_WORDS + 1)))
+        for _ in range(count)
+    ]
+    return [(spoken.Line(text, text, "sentence"), 1) for text in texts]
+
+
+def shares(count: int, parts: int) -> list[int]:
+    """A count in equal parts, the first ones larger."""
+    return [count // parts + (i < count % parts) for i in range(parts)]
