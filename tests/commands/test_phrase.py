@@ -19,7 +19,7 @@ import rich.console
 import typer.testing
 
 from tfmot_kws import cli
-from tfmot_kws.commands.parts import sidecar, thresholds
+from tfmot_kws.commands.parts import sidecar, spoken_lines, thresholds
 from tfmot_kws.commands.parts.phrase import finish, gather, hours, plan, render, run, speak, steps
 from tfmot_kws.data import corpus, long_features, material_store, pronouncing, stream_labels
 from tfmot_kws.evaluation import detector
@@ -293,6 +293,28 @@ def test_folders_that_hold_something_else_are_refused(tmp_path):
     inside = str(tmp_path / "empty" / "out")
     assert "lies in --data" in _error("hey nova", "--voices", "espeak", "--out", inside, "--data", str(empty))
     assert "is also in --data" in _error(*common, "--data", str(empty), "--negatives", str(empty))
+
+
+def test_what_is_all_but_the_phrase_is_not_said_against_it():
+    """Neither by itself nor in a sentence; without such words there is no line of none."""
+    entries = {
+        "hey": "HH EY",
+        "he": "HH IY",
+        "nova": "N OW V AH",
+        "noah": "N OW AH",
+        "over": "OW V ER",
+        "dinner": "D IH N ER",
+    }
+    words = pronouncing.Dictionary({word: [tuple(phones.split())] for word, phones in entries.items()})
+    near = spoken_lines.of_phrase("hey nova", 5, 40, dictionary=words)
+    clear = spoken_lines.of_phrase("hey nova", 5, 40, dictionary=words, least_distance=1.0)
+    assert any(line.text == "he nova" for line, _ in near)
+    assert sum(count for line, count in clear if line.kind != "wake") == 40
+    assert {line.kind for line, _ in clear} >= {"near", "sentence"}
+    assert not any("he nova" in line.text for line, _ in clear)
+    assert [
+        line.kind for line, _ in spoken_lines.of_phrase("hey nova", 5, 40, dictionary=words, least_distance=99.0)
+    ] == ["wake"]
 
 
 def test_a_phrase_of_one_syllable_and_sound_of_synthesizers_alone_are_warned_of(tmp_path, monkeypatch):

@@ -11,6 +11,8 @@ from tfmot_kws.data import confusables, pronouncing, spoken
 
 _WORDS = 60
 """Different negatives that are looked for, at most."""
+_SEEN = 4
+"""Times as many are looked at where the nearest of them are left out."""
 _MOST_WORDS = 7
 
 Lines = list[tuple[spoken.Line, int]]
@@ -24,6 +26,7 @@ def of_phrase(
     spellings: Sequence[str] = (),
     words: Sequence[str] = (),
     dictionary: pronouncing.Dictionary | None = None,
+    least_distance: float = 0.0,
 ) -> Lines:
     """A phrase in all its spellings, and what is taken for it.
 
@@ -34,6 +37,7 @@ def of_phrase(
         spellings: other ways to write what is said as the phrase; by the first, words like it are found.
         words: what is said as negatives; found by sound where there are none.
         dictionary: of pronunciations; CMU's where None.
+        least_distance: from the phrase, see ``confusables.Confusable``; what is nearer is not said.
 
     Raises:
         ValueError: a word that the dictionary does not know.
@@ -47,9 +51,15 @@ def of_phrase(
         others = [spoken.Line(word, word, "confusable") for word in words]
     else:
         sound = spellings[0] if spellings else None
-        found = confusables.near(phrase, min(negatives, _WORDS), dictionary, sounds_like=sound)
-        others = [spoken.Line(one.text, one.word, one.kind) for one in found]
-    return lines + list(zip(others, shares(negatives, len(others))))
+        wanted = min(negatives, _WORDS)
+        found = confusables.near(
+            phrase, wanted if not least_distance else _SEEN * wanted, dictionary, sounds_like=sound
+        )
+        far = [one for one in found if one.distance >= least_distance]
+        sentences = [one for one in far if one.kind == "sentence"][: wanted // 5]
+        far = [one for one in far if one.kind != "sentence"][: wanted - len(sentences)] + sentences
+        others = [spoken.Line(one.text, one.word, one.kind) for one in far]
+    return lines + (list(zip(others, shares(negatives, len(others)))) if others else [])
 
 
 def of_chatter(phrase: str, count: int, seed: int, dictionary: pronouncing.Dictionary) -> Lines:
