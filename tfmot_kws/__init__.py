@@ -71,6 +71,7 @@ _MODULES = {
     "stream_evaluate": "evaluation.streams",
     "synthetic": "data.synthetic",
     "voices": "sound.voices",
+    "wake_word": "training.wake_word",
     "windows": "training.windows",
 }
 """Modules that users import from here: ``from tfmot_kws import datasets``."""
