@@ -91,7 +91,8 @@ def parts_of(
     clips, made = opened(data), opened(spoken_by_voices)
     known = clips.filter(lambda clip: clip.word not in UNSEEN)
     return {
-        "train": known.filter(lambda clip: clip.split == "train" and not held_out(clip)) + made.split("train"),
+        "train": known.filter(lambda clip: clip.split == "train" and not held_out(clip))
+        + made.filter(lambda clip: clip.split == "train"),
         "select": known.filter(lambda clip: clip.split == "train" and held_out(clip)),
         "heard": known.filter(lambda clip: clip.split != "train"),
         "unseen": clips.filter(lambda clip: clip.word in UNSEEN),
