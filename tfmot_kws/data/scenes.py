@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from tfmot_kws.data.corpus import Clip, Corpus
 from tfmot_kws.data.stream_labels import Target
 from tfmot_kws.sound import augment
+from tfmot_kws.sound import effects as devices
 from tfmot_kws.sound import files as audio
 from tfmot_kws.sound.problems import Problem
 
@@ -184,7 +185,11 @@ class Scene:
 
 
 def material(
-    clips: Corpus, keywords: Sequence[str], like: Sequence[str] = (), rate: int = 16000, progress=None
+    clips: Corpus,
+    keywords: Sequence[str],
+    like: Sequence[str] = (),
+    rate: int = 16000,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Material:
     """Reads clips into memory: 115 MB an hour.
 
@@ -269,7 +274,9 @@ def _loud(samples: np.ndarray, rate: int) -> tuple[int, int]:
     return int(loud[0]) * size, int(loud[-1] + 1) * size
 
 
-def render(found: Material, config: SceneConfig, seed: Sequence[int] | int, effects=None) -> Scene:
+def render(
+    found: Material, config: SceneConfig, seed: Sequence[int] | int, effects: devices.EffectsConfig | None = None
+) -> Scene:
     """Draws a scene.
 
     Args:
@@ -312,8 +319,6 @@ def render(found: Material, config: SceneConfig, seed: Sequence[int] | int, effe
     level = float(rng.uniform(*config.level_db))
     sound = sound * np.float32(10.0 ** (level / 20.0))
     if effects is not None:
-        from tfmot_kws.sound import effects as devices
-
         sound = devices.apply(sound, rng, effects, rate)
     ratios = tuple(one - noise_db for one in levels)
     return Scene(np.clip(np.rint(sound * 32767.0), -32768, 32767).astype(np.int16), tuple(targets), ratios)
