@@ -8,6 +8,7 @@ import importlib.util
 import io
 import json
 import pathlib
+import shlex
 import subprocess
 import sys
 import time
@@ -126,6 +127,11 @@ def test_it_ends_with_a_file_its_card_and_its_report(made):
         assert (out / name).stat().st_size > 1000
     assert f"{(out / 'hey_nova.tflite').stat().st_size:,} bytes" in said and "your own voice" in said
     assert "will wake up by itself" not in said + card
+    commands = typer.main.get_command(cli.app).commands
+    shown = [shlex.split(line.split("tfmot-kws ")[1]) for line in said.splitlines() if "tfmot-kws " in line]
+    assert {name for name, *_ in shown} >= {"listen", "serve"}
+    for name, *arguments in shown:
+        commands[name].make_context(name, list(arguments))  # ends where an option is not known
 
 
 @needs_espeak

@@ -112,7 +112,7 @@ def show(
     ]
     lines += [
         f"next: tfmot-kws listen --model {quoted} --threshold {numbers}",
-        f"      tfmot-kws serve --model {quoted} --threshold {numbers}",
+        f"      tfmot-kws serve {quoted} --threshold {numbers}",
     ]
     if options.device == "esphome":
         lines.append(f"      or give {model.name} and {options.stem}.json to ESPHome")
