@@ -10,9 +10,25 @@ import tempfile
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from tfmot_kws.evaluation import report
 
 RESULTS = pathlib.Path(__file__).resolve().parent / "results"
+
+
+def over_seeds(name: str, found: Sequence[dict], keys: Sequence[str], spread: Sequence[str]) -> dict[str, Any]:
+    """A row of the means of several seeds' rows, with ``KEY_spread``, their standard deviation, of some keys.
+
+    A value that no seed has is None.
+    """
+    row: dict[str, Any] = {"model": name, "seeds": list(found)}
+    for key in keys:
+        known = [one[key] for one in found if one.get(key) is not None]
+        row[key] = float(np.mean(known)) if known else None
+    for key in spread:
+        row[f"{key}_spread"] = float(np.std([one[key] for one in found], ddof=1)) if len(found) > 1 else 0.0
+    return row
 
 
 def write(name: str, title: str, columns: Sequence[tuple[str, str, str]], rows: Sequence[dict], notes: Sequence[str]):

@@ -236,13 +236,14 @@ def main() -> None:
     rows = []
     for name in studies[0].rows:
         found = [study.rows[name] for study in studies]
-        row: dict = {"model": name, "seeds": found}
-        for key in ("frr_low", "frr_high", "latency", "late", "bytes", "times_real_time"):
-            known = [r[key] for r in found if r[key] is not None]
-            row[key] = float(np.mean(known)) if known else None
-        for key in ("frr_low", "frr_high"):
-            row[f"{key}_spread"] = float(np.std([r[key] for r in found], ddof=1)) if len(found) > 1 else 0.0
-        rows.append(row)
+        rows.append(
+            common.over_seeds(
+                name,
+                found,
+                ("frr_low", "frr_high", "latency", "late", "bytes", "times_real_time"),
+                ("frr_low", "frr_high"),
+            )
+        )
     factor = min(r["times_real_time"] for r in rows if "bit" in r["model"])
     notes = [
         f'The word "{args.keyword}" {targets} times in {hours:.1f} h: the data\'s streams, and streams made of its '

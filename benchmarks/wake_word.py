@@ -83,9 +83,9 @@ def parts_of(
     """Clips to train on, to choose by, to measure on, and of unseen words; synthesizers are trained on only."""
 
     def opened(folders: Sequence[pathlib.Path]) -> corpus.Corpus:
-        found = corpus.Corpus(())
-        for folder in folders:
-            found = found + prepare.without_compounds(datasets.open_corpus(folder), words)
+        found = corpus.join_apart(
+            [prepare.without_compounds(datasets.open_corpus(folder), words) for folder in folders]
+        )
         return found.filter(lambda clip: not clip.is_stream)
 
     clips, made = opened(data), opened(spoken_by_voices)
@@ -367,13 +367,9 @@ def main() -> None:
     rows = []
     for name in studies[0].rows:
         found = [study.rows[name] for study in studies]
-        row: dict = {"model": name, "seeds": found}
-        for key, *_ in COLUMNS[1:]:
-            known = [r[key] for r in found if r.get(key) is not None]
-            row[key] = float(np.mean(known)) if known else None
-        for key in ("low", "high"):
-            row[f"{key}_spread"] = float(np.std([r[key] for r in found], ddof=1)) if len(found) > 1 else 0.0
-        rows.append(row)
+        rows.append(
+            common.over_seeds(name, found, [key for key, *_ in COLUMNS[1:] if "spread" not in key], ("low", "high"))
+        )
     for path in args.peer:
         rows.append({"model": f"{path.stem} (peer)", **peer_row(path, measured)})
         print(path.stem, {key: rows[-1][key] for key in ("low", "high", "unseen")}, flush=True)

@@ -12,7 +12,7 @@ from corpus_files import make_folder, tone, write
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tfmot_kws.data import datasets
+from tfmot_kws.data import corpus, datasets
 from tfmot_kws.frontend import features
 
 FRONTEND = features.FrontendConfig(mel_bins=20)
@@ -122,3 +122,24 @@ def test_unknown_and_empty_splits(folder):
         corpus.split("dev")
     with pytest.raises(ValueError, match="split 'evening'"):
         corpus.split("evening")
+
+
+def test_nobody_is_trained_on_whom_another_corpus_holds_out():
+    """By rank of the splits; noise and clips of nobody stay, and within one corpus its own splits hold."""
+
+    def made(*rows: tuple[str, str, str]) -> corpus.Corpus:
+        return corpus.Corpus(tuple(corpus.Clip(f"{s}{n}", w, s, p) for n, (w, s, p) in enumerate(rows)))
+
+    one = made(
+        ("yes", "a", "train"), ("yes", "a", "dev"), ("no", "b", "train"), ("no", "", "train"), ("no", "c", "test")
+    )
+    other = made(("up", "a", "train"), ("up", "b", "dev"), ("up", "c", "dev"), ("up", "d", "train"))
+    noise = corpus.Corpus((corpus.Clip("n", "noise", "b", "train", kind="noise"),))
+    joined = corpus.join_apart([one, other, noise])
+    kept = [(clip.word, clip.speaker, clip.split) for clip in joined]
+    assert kept == [
+        ("yes", "a", "train"), ("yes", "a", "dev"), ("no", "", "train"), ("no", "c", "test"),
+        ("up", "b", "dev"), ("up", "d", "train"), ("noise", "b", "train"),
+    ]  # fmt: skip
+    assert joined.notes == ("3 clips are left out: another of the corpora holds their speakers out",)
+    assert corpus.join_apart([one]).clips == one.clips and not corpus.join_apart([one]).notes

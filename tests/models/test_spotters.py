@@ -126,8 +126,8 @@ def test_too_few_frames() -> None:
         models.wakeword_250k(2, frames=15)
 
 
-def test_mixed_net_is_smaller_than_what_it_follows() -> None:
-    """Half of microWakeWord's parameters; a step costs one row of each layer."""
+def test_mixed_net_costs_one_row_of_each_layer() -> None:
+    """As many parameters as its docstring says, and no multiplication that its kernels do not ask for."""
     model = models.mixed_net()
     assert model.input_shape == (None, 59, 40) and model.output_shape == (None, 2)
     assert model.count_params() == 27522

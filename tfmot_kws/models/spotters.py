@@ -9,7 +9,7 @@ from tfmot_kws.models.time_layers import CausalDepthwiseConv1D, TimeWindow
 
 # Depthwise layers here are CausalDepthwiseConv1D without padding, not Keras's DepthwiseConv1D: that hands TensorFlow a
 # picture one row high, for which oneDNN of TensorFlow 2.16 ends the process on processors with AMX once a kernel has 13
-# frames. A picture one column wide is computed, and a third faster.
+# frames. A picture one column wide is computed.
 MOST_WIDTH = 8192
 """Outputs of a hidden layer: more than 600 million parameters, which train in some 10 GB."""
 
@@ -147,7 +147,7 @@ def mixed_net(
     One dense layer over a few frames that moves by more than one, then blocks of a depthwise convolution over time and
     a dense layer of each step, with ever longer kernels. A mixed convolution has kernels of several lengths side by
     side; here each channel has the longest of them and learns which part of it is not zero. Nothing is padded: a new
-    step of a stream costs one row of each layer. 27,500 parameters as it is: fewer than half of microWakeWord's.
+    step of a stream costs one row of each layer. 27,522 parameters as it is.
 
     Args:
       num_classes: logits.

@@ -70,12 +70,12 @@ def _letters(text: str) -> str:
 
 
 def recorded(console: rich.console.Console, options: Options) -> corpus.Corpus:
-    """The corpora of ``--data``, split in three; prints their notes.
+    """The corpora of ``--data``, each split in three, and none of a speaker whom another holds out; prints notes.
 
     Raises:
         OSError, ValueError: as ``datasets.open_corpus``.
     """
-    found = corpus.Corpus(())
+    parts = []
     for folder in options.data:
         clips = data_files.open_recordings(console, folder, None)
         word = options.word
@@ -88,7 +88,10 @@ def recorded(console: rich.console.Console, options: Options) -> corpus.Corpus:
         clips, note = split_in_three(clips)
         if note:
             console.print(f"note: {folder}: {note}", markup=False)
-        found = found + clips
+        parts.append(clips)
+    found = corpus.join_apart(parts)
+    for text in found.notes[len(set().union(*(part.notes for part in parts))) :]:
+        console.print(f"note: {text}", markup=False)
     return found
 
 
