@@ -90,8 +90,10 @@ def recorded(console: rich.console.Console, options: Options) -> corpus.Corpus:
             console.print(f"note: {folder}: {note}", markup=False)
         parts.append(clips)
     found = corpus.join_apart(parts)
-    for text in found.notes[len(set().union(*(part.notes for part in parts))) :]:
-        console.print(f"note: {text}", markup=False)
+    known = {note for part in parts for note in part.notes}
+    for text in found.notes:
+        if text not in known:
+            console.print(f"note: {text}", markup=False)
     return found
 
 

@@ -21,7 +21,7 @@ _MIXED = 0.5
 _SPEEDS = (0.85, 1.2)
 _CLEAR = 1.0
 """Words nearer than about one phone ("he nova") are told from the phrase by nobody who says it quickly: a model that is
-trained against them, and mines them as its hardest negatives, misses the phrase."""
+trained against them, and mines them as its hardest negatives, learns to miss the phrase."""
 
 
 @dataclasses.dataclass(frozen=True)
