@@ -7,7 +7,7 @@ import json
 import os
 import pathlib
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,18 +17,25 @@ from tfmot_kws.evaluation import report
 RESULTS = pathlib.Path(__file__).resolve().parent / "results"
 
 
-def over_seeds(name: str, found: Sequence[dict], keys: Sequence[str], spread: Sequence[str]) -> dict[str, Any]:
-    """A row of the means of several seeds' rows, with ``KEY_spread``, their standard deviation, of some keys.
+def over_seeds(seeds: Sequence[Mapping[str, dict]], keys: Sequence[str], spread: Sequence[str]) -> list[dict]:
+    """Rows of the means over seeds, in the order of the first, with ``KEY_spread``, the standard deviation of some keys.
 
-    A value that no seed has is None.
+    Args:
+        seeds: rows by name, of each seed.
+        keys: what is averaged; a value that no seed has is None.
+        spread: of these, whose standard deviation is wanted; 0 of one seed.
     """
-    row: dict[str, Any] = {"model": name, "seeds": list(found)}
-    for key in keys:
-        known = [one[key] for one in found if one.get(key) is not None]
-        row[key] = float(np.mean(known)) if known else None
-    for key in spread:
-        row[f"{key}_spread"] = float(np.std([one[key] for one in found], ddof=1)) if len(found) > 1 else 0.0
-    return row
+    rows = []
+    for name in seeds[0]:
+        found = [rows_of[name] for rows_of in seeds]
+        row: dict[str, Any] = {"model": name, "seeds": found}
+        for key in keys:
+            known = [one[key] for one in found if one.get(key) is not None]
+            row[key] = float(np.mean(known)) if known else None
+        for key in spread:
+            row[f"{key}_spread"] = float(np.std([one[key] for one in found], ddof=1)) if len(found) > 1 else 0.0
+        rows.append(row)
+    return rows
 
 
 def write(name: str, title: str, columns: Sequence[tuple[str, str, str]], rows: Sequence[dict], notes: Sequence[str]):
