@@ -18,7 +18,7 @@ RESULTS = pathlib.Path(__file__).resolve().parent / "results"
 
 
 def over_seeds(seeds: Sequence[Mapping[str, dict]], keys: Sequence[str], spread: Sequence[str]) -> list[dict]:
-    """Rows of the means over seeds, in the order of the first, with ``KEY_spread``, the standard deviation of some keys.
+    """Rows of the means over seeds, in the order of the first, with ``KEY_spread``, some standard deviations.
 
     Args:
         seeds: rows by name, of each seed.

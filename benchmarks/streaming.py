@@ -233,17 +233,8 @@ def main() -> None:
     studies = [Study(args, seed, sounds) for seed in range(args.seeds)]
     for study in studies:
         study.run()
-    rows = []
-    for name in studies[0].rows:
-        found = [study.rows[name] for study in studies]
-        rows.append(
-            common.over_seeds(
-                name,
-                found,
-                ("frr_low", "frr_high", "latency", "late", "bytes", "times_real_time"),
-                ("frr_low", "frr_high"),
-            )
-        )
+    keys = ("frr_low", "frr_high", "latency", "late", "bytes", "times_real_time")
+    rows = common.over_seeds([study.rows for study in studies], keys, ("frr_low", "frr_high"))
     factor = min(r["times_real_time"] for r in rows if "bit" in r["model"])
     notes = [
         f'The word "{args.keyword}" {targets} times in {hours:.1f} h: the data\'s streams, and streams made of its '

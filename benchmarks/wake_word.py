@@ -364,12 +364,8 @@ def main() -> None:
     studies = [Study(args, seed, parts, measured) for seed in range(args.seeds)]
     for study in studies:
         study.run()
-    rows = []
-    for name in studies[0].rows:
-        found = [study.rows[name] for study in studies]
-        rows.append(
-            common.over_seeds(name, found, [key for key, *_ in COLUMNS[1:] if "spread" not in key], ("low", "high"))
-        )
+    keys = [key for key, *_ in COLUMNS[1:] if "spread" not in key]
+    rows = common.over_seeds([study.rows for study in studies], keys, ("low", "high"))
     for path in args.peer:
         rows.append({"model": f"{path.stem} (peer)", **peer_row(path, measured)})
         print(path.stem, {key: rows[-1][key] for key in ("low", "high", "unseen")}, flush=True)
