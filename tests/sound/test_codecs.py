@@ -62,14 +62,14 @@ def test_unknown_codecs_are_named():
     ],
 )
 def test_what_is_not_there_is_said_when_named_and_else_left_out(monkeypatch, codec, rate, what):
-    codecs.codecs_here.cache_clear(), codecs._trouble.cache_clear()
+    codecs._trouble.cache_clear()
     monkeypatch.setattr(codecs, "CODECS", {"ulaw": codecs.CODECS["ulaw"], "missing": codec})
     try:
         assert codecs.codecs_here(rate) == ("ulaw",)
         with pytest.raises(ValueError, match=f"codec 'missing' at {rate} Hz.*{what}.*it can use ulaw$"):
             codecs.transcode(np.ones(100, np.float32), "missing", rate)
     finally:
-        codecs.codecs_here.cache_clear(), codecs._trouble.cache_clear()
+        codecs._trouble.cache_clear()
 
 
 def test_soundfile_without_a_choice_of_compression_lacks_only_what_needs_it(monkeypatch):
@@ -82,11 +82,11 @@ def test_soundfile_without_a_choice_of_compression_lacks_only_what_needs_it(monk
             super().__init__(*options, **named)
 
     monkeypatch.setattr(soundfile, "SoundFile", Old)
-    codecs.codecs_here.cache_clear(), codecs._trouble.cache_clear()
+    codecs._trouble.cache_clear()
     try:
         here = codecs.codecs_here(16000)
         assert here == tuple(name for name, codec in codecs.CODECS.items() if codec.compression is None)
         with pytest.raises(ValueError, match="'opus-low'.*compression_level"):
             codecs.transcode(np.ones(100, np.float32), "opus-low")
     finally:
-        codecs.codecs_here.cache_clear(), codecs._trouble.cache_clear()
+        codecs._trouble.cache_clear()

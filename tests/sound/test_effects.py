@@ -193,7 +193,7 @@ def test_a_named_codec_that_is_not_there_raises_before_anything_is_drawn(monkeyp
         with pytest.raises(ValueError, match="codec 'gsm-8k' at 16000 Hz.*it can use ulaw"):
             effects.apply(CHIRP, np.random.default_rng(0), config)
     finally:
-        codecs._trouble.cache_clear(), codecs.codecs_here.cache_clear()
+        codecs._trouble.cache_clear()
 
 
 def test_config_survives_json():

@@ -66,7 +66,6 @@ CODECS: Mapping[str, Codec] = MappingProxyType(
 """Codecs by name. ``-8k`` encodes at 8000 Hz, as telephones do; ``-low`` at few bits a second."""
 
 
-@functools.cache
 def codecs_here(sample_rate: int) -> tuple[str, ...]:
     """The names in :data:`CODECS` that the installed libsndfile writes and reads for sound of ``sample_rate`` Hz.
 
