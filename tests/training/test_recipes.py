@@ -143,6 +143,22 @@ def test_masks_are_bounded_and_differ_between_clips() -> None:
     assert not np.array_equal(out, augmented(x, seed=1, freq_masks=2, freq_mask_bins=2))
 
 
+def test_warp_bends_the_mel_axis_of_each_clip_and_leaves_its_ends() -> None:
+    mel = 41
+    x = np.tile(np.arange(mel, dtype=np.float32), (300, 3, 1))
+    out = augmented(x, warp=0.1)
+    assert (out == out[:, :1]).all()  # each frame alike
+    came_from = out[:, 0]
+    np.testing.assert_allclose(came_from[:, [0, -1]], [[0, mel - 1]] * 300, atol=1e-4)
+    assert (np.diff(came_from, axis=1) > 0).all()
+    moved = came_from[:, 30] - 30  # at three quarters of the axis
+    assert -4 <= moved.min() < -3.5 and 3.5 < moved.max() <= 4
+    np.testing.assert_allclose(came_from[:, 15], 15 + moved / 2, atol=1e-3)
+    np.testing.assert_allclose(came_from[:, 35], 35 + moved / 2, atol=1e-3)
+    assert np.array_equal(out, augmented(x, warp=0.1)) and not np.array_equal(out, augmented(x, seed=1, warp=0.1))
+    assert augmented(np.ones((2, 5, 1), np.float32), warp=0.25).tolist() == [[[1.0]] * 5] * 2
+
+
 def test_masks_wider_than_the_clip() -> None:
     out = augmented(np.ones((50, 4, 3), np.float32), time_masks=1, time_mask_frames=9)
     assert out.shape == (50, 4, 3) and (out.sum(axis=(1, 2)) == 0).any()
@@ -176,6 +192,9 @@ def test_config_says_what_is_wrong(options, message) -> None:
 def test_augment_config_says_what_is_wrong() -> None:
     with pytest.raises(ValueError, match="time_masks=-1"):
         recipes.FeatureAugment(time_masks=-1)
+    for warp in (-0.1, 0.3, "much", True, float("nan")):
+        with pytest.raises(ValueError, match="FeatureAugment.warp="):
+            recipes.FeatureAugment(warp=warp)
 
 
 def test_features_that_do_not_suit_the_model(float_model) -> None:

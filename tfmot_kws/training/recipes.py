@@ -34,9 +34,12 @@ class FeatureAugment:
         freq_masks: SpecAugment masks over mel channels, per clip.
         freq_mask_bins: widest frequency mask in channels.
         shift_frames: the clip moves by up to this many frames either way; zeros (silence) come in.
+        warp: 0..0.25; the mel channel at three quarters of the axis moves by up to this share of the axis either way,
+            those below and above it in proportion, the ends stay: as if the speaker's vocal tract were longer or
+            shorter (Jaitly and Hinton 2013, "Vocal tract length perturbation", there in Hz).
 
     Raises:
-        ValueError: a value is no whole number of at least 0; the message names it.
+        ValueError: a value is no whole number of at least 0, or the warp is out of its range; the message names it.
     """
 
     time_masks: int = 1
@@ -44,10 +47,15 @@ class FeatureAugment:
     freq_masks: int = 1
     freq_mask_bins: int = 5
     shift_frames: int = 2
+    warp: float = 0.0
 
     def __post_init__(self) -> None:
+        if isinstance(self.warp, (bool, str)) or not 0.0 <= self.warp <= 0.25:
+            raise ValueError(f"FeatureAugment.warp={self.warp!r}: must be between 0 and 0.25")
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
+            if field.name == "warp":
+                continue
             if isinstance(value, bool) or not isinstance(value, int) or value < 0:
                 raise ValueError(f"FeatureAugment.{field.name}={value!r}: must be a whole number of at least 0")
 
@@ -127,7 +135,7 @@ class CosineStages(keras.optimizers.schedules.LearningRateSchedule):
 
 
 def augment_batch(x: tf.Tensor, seed: tf.Tensor, config: FeatureAugment) -> tf.Tensor:
-    """Shifts and masks a whole batch.
+    """Shifts, bends and masks a whole batch.
 
     Args:
         x: float32 [batch, frames, mel]; 0 is silence.
@@ -141,6 +149,8 @@ def augment_batch(x: tf.Tensor, seed: tf.Tensor, config: FeatureAugment) -> tf.T
     seeds = _seeds(seed)
     if config.shift_frames:
         x = _shift(x, seeds[0], config.shift_frames, 0.0)
+    if config.warp:
+        x = _warp(x, tf.random.experimental.stateless_fold_in(seeds[0], 1), config.warp)
     for axis, count, widest, key in (
         (1, config.time_masks, config.time_mask_frames, seeds[1]),
         (2, config.freq_masks, config.freq_mask_bins, seeds[2]),
@@ -171,6 +181,22 @@ def augment_labels(labels: tf.Tensor, seed: tf.Tensor, config: FeatureAugment, s
         Like ``labels``.
     """
     return _shift(labels, _seeds(seed)[0], config.shift_frames, silence) if config.shift_frames else labels
+
+
+_WARP_KNOT = 0.75
+"""Of the mel axis; what lies above is squeezed or stretched up to the end."""
+
+
+def _warp(x: tf.Tensor, seed: tf.Tensor, widest: float) -> tf.Tensor:
+    """Bends the mel axis of each clip: between two channels the features lie on a straight line."""
+    last = tf.cast(tf.shape(x)[2] - 1, x.dtype)
+    knot = _WARP_KNOT * last
+    moved = knot - last * tf.random.stateless_uniform((tf.shape(x)[0], 1), seed, -widest, widest)
+    to = tf.range(last + 1.0)[None]
+    above = moved + (to - knot) * (last - moved) / tf.maximum(last - knot, 1e-6)
+    source = tf.where(to <= knot, to * moved / tf.maximum(knot, 1e-6), above)
+    weight = tf.nn.relu(1.0 - tf.abs(source[:, None] - tf.range(last + 1.0)[None, :, None]))
+    return tf.matmul(x, weight)
 
 
 def _seeds(seed: tf.Tensor) -> tf.Tensor:
