@@ -5,8 +5,9 @@
 
 DATA are folders with manifests. What their manifests call dev or test is heard only at the very end: streams of it are
 rendered for the table. Of what they call train, every eighth speaker is left out of training and serves to choose
-between epochs. Quantized models run as streaming .tflite files, float ones on sliding windows; a peer is a .tflite file
-as microWakeWord publishes them, with its manifest beside it, on the same sound by the same counting.
+between epochs. Quantized models run as streaming .tflite files, float ones on sliding windows. A peer is a .tflite file
+of microWakeWord with its manifest beside it, or an .onnx file of openWakeWord with the two models that it needs; peers
+hear the same sound and are counted alike.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ import hashlib
 import json
 import os
 import pathlib
-import time
 from collections.abc import Sequence
 from concurrent import futures
 
@@ -29,11 +29,9 @@ import soundfile
 
 import tflite_export
 from benchmarks import common
-from tfmot_kws.commands.parts import sidecar, stream_runners
+from benchmarks import wake_word_hearing as hearing
+from tfmot_kws.commands.parts import stream_runners
 from tfmot_kws.data import confusables, corpus, datasets, long_features, prepare, scenes, spoken
-from tfmot_kws.data.stream_labels import Target
-from tfmot_kws.evaluation import detector
-from tfmot_kws.evaluation import streams as stream_evaluation
 from tfmot_kws.frontend import features
 from tfmot_kws.models import spotters
 from tfmot_kws.quantize import saving, scheme
@@ -48,7 +46,6 @@ HEARD = scenes.SceneConfig(
     rooms=0.3, room_seconds=(0.1, 0.5), quiet=0.0, snr_db=(8.0, 17.0), talk=0.1, level_db=(-10.0, 4.0), cut=0.0,
 )  # fmt: skip
 """Speech at 5 to 20 dB above noise, near the microphone and in rooms."""
-SNRS = ((5.0, 10.0), (10.0, 15.0), (15.0, 20.0))
 UNSEEN = ("five", "eight", "left", "three", "go")
 """Words that are left out of training and selection: what of them is taken for a keyword, clip by clip."""
 COLUMNS = (
@@ -57,16 +54,6 @@ COLUMNS = (
     ("snr_0", "5-10 dB", ".1f"), ("snr_1", "10-15 dB", ".1f"), ("snr_2", "15-20 dB", ".1f"),
     ("unseen", "% of unseen words accepted", ".2f"), ("latency", "median latency s", ".2f"),
 )  # fmt: skip
-
-
-@dataclasses.dataclass(frozen=True)
-class Sound:
-    """A stream: samples, the words in it, and at which signal-to-noise ratio each was said."""
-
-    name: str
-    samples: np.ndarray
-    targets: tuple[Target, ...]
-    snr_db: tuple[float, ...]
 
 
 def held_out(clip: corpus.Clip, one_of: int = 8) -> bool:
@@ -139,14 +126,14 @@ def rendered(
     return long_features.read(cache)
 
 
-def test_streams(material: scenes.Material, hours: float, seed: int, folder: pathlib.Path) -> list[Sound]:
+def test_streams(material: scenes.Material, hours: float, seed: int, folder: pathlib.Path) -> list[hearing.Sound]:
     """Streams for the table: a third with the keywords, the rest without; written as sound with labels, for peers."""
     quiet = dataclasses.replace(HEARD, keywords=0.0)
     count = max(3, round(hours * 3600 / HEARD.seconds))
     jobs = [(HEARD if number % 3 == 0 else quiet, [seed, number]) for number in range(count)]
     with futures.ProcessPoolExecutor(initializer=_keep, initargs=(material,)) as pool:
         made = list(pool.map(_render, jobs))
-    sounds = [Sound(f"made_{n:03}", s.samples, s.targets, s.snr_db) for n, s in enumerate(made)]
+    sounds = [hearing.Sound(f"made_{n:03}", s.samples, s.targets, s.snr_db) for n, s in enumerate(made)]
     folder.mkdir(parents=True, exist_ok=True)
     lines = ["stream,event,word,start,end,snr_db"]
     for sound in sounds:
@@ -157,80 +144,6 @@ def test_streams(material: scenes.Material, hours: float, seed: int, folder: pat
         ]
     (folder / "streams_labels.csv").write_text("\n".join(lines) + "\n")
     return sounds
-
-
-class Measured:
-    """The test streams and clips of one word list, ready to be heard by many models."""
-
-    def __init__(self, sounds: list[Sound], clips: dict[str, list[np.ndarray]], words: Sequence[str]) -> None:
-        self.sounds, self.clips, self.words = sounds, clips, tuple(words)
-        self.hours = sum(len(sound.samples) for sound in sounds) / RATE / 3600
-        self._known: dict[str, tuple[list, list, list]] = {}
-
-    def _features(self, frontend: features.FrontendConfig):
-        if frontend.key() not in self._known:
-            spoken = [long_features.compact(frontend, s.samples) for s in self.sounds]
-            said = [long_features.compact(frontend, clip) for clip in self.clips["said"]]
-            unseen = [long_features.compact(frontend, clip) for clip in self.clips["unseen"]]
-            self._known[frontend.key()] = (spoken, said, unseen)
-        return self._known[frontend.key()]
-
-    def row(self, runner: stream_runners.StreamRunner, frontend, classes: Sequence[int], mode="margin") -> dict:
-        """Runs a model over everything.
-
-        Args:
-            runner: the model.
-            frontend: its own.
-            classes: of the words, in their order.
-            mode: of the detector.
-        """
-        start = time.perf_counter()
-        streams, said, unseen = self._features(frontend)
-        scale = np.float32(features.MICRO_SCALE if frontend.backend == "micro" else 1.0)
-        heard = [runner(x.astype(np.float32) * scale) for x in (*streams, *said, *unseen)]
-        values, unit, zero = stream_runners.on_one_grid([out.values for out in heard], runner.grid)
-        step = runner.hop * frontend.hop_ms / 1000
-        config = detector.DetectorConfig.in_seconds(
-            step, 0.2, 1.0, classes=values[0].shape[1], keywords=tuple(classes), thresholds=0.0, scale=unit,
-            zero_point=zero, mode=mode,
-        )  # fmt: skip
-        times = [(frontend.window + (out.frames - 1) * frontend.hop) / RATE for out in heard]
-        found = [stream_evaluation.Stream(s.name, v, t, s.targets) for s, v, t in zip(self.sounds, values, times)]
-        result: dict = {"hours": self.hours, "targets": sum(len(s.targets) for s in self.sounds)}
-        for name, rate in (("low", 0.5), ("high", 2.0)):
-            done = stream_evaluation.evaluate(found, config, self.words, step, fa_per_hour=rate)
-            curve = done.pooled_curve
-            result[name] = 100 * curve.frr_at(rate)
-            if name == "low":
-                threshold = float(curve.thresholds[curve.index_at(rate)])
-                alone = dataclasses.replace(config, thresholds=(threshold,) * len(self.words))
-                done = stream_evaluation.evaluate(found, alone, self.words, step, fa_per_hour=None)
-                result |= self._by_snr(done) | {"latency": done.pooled.latency(50)}
-                result["curve_hours"] = curve.hours
-                result["curve"] = [[float(f), float(m)] for f, m in zip(curve.fa_per_hour, curve.frr) if f <= 20]
-        result["unseen"] = 100 * self._accepted(values[len(self.sounds) :], config)
-        result["times_real_time"] = self.hours * 3600 / (time.perf_counter() - start)
-        return result
-
-    def _by_snr(self, done: stream_evaluation.StreamEvaluation) -> dict:
-        hits = {(e.stream, e.word, round(e.time - e.latency, 3)) for e in done.events if e.outcome == "hit"}
-        row = {}
-        for number, (low, high) in enumerate(SNRS):
-            here = [
-                (s.name, t.word, round(t.end, 3)) in hits
-                for s in self.sounds for t, snr in zip(s.targets, s.snr_db) if low <= snr < high
-            ]  # fmt: skip
-            row[f"snr_{number}"] = 100 * (1 - float(np.mean(here))) if here else None
-            row[f"snr_{number}_targets"] = len(here)
-        return row
-
-    def _accepted(self, outputs: list[np.ndarray], config: detector.DetectorConfig) -> float:
-        """Share of unseen words that a threshold takes at which 5 % of the keywords' own clips are missed."""
-        best = np.array([
-            detector.moving_sums(detector.scores(config, out), config.smooth).max(initial=-(2**30)) for out in outputs
-        ])  # fmt: skip
-        said, unseen = best[: len(self.clips["said"])], best[len(self.clips["said"]) :]
-        return float(np.mean(unseen > np.quantile(said, 0.05))) if len(unseen) else float("nan")
 
 
 def single_clips(clips: corpus.Corpus, keep, most: int) -> list[np.ndarray]:
@@ -249,7 +162,7 @@ def single_clips(clips: corpus.Corpus, keep, most: int) -> list[np.ndarray]:
 class Study:
     """One seed of one word list on one choice of data."""
 
-    def __init__(self, args: argparse.Namespace, seed: int, parts: dict, measured: Measured) -> None:
+    def __init__(self, args: argparse.Namespace, seed: int, parts: dict, measured: hearing.Measured) -> None:
         self.args, self.seed, self.parts, self.measured = args, seed, parts, measured
         self.words = tuple(args.keywords)
         self.folder = args.runs / f"{args.name}_{seed}"
@@ -286,7 +199,7 @@ class Study:
             model.save(kept)
         if "float" not in self.rows:
             runner = stream_runners.SlidingWindows(model.predict_on_batch, model.input_shape[1], streams.hop)
-            row = self.measured.row(runner, self.frontend, classes)
+            row = self.measured.row(hearing.of_runner(runner, self.frontend, classes))
             self.keep("float", row | {"bytes": 4 * model.count_params()})
         for bits, name in zip(self.args.bits, wanted):
             if name in self.rows:
@@ -298,7 +211,8 @@ class Study:
             data = tflite_export.convert(quantized, streaming="internal")
             (self.folder / f"{bits}.tflite").write_bytes(data)
             runner = stream_runners.Streaming(tflite_export.StreamInterpreter(data, "tflite"))
-            self.keep(name, self.measured.row(runner, self.frontend, classes) | {"bytes": len(data)})
+            row = self.measured.row(hearing.of_runner(runner, self.frontend, classes))
+            self.keep(name, row | {"bytes": len(data)})
 
     def _sound(self, frames: int) -> tuple[windows.Windows, wake_word.Streams]:
         args, cache = self.args, self.args.runs / f"{self.args.name}_sound"
@@ -320,13 +234,6 @@ class Study:
     def _say(self, heard: Sequence[wake_word.Heard]) -> None:
         for one in heard:
             print(f"seed {self.seed} epoch {one.epoch}: loss {one.loss:.4f}, missed {100 * one.frr:.1f} %", flush=True)
-
-
-def peer_row(path: pathlib.Path, measured: Measured) -> dict:
-    """A .tflite file of others, with its manifest, by the same counting."""
-    about = sidecar.read(path)
-    runner = stream_runners.open_runner(path, about, "tflite", 1)
-    return measured.row(runner, about.frontend, (0,), mode="value") | {"bytes": path.stat().st_size}
 
 
 def main() -> None:
@@ -358,7 +265,7 @@ def main() -> None:
         "said": single_clips(parts["heard"], lambda clip: clip.word in args.keywords, 600),
         "unseen": single_clips(parts["unseen"], lambda clip: True, 1500),
     }
-    measured = Measured(sounds, clips, args.keywords)
+    measured = hearing.Measured(sounds, clips, args.keywords)
     targets = sum(len(sound.targets) for sound in sounds)
     print(f"{measured.hours:.2f} h, {targets} targets; {len(clips['unseen'])} unseen words", flush=True)
     studies = [Study(args, seed, parts, measured) for seed in range(args.seeds)]
@@ -367,7 +274,8 @@ def main() -> None:
     keys = [key for key, *_ in COLUMNS[1:] if "spread" not in key]
     rows = common.over_seeds([study.rows for study in studies], keys, ("low", "high"))
     for path in args.peer:
-        rows.append({"model": f"{path.stem} (peer)", **peer_row(path, measured)})
+        row = measured.row(hearing.of_peer(path))
+        rows.append({"model": f"{path.stem} (peer)", "bytes": path.stat().st_size, **row})
         print(path.stem, {key: rows[-1][key] for key in ("low", "high", "unseen")}, flush=True)
     notes = [
         f"{', '.join(args.keywords)}: said {targets} times in {measured.hours:.1f} h that are rendered from clips, "

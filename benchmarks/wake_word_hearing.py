@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How models of different makers hear the same sound, counted alike: the other half of ``benchmarks.wake_word``."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from tfmot_kws.commands.parts import sidecar, stream_runners
+from tfmot_kws.data import long_features
+from tfmot_kws.data.stream_labels import Target
+from tfmot_kws.evaluation import detector
+from tfmot_kws.evaluation import streams as stream_evaluation
+from tfmot_kws.frontend import features
+
+RATE = 16000
+SNRS = ((5.0, 10.0), (10.0, 15.0), (15.0, 20.0))
+
+
+@dataclasses.dataclass(frozen=True)
+class Sound:
+    """A stream: samples, the words in it, and at which signal-to-noise ratio each was said."""
+
+    name: str
+    samples: np.ndarray
+    targets: tuple[Target, ...]
+    snr_db: tuple[float, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Heard:
+    """What a model made of one recording.
+
+    Attributes:
+        values: [n, outputs], int8 or float32.
+        times: float64 [n], seconds from the start of the recording to the end of what the output has heard.
+    """
+
+    values: np.ndarray
+    times: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Listener:
+    """A model, from samples to outputs, and how its outputs are read.
+
+    Attributes:
+        hear: int16 [samples] at 16 kHz -> ``Heard``.
+        step: seconds from one output to the next.
+        classes: the output of each word.
+        mode: of the detector.
+        grid: (scale, zero point) of int8 outputs.
+        smooth: seconds of outputs that are averaged.
+    """
+
+    hear: Callable[[np.ndarray], Heard]
+    step: float
+    classes: tuple[int, ...]
+    mode: str = "margin"
+    grid: tuple[float, int] | None = None
+    smooth: float = 0.2
+
+
+class _Features:
+    """Features of recordings that many models hear, computed once for each front end."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, int], np.ndarray] = {}
+
+    def of(self, frontend: features.FrontendConfig, samples: np.ndarray) -> np.ndarray:
+        """Float32 [frames, mel]; ``samples`` must live on."""
+        key = (frontend.key(), id(samples))
+        if key not in self._known:
+            self._known[key] = long_features.compact(frontend, samples)
+        return self._known[key].astype(np.float32) * np.float32(
+            features.MICRO_SCALE if frontend.backend == "micro" else 1.0
+        )
+
+
+_FEATURES = _Features()
+
+
+def of_runner(
+    runner: stream_runners.StreamRunner, frontend: features.FrontendConfig, classes: Sequence[int], mode: str = "margin"
+) -> Listener:
+    """A model of ours, or any that takes features.
+
+    Args:
+        runner: the model.
+        frontend: its own.
+        classes: of the words, in their order.
+        mode: of the detector.
+    """
+
+    def hear(samples: np.ndarray) -> Heard:
+        out = runner(_FEATURES.of(frontend, samples))
+        return Heard(out.values, (frontend.window + (out.frames - 1) * frontend.hop) / frontend.sample_rate)
+
+    return Listener(hear, runner.hop * frontend.hop_ms / 1000, tuple(classes), mode, runner.grid)
+
+
+def of_micro_wake_word(path: pathlib.Path) -> Listener:
+    """A .tflite file with its manifest beside it, as microWakeWord publishes them."""
+    about = sidecar.read(path)
+    return of_runner(stream_runners.open_runner(path, about, "tflite", 1), about.frontend, (0,), "value")
+
+
+def of_open_wake_word(path: pathlib.Path) -> Listener:
+    """An .onnx file of openWakeWord, with ``melspectrogram.onnx`` and ``embedding_model.onnx`` in the same folder.
+
+    Its README describes the three models: 32 mel bands every 10 ms; an embedding of 96 numbers of each 76 of them,
+    every 80 ms; a classifier of the last 16 embeddings. Nothing is averaged, as in its own use.
+
+    Raises:
+        ImportError: onnxruntime is not installed.
+        FileNotFoundError: one of the models is not there.
+    """
+    import onnxruntime
+
+    def opened(file: pathlib.Path) -> Callable[[np.ndarray], np.ndarray]:
+        if not file.is_file():
+            raise FileNotFoundError(f"{file} is not there: openWakeWord's classifiers need it in their folder")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 2
+        session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+        name = session.get_inputs()[0].name
+        shapes[file.name] = session.get_inputs()[0].shape
+        return lambda x: session.run(None, {name: x})[0]
+
+    shapes: dict[str, list] = {}
+    mel, embed, classify = (
+        opened(file) for file in (path.parent / "melspectrogram.onnx", path.parent / "embedding_model.onnx", path)
+    )
+    frames, hop, joined = 76, 8, int(shapes[path.name][1])
+    piece, overlap = RATE * 30, 480  # samples; a mel window is 400 and moves by 160
+
+    def hear(samples: np.ndarray) -> Heard:
+        bands = [
+            mel(samples[None, max(at - overlap, 0) : at + piece].astype(np.float32)).reshape(-1, 32)
+            for at in range(0, len(samples), piece)
+        ]
+        x = np.concatenate(bands) / 10.0 + 2.0
+        starts = np.arange(0, len(x) - frames + 1, hop)
+        view = np.lib.stride_tricks.sliding_window_view(x, frames, axis=0)[starts].swapaxes(1, 2)
+        parts = [embed(np.ascontiguousarray(view[at : at + 256, ..., None])) for at in range(0, len(view), 256)]
+        e = np.concatenate([part.reshape(-1, 96) for part in parts]) if parts else np.zeros((0, 96), np.float32)
+        count = max(len(e) - joined + 1, 0)
+        scores = np.array([classify(e[None, at : at + joined]).ravel()[0] for at in range(count)], np.float32)
+        times = ((np.arange(count) + joined - 1) * hop + frames) * 0.01
+        return Heard(scores[:, None], times)
+
+    return Listener(hear, hop * 0.01, (0,), "value", smooth=hop * 0.01)
+
+
+def of_peer(path: pathlib.Path) -> Listener:
+    """A file of others: .tflite of microWakeWord, .onnx of openWakeWord."""
+    return of_open_wake_word(path) if path.suffix == ".onnx" else of_micro_wake_word(path)
+
+
+class Measured:
+    """The test streams and clips of one word list, ready to be heard by many models."""
+
+    def __init__(self, sounds: list[Sound], clips: dict[str, list[np.ndarray]], words: Sequence[str]) -> None:
+        self.sounds, self.clips, self.words = sounds, clips, tuple(words)
+        self.hours = sum(len(sound.samples) for sound in sounds) / RATE / 3600
+
+    def row(self, listener: Listener) -> dict:
+        """Runs a model over everything: misses at two rates, by SNR, the curve, and unseen words that are taken."""
+        start = time.perf_counter()
+        samples = [sound.samples for sound in self.sounds] + self.clips["said"] + self.clips["unseen"]
+        heard = [listener.hear(x) for x in samples]
+        values, unit, zero = stream_runners.on_one_grid([out.values for out in heard], listener.grid)
+        config = detector.DetectorConfig.in_seconds(
+            listener.step, listener.smooth, 1.0, classes=values[0].shape[1], keywords=listener.classes, thresholds=0.0,
+            scale=unit, zero_point=zero, mode=listener.mode,
+        )  # fmt: skip
+        found = [
+            stream_evaluation.Stream(sound.name, part, out.times, sound.targets)
+            for sound, part, out in zip(self.sounds, values, heard)
+        ]
+        result: dict = {"hours": self.hours, "targets": sum(len(s.targets) for s in self.sounds)}
+        for name, rate in (("low", 0.5), ("high", 2.0)):
+            done = stream_evaluation.evaluate(found, config, self.words, listener.step, fa_per_hour=rate)
+            curve = done.pooled_curve
+            result[name] = 100 * curve.frr_at(rate)
+            if name == "low":
+                threshold = float(curve.thresholds[curve.index_at(rate)])
+                alone = dataclasses.replace(config, thresholds=(threshold,) * len(self.words))
+                done = stream_evaluation.evaluate(found, alone, self.words, listener.step, fa_per_hour=None)
+                result |= self._by_snr(done) | {"latency": done.pooled.latency(50)}
+                result["curve_hours"] = curve.hours
+                result["curve"] = [[float(f), float(m)] for f, m in zip(curve.fa_per_hour, curve.frr) if f <= 20]
+        result["unseen"] = 100 * self._accepted(values[len(self.sounds) :], config)
+        result["times_real_time"] = self.hours * 3600 / (time.perf_counter() - start)
+        return result
+
+    def _by_snr(self, done: stream_evaluation.StreamEvaluation) -> dict:
+        hits = {(e.stream, e.word, round(e.time - e.latency, 3)) for e in done.events if e.outcome == "hit"}
+        row = {}
+        for number, (low, high) in enumerate(SNRS):
+            here = [
+                (s.name, t.word, round(t.end, 3)) in hits
+                for s in self.sounds for t, snr in zip(s.targets, s.snr_db) if low <= snr < high
+            ]  # fmt: skip
+            row[f"snr_{number}"] = 100 * (1 - float(np.mean(here))) if here else None
+            row[f"snr_{number}_targets"] = len(here)
+        return row
+
+    def _accepted(self, outputs: list[np.ndarray], config: detector.DetectorConfig) -> float:
+        """Share of unseen words that a threshold takes at which 5 % of the keywords' own clips are missed."""
+        best = np.array([
+            detector.moving_sums(detector.scores(config, out), config.smooth).max(initial=-(2**30)) for out in outputs
+        ])  # fmt: skip
+        said, unseen = best[: len(self.clips["said"])], best[len(self.clips["said"]) :]
+        return float(np.mean(unseen > np.quantile(said, 0.05))) if len(unseen) else float("nan")
