@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the table of wake words counts, of listeners whose mistakes are known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from benchmarks import wake_word_hearing as hearing
+from tfmot_kws.data.stream_labels import Target
+
+STEP = 0.08
+SECONDS = 720
+SNRS = (7.0, 12.0, 17.0, 8.0)
+
+
+def _sounds() -> list[hearing.Sound]:
+    """Twelve minutes each; samples carry the number of the recording, so that a listener knows what to say."""
+    sounds = []
+    for number in range(5):
+        targets = tuple(Target("alexa", 100.0 + 150 * k, 100.6 + 150 * k) for k in range(4)) if number < 2 else ()
+        samples = np.full(SECONDS * hearing.RATE, number, np.int16)
+        sounds.append(hearing.Sound(f"made_{number}", samples, targets, SNRS[: len(targets)]))
+    return sounds
+
+
+def _listener(missed: set[tuple[int, int]], false: dict[int, list[float]], clips: dict[int, float]) -> hearing.Listener:
+    """Sure of every word but those missed, and of some moments where nobody spoke; clips have scores of their own."""
+
+    def hear(samples: np.ndarray) -> hearing.Heard:
+        times = np.arange(1, int(len(samples) / hearing.RATE / STEP)) * STEP
+        values = np.zeros((len(times), 1), np.float32)
+        number = int(samples[0])
+        if number in clips:
+            values[:] = clips[number]
+            return hearing.Heard(values, times)
+        for k in range(4 if number < 2 else 0):
+            if (number, k) not in missed:
+                values[np.abs(times - (100.7 + 150 * k)) < 0.1] = 0.9
+        for at in false.get(number, []):
+            values[np.abs(times - at) < 0.1] = 0.95
+        return hearing.Heard(values, times)
+
+    return hearing.Listener(hear, STEP, (0,), "value", smooth=STEP)
+
+
+@pytest.fixture(scope="module")
+def measured() -> hearing.Measured:
+    """One hour with eight words; five clips of the word, four of others."""
+    clips = [np.full(2 * hearing.RATE, 100 + n, np.int16) for n in range(9)]
+    return hearing.Measured(_sounds(), {"said": clips[:5], "unseen": clips[5:]}, ("alexa",))
+
+
+SCORES = {100 + n: 0.5 + 0.05 * n for n in range(5)} | {105: 0.1, 106: 0.2, 107: 0.49, 108: 0.8}
+
+
+def test_a_perfect_listener_misses_nothing(measured) -> None:
+    row = measured.row(_listener(set(), {}, SCORES))
+    assert (row["low"], row["high"]) == (0.0, 0.0) and row["hours"] == pytest.approx(1.0)
+    assert row["targets"] == 8 and [row[f"snr_{n}"] for n in range(3)] == [0.0, 0.0, 0.0]
+    assert row["latency"] == pytest.approx(0.1, abs=STEP)
+    assert row["unseen"] == 25.0  # one of four is above what 95 % of the word's clips reach
+
+
+def test_what_is_missed_is_counted_by_signal_to_noise_ratio(measured) -> None:
+    row = measured.row(_listener({(0, 0), (1, 1), (1, 3)}, {}, SCORES))
+    assert (row["low"], row["high"]) == (37.5, 37.5)
+    assert [row[f"snr_{n}_targets"] for n in range(3)] == [4, 2, 2]
+    assert [row[f"snr_{n}"] for n in range(3)] == [50.0, 50.0, 0.0]
+
+
+def test_false_accepts_above_the_words_make_the_rate_unreachable(measured) -> None:
+    one = measured.row(_listener(set(), {3: [300.0]}, SCORES))
+    assert (one["low"], one["high"]) == (100.0, 0.0)  # one in an hour: too many for 0.5, few enough for 2
+    three = measured.row(_listener(set(), {2: [300.0], 3: [300.0, 600.0]}, SCORES))
+    assert (three["low"], three["high"]) == (100.0, 100.0)
+
+
+def test_a_peer_without_its_models_is_refused(tmp_path, require_module) -> None:
+    require_module("onnxruntime")
+    (tmp_path / "word.onnx").write_bytes(b"")
+    with pytest.raises(FileNotFoundError, match=r"melspectrogram\.onnx is not there"):
+        hearing.of_peer(tmp_path / "word.onnx")
