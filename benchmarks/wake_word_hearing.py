@@ -69,16 +69,15 @@ class _Features:
     """Features of recordings that many models hear, computed once for each front end."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[str, int], np.ndarray] = {}
+        self._known: dict[tuple[str, int], tuple[np.ndarray, np.ndarray]] = {}
 
     def of(self, frontend: features.FrontendConfig, samples: np.ndarray) -> np.ndarray:
-        """Float32 [frames, mel]; ``samples`` must live on."""
+        """Float32 [frames, mel]."""
         key = (frontend.key(), id(samples))
-        if key not in self._known:
-            self._known[key] = long_features.compact(frontend, samples)
-        return self._known[key].astype(np.float32) * np.float32(
-            features.MICRO_SCALE if frontend.backend == "micro" else 1.0
-        )
+        if key not in self._known:  # the samples are kept too, or others could come to have their id
+            self._known[key] = samples, long_features.compact(frontend, samples)
+        scale = features.MICRO_SCALE if frontend.backend == "micro" else 1.0
+        return self._known[key][1].astype(np.float32) * np.float32(scale)
 
 
 _FEATURES = _Features()

@@ -19,7 +19,15 @@ from tfmot_kws.training import stages, wake_word, windows
 FRONTEND = features.FrontendConfig(mel_bins=20)
 FRAMES = 12
 CONFIG = wake_word.WakeWordConfig(
-    epochs=2, stage1_epochs=1, stage2_epochs=1, steps=20, batch_size=32, learning_rate=1e-2, mine_from=1, masks=None
+    epochs=2,
+    stage1_epochs=1,
+    stage2_epochs=1,
+    steps=20,
+    batch_size=32,
+    learning_rate=1e-2,
+    mine_from=1,
+    masks=None,
+    tempo=1.0,
 )
 
 
@@ -132,7 +140,14 @@ def test_what_does_not_fit_is_refused_before_training(parts):
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("epochs", 0), ("steps", 1.5), ("teacher_weight", 1.1), ("temperature", 0.0), ("false_accept_weight", -1.0)],
+    [
+        ("epochs", 0),
+        ("steps", 1.5),
+        ("teacher_weight", 1.1),
+        ("temperature", 0.0),
+        ("false_accept_weight", -1.0),
+        ("tempo", 0.5),
+    ],
 )
 def test_bad_options_name_themselves(field, value):
     with pytest.raises(ValueError, match=f"WakeWordConfig.{field}"):

@@ -7,6 +7,7 @@ import pathlib
 import hypothesis
 import numpy as np
 import pytest
+import tensorflow as tf
 from hypothesis import strategies as st
 
 from tfmot_kws.data import long_features
@@ -196,10 +197,41 @@ def test_front_ends_must_agree(drawn_from: Windows) -> None:
         WindowShares(0.6, 0.4)
 
 
-@pytest.mark.parametrize("augment", [None, recipes.FeatureAugment(shift_frames=0)])
-def test_batches_are_the_same_for_a_seed(drawn_from: Windows, augment) -> None:
+def test_tempo_plays_each_window_faster_or_slower_up_to_its_end() -> None:
+    frames, long = 21, 31
+    x = np.tile(np.arange(long, dtype=np.float32)[None, :, None], (400, 1, 2))
+    out = windows.change_tempo(tf.constant(x), tf.constant(3, tf.int64), frames, 1.5).numpy()
+    assert out.shape == (400, frames, 2) and (out[:, -1] == long - 1).all()
+    factors = np.diff(out[:, :, 0], axis=1)
+    np.testing.assert_allclose(factors, np.repeat(factors[:, :1], frames - 1, axis=1), atol=1e-3)
+    assert 1 / 1.5 <= factors.min() < 0.69 and 1.45 < factors.max() <= 1.5 + 1e-4
+    assert abs(np.log(factors[:, 0]).mean()) < 0.05  # as often faster as slower
+    again = windows.change_tempo(tf.constant(x), tf.constant(3, tf.int64), frames, 1.5).numpy()
+    other = windows.change_tempo(tf.constant(x), tf.constant(4, tf.int64), frames, 1.5).numpy()
+    assert np.array_equal(out, again) and not np.array_equal(out, other)
+
+
+def test_longer_windows_end_where_the_others_do(drawn_from: Windows) -> None:
+    ends, _ = drawn_from.draw(np.random.default_rng(0), 32)
+    ends[0] = FRAMES  # nothing before it
+    longer = drawn_from.take(ends, FRAMES + 5)
+    assert longer.shape == (32, FRAMES + 5, 20)
+    assert np.array_equal(longer[:, 5:], drawn_from.take(ends))
+    assert (longer[0, :5] == longer[0, 5]).all()
+
+
+@pytest.mark.parametrize("tempo", [0.9, 4.0, float("nan")])
+def test_tempo_that_cannot_be_is_refused(drawn_from: Windows, tempo) -> None:
+    with pytest.raises(ValueError, match="tempo="):
+        windows.batches(drawn_from, 2, 16, 0, None, tempo=tempo)
+
+
+@pytest.mark.parametrize(
+    ("augment", "tempo"), [(None, 1.0), (recipes.FeatureAugment(shift_frames=0), 1.0), (None, 1.25)]
+)
+def test_batches_are_the_same_for_a_seed(drawn_from: Windows, augment, tempo) -> None:
     def gone_through(seed: int) -> list[list[np.ndarray]]:
-        data = windows.batches(drawn_from, 2, 16, seed, augment)
+        data = windows.batches(drawn_from, 2, 16, seed, augment, tempo=tempo)
         assert data.cardinality() == 2
         return [[np.asarray(part) for batch in data for part in batch] for _ in range(2)]
 

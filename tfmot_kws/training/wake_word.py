@@ -40,7 +40,8 @@ class WakeWordConfig:
         learning_rate: Adam's, at the start of the float training; a cosine falls to a hundredth of it.
         quantized_rate_factor: stage 1 starts at this share of ``learning_rate``, stage 2 at half of that.
         mine_from: first epoch (from 0) before which hard negatives are mined.
-        mine_every: epochs from one mining to the next.
+        mine_every: epochs from one mining to the next. The last is before the first epoch that may be chosen: what was
+            just found unsettles a network for an epoch or two.
         choose_from: share of the float training, 0 up to 1, before which no epoch is chosen: streams of some hours tell
             a lucky early epoch from a good one no better than by one or two false accepts.
         mined_per_hour: hard negatives that are kept for each hour of sound.
@@ -48,6 +49,7 @@ class WakeWordConfig:
         teacher_weight: 0..1, share of the loss that is the teacher's answer instead of the label, where there is one.
         temperature: both answers are divided by it before they are compared (Hinton et al. 2015).
         masks: changes of the features; without a shift.
+        tempo: windows are played up to so many times faster or slower, see ``windows.change_tempo``; 1 up to 4.
         seed: of everything random.
 
     Raises:
@@ -68,7 +70,8 @@ class WakeWordConfig:
     false_accept_weight: float = 1.0
     teacher_weight: float = 0.5
     temperature: float = 2.0
-    masks: recipes.FeatureAugment | None = recipes.FeatureAugment(1, 8, 1, 6, 0)
+    masks: recipes.FeatureAugment | None = recipes.FeatureAugment(1, 8, 1, 6, 0, warp=0.06)
+    tempo: float = 1.3
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -86,6 +89,8 @@ class WakeWordConfig:
                 raise ValueError(f"WakeWordConfig.{name}={getattr(self, name)!r}: must be above 0")
         if not 0.0 <= self.choose_from < 1.0:
             raise ValueError(f"WakeWordConfig.choose_from={self.choose_from!r}: must be at least 0 and below 1")
+        if not 1.0 <= self.tempo < 4.0:
+            raise ValueError(f"WakeWordConfig.tempo={self.tempo!r}: must be at least 1 and below 4")
         if not 0.0 <= self.teacher_weight <= 1.0:
             raise ValueError(f"WakeWordConfig.teacher_weight={self.teacher_weight!r}: must be between 0 and 1")
 
@@ -228,8 +233,8 @@ def train_float(
     config = config or WakeWordConfig()
     _check(model, drawn, streams)
     rates = [(config.learning_rate, config.epochs * config.steps)]
-    mined = range(config.mine_from, config.epochs, config.mine_every)
     first = math.floor(config.choose_from * config.epochs)
+    mined = range(config.mine_from, max(first, config.mine_from + 1), config.mine_every)
     return _fit(model, drawn, streams, config, teacher, rates, config.epochs, first, mined, (), progress)
 
 
@@ -315,7 +320,7 @@ def _fit(
     model.optimizer.build(model.trainable_variables)
     model.train_step = tf.autograph.experimental.do_not_convert(model.train_step)
     said = None if teacher is None else lambda x: teacher(x, training=False)
-    data = windows.batches(drawn, config.steps, config.batch_size, config.seed, config.masks, said)
+    data = windows.batches(drawn, config.steps, config.batch_size, config.seed, config.masks, said, config.tempo)
     select = _Select(drawn, streams, config, first_heard, epochs, progress, set(mined))
     model.fit(data, epochs=epochs, callbacks=[*callbacks, select], verbose=0)
     return select.history

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import bisect
 import dataclasses
+import math
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -150,17 +151,24 @@ class Windows:
             what = f"keyword {lacking[0]}" if lacking else "sound without a keyword"
             raise ValueError(f"windows: no window of {frames} frames with {what}; longer sound, or a shorter window")
 
-    def take(self, ends: np.ndarray) -> np.ndarray:
-        """Features of windows: positions [n] -> float32 [n, frames, mel]."""
+    def take(self, ends: np.ndarray, frames: int | None = None) -> np.ndarray:
+        """Features of windows: positions [n] -> float32 [n, frames, mel].
+
+        Args:
+            ends: positions behind their last frames.
+            frames: of a window; its own length where None. Longer ones reach into the recording before, and repeat the
+                first frame of all.
+        """
         ends = np.asarray(ends, np.int64)
         which = np.searchsorted(self._base, ends, side="right") - 1
-        out = np.empty((len(ends), self.frames, self.sounds[0].x.shape[1]), np.float32)
-        places = np.arange(-self.frames, 0)
+        frames = self.frames if frames is None else frames
+        out = np.empty((len(ends), frames, self.sounds[0].x.shape[1]), np.float32)
+        places = np.arange(-frames, 0)
         for number in np.unique(which):
             chosen = which == number
             sound = self.sounds[number]
             local = ends[chosen] - self._base[number]
-            out[chosen] = sound.x[local[:, None] + places] * np.float32(sound.scale)
+            out[chosen] = sound.x[np.maximum(local[:, None] + places, 0)] * np.float32(sound.scale)
         return out
 
     def draw(self, rng: np.random.Generator, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -257,6 +265,27 @@ class Windows:
 _BATCH = 1024
 
 
+def change_tempo(x: tf.Tensor, seed: tf.Tensor, frames: int, most: float) -> tf.Tensor:
+    """Plays each window faster or slower: float32 [batch, long, mel] -> [batch, frames, mel], the ends in place.
+
+    A word that a few people say is said at a few speeds; pitch and colour stay what they are here. Between two frames
+    the features lie on a straight line.
+
+    Args:
+        x: windows of at least ``1 + (frames - 1) * most`` frames.
+        seed: int64 scalar; the same seed gives the same result.
+        frames: of the result.
+        most: each window's factor is drawn between ``1 / most`` and ``most``, its logarithm uniformly.
+    """
+    reach = math.log(most)
+    keys = tf.random.experimental.stateless_fold_in(tf.stack([seed, seed + 1]), 2)
+    factor = tf.exp(tf.random.stateless_uniform((tf.shape(x)[0], 1), keys, -reach, reach))
+    last = tf.cast(tf.shape(x)[1] - 1, tf.float32)
+    source = tf.maximum(last - tf.range(frames - 1.0, -1.0, -1.0)[None] * factor, 0.0)
+    weight = tf.nn.relu(1.0 - tf.abs(source[:, :, None] - tf.range(last + 1.0)[None, None]))
+    return tf.matmul(weight, x)
+
+
 def log_odds(logits: np.ndarray) -> np.ndarray:
     """[n, 1 + words] -> [n, words]: logit of each word above that of everything else."""
     return logits[:, 1:] - logits[:, :1]
@@ -269,6 +298,7 @@ def batches(
     seed: int,
     augment: recipes.FeatureAugment | None,
     teacher: Callable[[tf.Tensor], tf.Tensor] | None = None,
+    tempo: float = 1.0,
 ) -> tf.data.Dataset:
     """``steps`` batches of (features float32 [batch, frames, mel], answers); others each time it is gone through.
 
@@ -282,23 +312,27 @@ def batches(
         seed: of everything drawn.
         augment: masks; its shift must be 0, because windows are drawn at every place.
         teacher: float32 [batch, frames, mel] -> logits [batch, classes].
+        tempo: each window is played up to so many times faster or slower, pitch as it is; 1 leaves them alone.
 
     Raises:
-        ValueError: the augmentation shifts.
+        ValueError: the augmentation shifts, or ``tempo`` is below 1.
     """
+    if not 1.0 <= tempo < 4.0:
+        raise ValueError(f"tempo={tempo!r}: must be at least 1 and below 4")
     if augment is not None and augment.shift_frames:
         raise ValueError("FeatureAugment.shift_frames: must be 0 for windows, which are drawn at every place already")
     times = iter(range(1 << 30))
+    frames = 1 + math.ceil((windows.frames - 1) * tempo)
 
     def drawn() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         rng = np.random.default_rng([seed, next(times)])
         for _ in range(steps):
             ends, labels = windows.draw(rng, batch_size)
-            yield windows.take(ends), labels
+            yield windows.take(ends, frames), labels
 
     mel = windows.sounds[0].x.shape[1]
     signature = (
-        tf.TensorSpec((batch_size, windows.frames, mel), tf.float32),
+        tf.TensorSpec((batch_size, frames, mel), tf.float32),
         tf.TensorSpec((batch_size,), tf.int32),
     )
     data = tf.data.Dataset.from_generator(drawn, output_signature=signature)
@@ -307,6 +341,8 @@ def batches(
 
     def finish(example, key):
         x, labels = example
+        if tempo > 1.0:
+            x = change_tempo(x, key, windows.frames, tempo)
         if augment is not None:
             x = recipes.augment_batch(x, key, augment)
         logits = tf.zeros((batch_size, classes)) if teacher is None else teacher(x)
