@@ -51,6 +51,24 @@ LONGEST = (
 """Files that take longest, the longest first: they start first, so that no worker idles at the end."""
 
 
+@functools.cache
+def _plain_keras() -> None:
+    """AutoGraph would rewrite Keras itself for every model that is fitted or saved, which takes longer than all else.
+
+    TensorFlow leaves its own Keras out but not tf_keras; what layers of ours and of tests do is rewritten as ever.
+    ``tests/project/test_keras_choice.py`` fits a model in a process of its own, with Keras as it is.
+    """
+    rules = importlib.import_module("tensorflow.python.autograph.core.config")
+    rule = importlib.import_module("tensorflow.python.autograph.core.config_lib").DoNotConvert("tf_keras")
+    rules.CONVERSION_RULES = (rule, *rules.CONVERSION_RULES)
+
+
+def pytest_collection_finish() -> None:
+    """Before the first fixture of a module fits a model."""
+    if "tf_keras" in sys.modules:
+        _plain_keras()
+
+
 @pytest.hookimpl(tryfirst=True)  # before -m looks at the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Marks the slow ones, and puts the files that take longest in front."""
@@ -136,17 +154,6 @@ def rng(seed: int) -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
-def _plain_steps(keras: types.ModuleType) -> None:
-    """AutoGraph would rewrite Keras's own steps for every model that is fitted, which takes longer than all else.
-
-    ``tests/project/test_keras_choice.py`` fits a model in a process of its own, with Keras as it is.
-    """
-    for name in ("train_step", "test_step", "predict_step"):
-        step = getattr(keras.Model, name)
-        if not hasattr(step, "autograph_info__"):
-            setattr(keras.Model, name, sys.modules["tensorflow"].autograph.experimental.do_not_convert(step))
-
-
 @pytest.fixture(autouse=True)
 def _seeded(seed: int) -> None:
     """Seeds the global generators, so that no test depends on which ran before it."""
@@ -156,4 +163,4 @@ def _seeded(seed: int) -> None:
         sys.modules["tensorflow"].random.set_seed(seed)
     if "tf_keras" in sys.modules:  # which has a generator of its own, once anybody has called this
         sys.modules["tf_keras"].utils.set_random_seed(seed)
-        _plain_steps(sys.modules["tf_keras"])
+        _plain_keras()

@@ -40,8 +40,7 @@ class WakeWordConfig:
         learning_rate: Adam's, at the start of the float training; a cosine falls to a hundredth of it.
         quantized_rate_factor: stage 1 starts at this share of ``learning_rate``, stage 2 at half of that.
         mine_from: first epoch (from 0) before which hard negatives are mined.
-        mine_every: epochs from one mining to the next. The last is before the first epoch that may be chosen: what was
-            just found unsettles a network for an epoch or two.
+        mine_every: epochs from one mining to the next, up to the last: networks that went on without were worse.
         choose_from: share of the float training, 0 up to 1, before which no epoch is chosen: streams of some hours tell
             a lucky early epoch from a good one no better than by one or two false accepts.
         mined_per_hour: hard negatives that are kept for each hour of sound.
@@ -233,8 +232,8 @@ def train_float(
     config = config or WakeWordConfig()
     _check(model, drawn, streams)
     rates = [(config.learning_rate, config.epochs * config.steps)]
+    mined = range(config.mine_from, config.epochs, config.mine_every)
     first = math.floor(config.choose_from * config.epochs)
-    mined = range(config.mine_from, max(first, config.mine_from + 1), config.mine_every)
     return _fit(model, drawn, streams, config, teacher, rates, config.epochs, first, mined, (), progress)
 
 
