@@ -132,10 +132,11 @@ def test_stream_gives_the_clip_models_numbers(name: str, ops: str, made, require
     frames = model.input_shape[1]
     runtimes = ("reference", "tflite", "litert", "tflm") if ops == "packed" else ("tflite", "litert", "tflm")
     first = features(model.input_shape[1:], clips=1, seed=5)[0]
+    files = {mode: tflite_export.convert(model, ops, streaming=mode) for mode in ("internal", "external")}
     for runtime in runtimes:
         expected = Interpreter(clip, runtime).run(first[None])[0]
-        for mode in ("internal", "external"):
-            stream = StreamInterpreter(tflite_export.convert(model, ops, streaming=mode), runtime)
+        for mode, file in files.items():
+            stream = StreamInterpreter(file, runtime)
             for _ in range(2):
                 rows = [stream.step(first[:3]), stream.step(first[3:4]), stream.step(first[4:])]
                 # a clip may be longer than its last row needs: frames that a stream already uses for the next one

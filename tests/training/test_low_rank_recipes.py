@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -46,15 +48,29 @@ def function(model: keras.Model):
     return lambda x: model(x, training=False).numpy()
 
 
+@contextlib.contextmanager
+def steps_of(**options: bool) -> Iterator[None]:
+    """Recipes compile their models with these options.
+
+    XLA takes longer to compile such small models than they take to train. The last test of training here has the steps
+    that users have, and so have all stages of ``tests/commands/test_cli_low_rank.py``.
+    """
+    plain = keras.Model.compile
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(keras.Model, "compile", lambda self, *args, **kwargs: plain(self, *args, **{**kwargs, **options}))
+        yield
+
+
 @pytest.fixture(scope="module")
 def stages(tmp_path_factory) -> dict[str, keras.Model]:
     """The model after each stage; the second stage starts from a file."""
     features, labels = toy()
     path = tmp_path_factory.mktemp("stages") / "phones.keras"
-    phones = low_rank_recipes.train_phones(features, labels, CONFIG)
-    phones.save(path)
-    both = low_rank_recipes.train_multitask(path, features, labels, CONFIG)
-    low = low_rank_recipes.train_low_rank(both, features, labels, CONFIG)
+    with steps_of(jit_compile=False):
+        phones = low_rank_recipes.train_phones(features, labels, CONFIG)
+        phones.save(path)
+        both = low_rank_recipes.train_multitask(path, features, labels, CONFIG)
+        low = low_rank_recipes.train_low_rank(both, features, labels, CONFIG)
     return {"phones": phones, "both": both, "low": low, "keywords": low_rank_recipes.keyword_model(low)}
 
 
@@ -110,8 +126,15 @@ class Stop(keras.callbacks.Callback):
             raise KeyboardInterrupt
 
 
+@pytest.fixture
+def eager_steps() -> Iterator[None]:
+    with steps_of(jit_compile=False, run_eagerly=True):
+        yield
+
+
 @pytest.mark.slow
-def test_stopped_and_resumed_is_the_same_to_the_bit(tmp_path) -> None:
+def test_stopped_and_resumed_is_the_same_to_the_bit(tmp_path, eager_steps) -> None:
+    """Ten trainings of a few steps: none is worth a trace."""
     features, labels = toy(64)
     config = dataclasses.replace(CONFIG, phone_epochs=3, multitask_epochs=2, low_rank_epochs=2, layers=1)
     whole = low_rank_recipes.train_spotter(features, labels, config)

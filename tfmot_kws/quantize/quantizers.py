@@ -25,6 +25,9 @@ GRIDS = ("mid-rise", "mid-tread")
 _STEEPEST = 0.97  # tanh(theta) starts no nearer to 1, where its slope is too small to learn
 _NOTHING = 1e-12  # a channel whose weights are all smaller counts as zero
 _SMALL = 0.3  # of a fresh layer's largest weights: channels below are small
+_AT_ONCE = (
+    2**18
+)  # weights, times amplitudes that are tried together: many small arrays would be slow, huge ones take memory
 _SPEEDS = {1: 20.0, 2: 20.0, 3: 8.0}
 
 
@@ -140,15 +143,20 @@ def initial_theta(weight: np.ndarray, bits: int, grid: str) -> tuple[np.ndarray,
     zero = largest < _NOTHING
     largest = np.where(zero, 1.0, largest)
     best = (np.full(largest.shape, np.inf), largest.copy(), np.ones_like(largest))
-    factors = [1.0] if bits == 1 else np.linspace(0.2, 1.2, 41)
-    for factor in factors:
-        amplitude = np.maximum(1.5 * weight.std(axis=0), 1e-6 * largest) if bits == 1 else factor * largest
-        quantized = amplitude * _numpy_levels(np.clip(weight / amplitude, -_STEEPEST, _STEEPEST), bits, grid)
-        power = np.maximum((quantized**2).sum(axis=0), 1e-60)
-        gain = (weight * quantized).sum(axis=0) / power
-        error = ((weight - gain * quantized) ** 2).sum(axis=0)
-        better = error < best[0]
-        best = tuple(np.where(better, new, old) for new, old in zip((error, amplitude, gain), best))
+    amplitudes = np.linspace(0.2, 1.2, 41)[:, None] * largest
+    if bits == 1:
+        amplitudes = np.maximum(1.5 * weight.std(axis=0), 1e-6 * largest)[None]
+    at_once = max(1, _AT_ONCE // max(1, weight.size))
+    for first in range(0, len(amplitudes), at_once):
+        tried = amplitudes[first : first + at_once]
+        reach = tried[:, None]
+        quantized = reach * _numpy_levels(np.clip(weight / reach, -_STEEPEST, _STEEPEST), bits, grid)
+        power = np.maximum((quantized**2).sum(axis=1), 1e-60)
+        gain = (weight * quantized).sum(axis=1) / power
+        error = ((weight - gain[:, None] * quantized) ** 2).sum(axis=1)
+        nearest = error.argmin(axis=0)[None]  # the first of those that tie
+        found = [np.take_along_axis(values, nearest, 0)[0] for values in (error, tried, gain)]
+        best = tuple(np.where(found[0] < best[0], new, old) for new, old in zip(found, best))
     _, amplitude, gain = best
     theta = np.arctanh(np.clip(weight / amplitude, -_STEEPEST, _STEEPEST))
     # Zeros have no shape to keep. A grid without a zero gives the least level with alternating signs, small enough to
