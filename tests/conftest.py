@@ -36,7 +36,16 @@ hypothesis.settings.load_profile("ci" if CI else "dev")
 
 SLOW_FIXTURES = {
     *("require_tool", "kernel_objects", "example"),  # start compilers and emulators
-    *("made", "stages", "float_model", "float_run", "trained_model", "saved", "require_speech"),  # train, or speak
+    *(
+        "made",
+        "stages",
+        "float_model",
+        "float_run",
+        "trained",
+        "trained_model",
+        "saved",
+        "require_speech",
+    ),  # train, or speak
 }
 """Fixtures whose tests `make check` leaves out, with those that are marked slow themselves."""
 LONGEST = (

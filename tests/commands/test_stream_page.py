@@ -32,6 +32,8 @@ from tfmot_kws.commands.parts.evaluate_streams import Measured, Options
 from tfmot_kws.data.task import TaskConfig
 from tfmot_kws.evaluation import moments
 
+pytestmark = pytest.mark.slow
+
 LABELS = """stream,event,word,start,end,speaker
 speech,keyword,low,2,2.5,ann
 speech,keyword,high,4,4.4,ben

@@ -26,8 +26,8 @@ def shake(model, seed=0):
     return model
 
 
-def trained(model, x, options=None, steps=2, learning_rate=1e-2):
-    """Quantizes, takes a few steps in both stages towards random targets; returns the model in stage 2."""
+def trained(model, x, options=None, steps=1, learning_rate=1e-2):
+    """Quantizes, takes ``steps`` in each of both stages towards random targets; returns the model in stage 2."""
     quantized = apply.quantize_apply(model, scheme.kws_scheme(**(options or {})))
     optimizer = keras.optimizers.legacy.SGD(learning_rate)
     outputs = tf.nest.flatten(quantized(x, training=False))

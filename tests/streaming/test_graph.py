@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import stream_graphs
 from export_graphs import feeds
 from hypothesis import given
@@ -12,6 +13,8 @@ from stream_graphs import Spec
 from tflite_export import ir
 from tflite_export.reference import run as reference
 from tflite_export.streaming import graph as streaming
+
+pytestmark = pytest.mark.slow
 
 
 def run_stream(stream: streaming.Stream, x: np.ndarray) -> np.ndarray:

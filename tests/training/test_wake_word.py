@@ -99,6 +99,7 @@ def test_quantized_with_a_teacher(parts, trained, bits):
         np.testing.assert_array_equal(old, new)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_weights():
     found = []
     for _ in range(2):
