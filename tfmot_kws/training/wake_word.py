@@ -63,14 +63,14 @@ class WakeWordConfig:
     learning_rate: float = 2e-3
     quantized_rate_factor: float = 0.5
     mine_from: int = 2
-    mine_every: int = 2
+    mine_every: int = 1
     choose_from: float = 0.7
     mined_per_hour: float = 60.0
     false_accept_weight: float = 1.0
     teacher_weight: float = 0.5
     temperature: float = 2.0
     masks: recipes.FeatureAugment | None = recipes.FeatureAugment(1, 8, 1, 6, 0, warp=0.06)
-    tempo: float = 1.3
+    tempo: float = 1.2
     seed: int = 0
 
     def __post_init__(self) -> None:
