@@ -133,7 +133,13 @@ def test_range_type_and_shape(backend):
     assert 15.0 < x.max() < 28.0
     silence = features.extract(config, np.zeros((1, 16000), np.float32))
     np.testing.assert_allclose(silence, 0.0, atol=1e-5)
-    np.testing.assert_array_equal(features.extract(config, clips[0]), x[0])
+    alone = features.extract(config, clips[0])
+    if backend == "micro":
+        np.testing.assert_array_equal(alone, x[0])
+    else:
+        # TensorFlow's product sums the last rows of a matrix in another order than the others, and which are the last
+        # depends on how many clips there are: the last bit of an energy, 1.2e-7 of it, before the logarithm.
+        np.testing.assert_allclose(alone, x[0], rtol=1.2e-7, atol=4.8e-7)
 
 
 def test_float_and_int16_sound_give_the_same():
