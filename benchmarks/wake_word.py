@@ -275,7 +275,7 @@ def main() -> None:
     rows = common.over_seeds([study.rows for study in studies], keys, ("low", "high"))
     for path in args.peer:
         row = measured.row(hearing.of_peer(path))
-        rows.append({"model": f"{path.stem} (peer)", "bytes": path.stat().st_size, **row})
+        rows.append({"model": f"{hearing.maker_of(path)}: {path.stem}", "bytes": hearing.size_of_peer(path), **row})
         print(path.stem, {key: rows[-1][key] for key in ("low", "high", "unseen")}, flush=True)
     notes = [
         f"{', '.join(args.keywords)}: said {targets} times in {measured.hours:.1f} h that are rendered from clips, "

@@ -108,6 +108,9 @@ def of_micro_wake_word(path: pathlib.Path) -> Listener:
     return of_runner(stream_runners.open_runner(path, about, "tflite", 1), about.frontend, (0,), "value")
 
 
+_BEFORE = ("melspectrogram.onnx", "embedding_model.onnx")
+
+
 def of_open_wake_word(path: pathlib.Path) -> Listener:
     """An .onnx file of openWakeWord, with ``melspectrogram.onnx`` and ``embedding_model.onnx`` in the same folder.
 
@@ -131,9 +134,7 @@ def of_open_wake_word(path: pathlib.Path) -> Listener:
         return lambda x: session.run(None, {name: x})[0]
 
     shapes: dict[str, list] = {}
-    mel, embed, classify = (
-        opened(file) for file in (path.parent / "melspectrogram.onnx", path.parent / "embedding_model.onnx", path)
-    )
+    mel, embed, classify = (opened(file) for file in (*(path.parent / name for name in _BEFORE), path))
     frames, hop, joined = 76, 8, int(shapes[path.name][1])
     piece, overlap = RATE * 30, 480  # samples; a mel window is 400 and moves by 160
 
@@ -158,6 +159,17 @@ def of_open_wake_word(path: pathlib.Path) -> Listener:
 def of_peer(path: pathlib.Path) -> Listener:
     """A file of others: .tflite of microWakeWord, .onnx of openWakeWord."""
     return of_open_wake_word(path) if path.suffix == ".onnx" else of_micro_wake_word(path)
+
+
+def maker_of(path: pathlib.Path) -> str:
+    """Whose models have such a file."""
+    return "openWakeWord" if path.suffix == ".onnx" else "microWakeWord"
+
+
+def size_of_peer(path: pathlib.Path) -> int:
+    """Bytes of all that a peer needs to turn sound into scores: of openWakeWord also the two models before its own."""
+    needed = [path, *(path.parent / name for name in _BEFORE)] if path.suffix == ".onnx" else [path]
+    return sum(file.stat().st_size for file in needed)
 
 
 class Measured:

@@ -81,3 +81,15 @@ def test_a_peer_without_its_models_is_refused(tmp_path, require_module) -> None:
     (tmp_path / "word.onnx").write_bytes(b"")
     with pytest.raises(FileNotFoundError, match=r"melspectrogram\.onnx is not there"):
         hearing.of_peer(tmp_path / "word.onnx")
+
+
+def test_the_size_of_a_peer_is_that_of_all_its_files(tmp_path) -> None:
+    for name, size in (
+        ("word.onnx", 10),
+        ("melspectrogram.onnx", 200),
+        ("embedding_model.onnx", 3000),
+        ("word.tflite", 7),
+    ):
+        (tmp_path / name).write_bytes(bytes(size))
+    assert hearing.size_of_peer(tmp_path / "word.onnx") == 3210
+    assert hearing.size_of_peer(tmp_path / "word.tflite") == 7
