@@ -33,6 +33,7 @@ from benchmarks import wake_word_hearing as hearing
 from tfmot_kws.commands.parts import stream_runners
 from tfmot_kws.data import confusables, corpus, datasets, long_features, prepare, scenes, spoken
 from tfmot_kws.frontend import features
+from tfmot_kws.keras import keras
 from tfmot_kws.models import spotters
 from tfmot_kws.quantize import saving, scheme
 from tfmot_kws.sound import files as audio
@@ -170,8 +171,11 @@ class Study:
         self.rows: dict[str, dict] = json.loads(self.path.read_text()) if self.path.is_file() else {}
         self.frontend = features.FrontendConfig(hop_ms=20)
         self.config = wake_word.WakeWordConfig(
-            epochs=args.epochs, stage1_epochs=args.stage1, stage2_epochs=args.stage2, steps=args.steps, seed=seed
-        )
+            epochs=args.epochs, stage1_epochs=args.stage1, stage2_epochs=args.stage2, steps=args.steps, seed=seed,
+            mine_every=args.mine_every, tempo=args.tempo,
+        )  # fmt: skip
+        masks = dataclasses.replace(self.config.masks, warp=args.warp)
+        self.config = dataclasses.replace(self.config, masks=masks)
 
     def keep(self, name: str, row: dict) -> None:
         self.rows[name] = row
@@ -188,6 +192,7 @@ class Study:
         if {"float", *wanted} <= set(self.rows):
             return
         self.folder.mkdir(parents=True, exist_ok=True)
+        keras.utils.set_random_seed(self.seed)  # of the first weights; the recipe seeds all that follows
         model = spotters.mixed_net(1 + len(self.words), filters=self.args.filters)
         drawn, streams = self._sound(model.input_shape[1])
         classes = range(1, 1 + len(self.words))
@@ -252,8 +257,16 @@ def main() -> None:
     parser.add_argument("--stage1", type=int, default=5)
     parser.add_argument("--stage2", type=int, default=3)
     parser.add_argument("--steps", type=int, default=800)
+    default = wake_word.WakeWordConfig()
+    parser.add_argument("--mine-every", type=int, default=default.mine_every, help="epochs from one mining to the next")
+    parser.add_argument(
+        "--tempo", type=float, default=default.tempo, help="windows are played so much faster or slower"
+    )
+    parser.add_argument("--warp", type=float, default=default.masks.warp, help="how far the mel axis is bent")
     parser.add_argument("--name", default="wake_word")
-    parser.add_argument("--peer", type=pathlib.Path, action="append", default=[])
+    parser.add_argument(
+        "--peer", type=pathlib.Path, action="append", default=[], help="microWakeWord's .tflite, openWakeWord's .onnx"
+    )
     parser.add_argument("--runs", type=pathlib.Path, default=pathlib.Path("runs") / "wake_word")
     args = parser.parse_args()
     parts = parts_of(args.data, args.spoken, args.keywords)

@@ -36,16 +36,8 @@ hypothesis.settings.load_profile("ci" if CI else "dev")
 
 SLOW_FIXTURES = {
     *("require_tool", "kernel_objects", "example"),  # start compilers and emulators
-    *(
-        "made",
-        "stages",
-        "float_model",
-        "float_run",
-        "trained",
-        "trained_model",
-        "saved",
-        "require_speech",
-    ),  # train, or speak
+    *("made", "stages", "float_model", "float_run", "trained", "trained_model", "saved"),  # train
+    "require_speech",
 }
 """Fixtures whose tests `make check` leaves out, with those that are marked slow themselves."""
 LONGEST = (
@@ -65,7 +57,7 @@ def _plain_keras() -> None:
     """AutoGraph would rewrite Keras itself for every model that is fitted or saved, which takes longer than all else.
 
     TensorFlow leaves its own Keras out but not tf_keras; what layers of ours and of tests do is rewritten as ever.
-    ``tests/project/test_keras_choice.py`` fits a model in a process of its own, with Keras as it is.
+    ``tests/project/test_keras_choice.py`` fits and saves models in a process of its own, with Keras as it is.
     """
     rules = importlib.import_module("tensorflow.python.autograph.core.config")
     rule = importlib.import_module("tensorflow.python.autograph.core.config_lib").DoNotConvert("tf_keras")

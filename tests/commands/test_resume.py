@@ -17,7 +17,6 @@ from command_line import error, run
 
 from tfmot_kws.commands.parts import console as consoles
 from tfmot_kws.commands.parts import progress, unfinished
-from tfmot_kws.keras import keras
 from tfmot_kws.quantize import saving
 
 TRAIN = ("--copies", 1, "--batch-size", 16, "--keywords", "low,high", "--width", 8, "--epochs", 4)
@@ -41,16 +40,8 @@ def stop_after(monkeypatch, epochs: int, error: BaseException) -> None:
     monkeypatch.setattr(progress.Epochs, "on_epoch_end", stop)
 
 
-@pytest.fixture
-def eager_steps(monkeypatch) -> None:
-    """Models are trained without a trace, which takes longer than the few steps of a training here."""
-    plain = keras.Model.compile
-    eager = {"run_eagerly": True}
-    monkeypatch.setattr(keras.Model, "compile", lambda self, *args, **kwargs: plain(self, *args, **{**kwargs, **eager}))
-
-
 @pytest.mark.slow
-def test_a_stopped_run_ends_with_the_same_weights(words, tmp_path, monkeypatch, eager_steps) -> None:
+def test_a_stopped_run_ends_with_the_same_weights(words, tmp_path, monkeypatch) -> None:
     common = ("--data", words / "words", "--cache", tmp_path / "cache")
     straight = run("train", *common, *TRAIN, "--out", tmp_path / "a.keras").stdout
     assert "training: 1/4, loss " in straight and "accuracy" in straight and "s left" in straight

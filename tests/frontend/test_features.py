@@ -138,7 +138,7 @@ def test_range_type_and_shape(backend):
         np.testing.assert_array_equal(alone, x[0])
     else:
         # TensorFlow's product sums the last rows of a matrix in another order than the others, and which are the last
-        # depends on how many clips there are: the last bit of an energy, 1.2e-7 of it, before the logarithm.
+        # depends on how many clips there are: the last bits of an energy, then the rounding of its logarithm.
         np.testing.assert_allclose(alone, x[0], rtol=1.2e-7, atol=4.8e-7)
 
 

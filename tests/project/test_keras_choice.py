@@ -35,9 +35,14 @@ KERAS_AFTER = """
 import tensorflow as tf
 import tfmot_kws
 model = tf.keras.Sequential([tf.keras.layers.Input((9, 4)), tf.keras.layers.Dense(3)])
-tfmot_kws.quantize_apply(model)
+small = tfmot_kws.quantize_apply(model)
 
 import numpy as np
+
+# A SavedModel with its traces, which AutoGraph rewrites too.
+small.save("saved")
+ones = np.ones((2, 9, 4), np.float32)
+np.testing.assert_array_equal(tfmot_kws.load_model("saved")(ones), small(ones))
 from tfmot_kws import audio
 
 # Plain fit of Keras as it is, whose steps AutoGraph rewrites; the tests' own process leaves them alone.

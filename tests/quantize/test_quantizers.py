@@ -159,6 +159,18 @@ def test_start_at_one_bit_keeps_signs(rng: np.random.Generator) -> None:
     np.testing.assert_allclose(gain * amplitude * 0.5, np.abs(weight).mean(axis=0), rtol=1e-4)
 
 
+@pytest.mark.parametrize(("bits", "grid"), [(1, "mid-rise"), (2, "mid-tread"), (4, "mid-rise"), (8, "mid-tread")])
+@pytest.mark.parametrize("at_once", [1, 7 * 33 * 5, 10**9])
+def test_starting_points_do_not_depend_on_how_many_are_tried_together(bits, grid, at_once, monkeypatch) -> None:
+    weight = np.random.default_rng(3).normal(size=(33, 5)).astype(np.float32)
+    weight[:, 1] = 0.0
+    weight[:, 2] = np.sign(weight[:, 2])  # many amplitudes tie
+    expected = quantizers.initial_theta(weight, bits, grid)
+    monkeypatch.setattr(quantizers, "_AT_ONCE", at_once)
+    for found, wanted in zip(quantizers.initial_theta(weight, bits, grid), expected):
+        np.testing.assert_array_equal(found, wanted)
+
+
 @widths
 @pytest.mark.parametrize("weight", [np.zeros((4, 2)), np.full((4, 2), 1e-30), np.full((1, 1), -3.0), np.ones((3, 2))])
 def test_start_from_degenerate_weights(bits: int, grid: str, weight: np.ndarray) -> None:

@@ -25,9 +25,7 @@ GRIDS = ("mid-rise", "mid-tread")
 _STEEPEST = 0.97  # tanh(theta) starts no nearer to 1, where its slope is too small to learn
 _NOTHING = 1e-12  # a channel whose weights are all smaller counts as zero
 _SMALL = 0.3  # of a fresh layer's largest weights: channels below are small
-_AT_ONCE = (
-    2**18
-)  # weights, times amplitudes that are tried together: many small arrays would be slow, huge ones take memory
+_AT_ONCE = 2**18  # weights times amplitudes tried together: many small arrays are slow, huge ones take memory
 _SPEEDS = {1: 20.0, 2: 20.0, 3: 8.0}
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import numbers
 import os
 from collections.abc import Sequence
 
@@ -50,7 +51,7 @@ class FeatureAugment:
     warp: float = 0.0
 
     def __post_init__(self) -> None:
-        if isinstance(self.warp, (bool, str)) or not 0.0 <= self.warp <= 0.25:
+        if isinstance(self.warp, bool) or not isinstance(self.warp, numbers.Real) or not 0.0 <= self.warp <= 0.25:
             raise ValueError(f"FeatureAugment.warp={self.warp!r}: must be between 0 and 0.25")
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
@@ -195,8 +196,20 @@ def _warp(x: tf.Tensor, seed: tf.Tensor, widest: float) -> tf.Tensor:
     to = tf.range(last + 1.0)[None]
     above = moved + (to - knot) * (last - moved) / tf.maximum(last - knot, 1e-6)
     source = tf.where(to <= knot, to * moved / tf.maximum(knot, 1e-6), above)
-    weight = tf.nn.relu(1.0 - tf.abs(source[:, None] - tf.range(last + 1.0)[None, :, None]))
-    return tf.matmul(x, weight)
+    return tf.matmul(x, between(source, tf.shape(x)[2]), transpose_b=True)
+
+
+def between(places: tf.Tensor, count: tf.Tensor | int) -> tf.Tensor:
+    """Weights that read values between two neighbours on a straight line.
+
+    Args:
+        places: float32 [batch, n], each 0..count - 1.
+        count: values.
+
+    Returns:
+        float32 [batch, n, count]; times the values [batch, count, ...] it gives those at the places.
+    """
+    return tf.nn.relu(1.0 - tf.abs(places[:, :, None] - tf.range(tf.cast(count, tf.float32))[None, None]))
 
 
 def _seeds(seed: tf.Tensor) -> tf.Tensor:

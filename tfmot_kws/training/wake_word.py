@@ -40,7 +40,7 @@ class WakeWordConfig:
         learning_rate: Adam's, at the start of the float training; a cosine falls to a hundredth of it.
         quantized_rate_factor: stage 1 starts at this share of ``learning_rate``, stage 2 at half of that.
         mine_from: first epoch (from 0) before which hard negatives are mined.
-        mine_every: epochs from one mining to the next, up to the last: networks that went on without were worse.
+        mine_every: epochs from one mining to the next.
         choose_from: share of the float training, 0 up to 1, before which no epoch is chosen: streams of some hours tell
             a lucky early epoch from a good one no better than by one or two false accepts.
         mined_per_hour: hard negatives that are kept for each hour of sound.
@@ -251,7 +251,7 @@ def train_quantized(
     Args:
         float_model: where the weights start from; left as it is.
         quantize_scheme: from ``kws_scheme``; its default where None.
-        drawn: the training windows, with what was mined for the float model.
+        drawn: the training windows; hard negatives are mined into it once, at the start.
         streams: what the choice goes by.
         config: the recipe; its defaults where None.
         teacher: whose answers are learnt too; the float model itself serves well.
@@ -271,8 +271,8 @@ def train_quantized(
     rate = config.learning_rate * config.quantized_rate_factor
     rates = [(rate, first * config.steps), (rate / 2.0, second * config.steps)]
     staged = (stages.TwoStageSchedule(first),)
-    mined = [0] if not len(drawn.hard) else []
-    history = _fit(model, drawn, streams, config, teacher, rates, first + second, first, mined, staged, progress)
+    # Mined anew, so that a model depends neither on widths trained before it nor on where a run was taken up again.
+    history = _fit(model, drawn, streams, config, teacher, rates, first + second, first, [0], staged, progress)
     return model, history
 
 

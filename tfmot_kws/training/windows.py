@@ -282,8 +282,7 @@ def change_tempo(x: tf.Tensor, seed: tf.Tensor, frames: int, most: float) -> tf.
     factor = tf.exp(tf.random.stateless_uniform((tf.shape(x)[0], 1), keys, -reach, reach))
     last = tf.cast(tf.shape(x)[1] - 1, tf.float32)
     source = tf.maximum(last - tf.range(frames - 1.0, -1.0, -1.0)[None] * factor, 0.0)
-    weight = tf.nn.relu(1.0 - tf.abs(source[:, :, None] - tf.range(last + 1.0)[None, None]))
-    return tf.matmul(weight, x)
+    return tf.matmul(recipes.between(source, tf.shape(x)[1]), x)
 
 
 def log_odds(logits: np.ndarray) -> np.ndarray:
@@ -315,7 +314,7 @@ def batches(
         tempo: each window is played up to so many times faster or slower, pitch as it is; 1 leaves them alone.
 
     Raises:
-        ValueError: the augmentation shifts, or ``tempo`` is below 1.
+        ValueError: the augmentation shifts, or ``tempo`` is below 1, or 4 or more.
     """
     if not 1.0 <= tempo < 4.0:
         raise ValueError(f"tempo={tempo!r}: must be at least 1 and below 4")
