@@ -18,6 +18,7 @@ from tfmot_kws.data.corpus import Clip, Corpus
 from tfmot_kws.data.stream_labels import Target
 from tfmot_kws.sound import augment
 from tfmot_kws.sound import effects as devices
+from tfmot_kws.sound import endpoints
 from tfmot_kws.sound import files as audio
 from tfmot_kws.sound.problems import Problem
 
@@ -26,6 +27,12 @@ SPEECH_DB = -24.0
 _LEAST_SECONDS = 0.025
 """What is shorter is no utterance."""
 _SENTENCE_SECONDS = 1.6
+_RECORDER = devices.EffectsConfig(
+    band_probability=0.2, clip_probability=0.08, level_probability=0.0, codec_probability=0.0
+)
+_RECORDER_NOISE = 0.4
+"""Share of the recorders whose noise is heard, at ``_RECORDER_SNR_DB`` to what is said."""
+_RECORDER_SNR_DB = (5.0, 30.0)
 _NOISE_PERIOD = 1 << 21
 """Samples after which synthetic noise repeats, without a seam: two minutes at 16 kHz."""
 
@@ -51,6 +58,8 @@ class SceneConfig:
         talk: share of the noises that are other people talking, 0..1.
         level_db: the whole scene against what the microphone gives at -24 dB of full scale.
         cut: share of the other utterances that are cut at their start or end, 0..1: words that were never met.
+        recorders: share of the utterances, 0..1, that another recorder took before: they bring its curve, its band and
+            its noise with them. What a few people recorded teaches little about the recorders of others.
 
     Raises:
         ValueError: a share or a range is out of bounds; the message names it.
@@ -71,9 +80,10 @@ class SceneConfig:
     talk: float = 0.2
     level_db: tuple[float, float] = (-30.0, 10.0)
     cut: float = 0.15
+    recorders: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("keywords", "like", "parts", "sentences", "rooms", "quiet", "talk", "cut"):
+        for name in ("keywords", "like", "parts", "sentences", "rooms", "quiet", "talk", "cut", "recorders"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"SceneConfig.{name}={getattr(self, name)!r}: must be between 0 and 1")
         if self.keywords + self.like > 1.0:
@@ -247,12 +257,12 @@ def utterance(samples: np.ndarray, clip: Clip, rate: int, keywords: Sequence[str
 
     Args:
         samples: int16 [n], the whole clip.
-        clip: says what and by whom, and where its speech is; that is found by its level where it does not say.
+        clip: says what and by whom, and where its speech is; ``endpoints`` finds it where it does not say.
         rate: samples per second.
         keywords: other words become "".
     """
     if clip.start is None or clip.end is None:
-        start, end = _loud(samples, rate)
+        start, end = endpoints.speech(samples, rate)
     else:
         start, end = round(clip.start * rate), min(round(clip.end * rate), len(samples))
     if end - start < _LEAST_SECONDS * rate or not np.any(samples[start:end]):
@@ -261,17 +271,6 @@ def utterance(samples: np.ndarray, clip: Clip, rate: int, keywords: Sequence[str
     first = max(0, start - margin)
     kept = samples[first : end + margin]
     return Utterance(kept, clip.word if clip.word in keywords else "", start - first, end - first, clip.speaker)
-
-
-def _loud(samples: np.ndarray, rate: int) -> tuple[int, int]:
-    """First and last place within 30 dB of the loudest 20 ms."""
-    size = rate // 50
-    frames = samples[: len(samples) // size * size].reshape(-1, size).astype(np.float64)
-    power = np.mean(frames * frames, axis=1) if len(frames) else np.zeros(0)
-    if not power.any():
-        return 0, 0
-    loud = np.flatnonzero(power > power.max() * 1e-3)
-    return int(loud[0]) * size, int(loud[-1] + 1) * size
 
 
 def render(
@@ -401,10 +400,30 @@ def _spoken(
     samples = _faster(said.samples, speed, length) / np.float32(32768.0)
     start = min(round(said.start / speed), length - 1)
     end = min(max(round(said.end / speed), start + 1), length)
-    rms = math.sqrt(float(np.mean(np.square(samples[start:end], dtype=np.float64))) + 1e-12)
     level = SPEECH_DB + float(rng.uniform(*config.gain_db))
-    gain = min(10.0 ** (level / 20.0) / rms, 1000.0)
+    if config.recorders and rng.random() < config.recorders:
+        samples = _recorder(samples, start, end, rng, rate)
+    gain = min(10.0 ** (level / 20.0) / _rms(samples[start:end]), 1000.0)
     return samples * np.float32(gain), start, end, level
+
+
+def _rms(samples: np.ndarray) -> float:
+    return math.sqrt(float(np.mean(np.square(samples, dtype=np.float64))) + 1e-12)
+
+
+def _recorder(samples: np.ndarray, start: int, end: int, rng: np.random.Generator, rate: int) -> np.ndarray:
+    """As another recorder has it; what is said, from ``start`` to ``end``, sets the level of its noise."""
+    peak = np.abs(samples).max(initial=np.float32(1e-6))
+    samples = devices.apply(samples / peak, rng, _RECORDER, rate)
+    if rng.random() >= _RECORDER_NOISE:
+        return samples
+    noise = coloured(rng, len(samples), rate)
+    size = min(rate // 50, len(noise) // 4)
+    ramp = np.linspace(0.0, 1.0, size, dtype=np.float32)  # without clicks
+    noise[:size] *= ramp
+    noise[len(noise) - size :] *= ramp[::-1]
+    below = float(rng.uniform(*_RECORDER_SNR_DB))
+    return samples + noise * np.float32(_rms(samples[start:end]) * 10.0 ** (-below / 20.0))
 
 
 def _noise(samples: int, found: Material, config: SceneConfig, rng: np.random.Generator) -> tuple[np.ndarray, float]:
