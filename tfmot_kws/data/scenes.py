@@ -16,9 +16,8 @@ import numpy as np
 
 from tfmot_kws.data.corpus import Clip, Corpus
 from tfmot_kws.data.stream_labels import Target
-from tfmot_kws.sound import augment
+from tfmot_kws.sound import augment, endpoints
 from tfmot_kws.sound import effects as devices
-from tfmot_kws.sound import endpoints
 from tfmot_kws.sound import files as audio
 from tfmot_kws.sound.problems import Problem
 
