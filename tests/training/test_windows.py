@@ -69,7 +69,8 @@ def test_words_keep_their_class(drawn_from: Windows) -> None:
         mine = x[classes == number]
         assert len(mine) and np.all(mine[:, -1, :2] == [0, recording])
         heard = mine[:, -1, 2] * 0.02 + 0.03  # seconds up to the end of the last frame
-        assert heard.min() >= end - 0.04 - 1e-6 and heard.max() <= end + 0.2 + 1e-6
+        window = LabelWindow()
+        assert end - window.before - 1e-6 <= heard.min() <= heard.max() <= end + window.after + 1e-6
     others = x[classes == 0]
     assert set(others[:, -1, 0]) == {0, 1}
 

@@ -35,7 +35,7 @@ class LabelWindow:
 
     Attributes:
         before: seconds before the end of the word at which a window counts as holding it.
-        after: seconds behind the end of the word until which it does.
+        after: seconds behind the end of the word until which it does. What follows a word tells it from longer ones.
         free_before: from the start of the word on until ``before``, nothing is asked of a window, except in the first
             so many seconds of the word, where it must not fire yet.
         free_after: seconds behind ``after`` in which nothing is asked.
@@ -44,8 +44,8 @@ class LabelWindow:
         ValueError: a time is negative, or the window is empty.
     """
 
-    before: float = 0.04
-    after: float = 0.2
+    before: float = 0.0
+    after: float = 0.4
     free_before: float = 0.15
     free_after: float = 0.7
 

@@ -26,12 +26,6 @@ SPEECH_DB = -24.0
 _LEAST_SECONDS = 0.025
 """What is shorter is no utterance."""
 _SENTENCE_SECONDS = 1.6
-_RECORDER = devices.EffectsConfig(
-    band_probability=0.2, clip_probability=0.08, level_probability=0.0, codec_probability=0.0
-)
-_RECORDER_NOISE = 0.4
-"""Share of the recorders whose noise is heard, at ``_RECORDER_SNR_DB`` to what is said."""
-_RECORDER_SNR_DB = (5.0, 30.0)
 _NOISE_PERIOD = 1 << 21
 """Samples after which synthetic noise repeats, without a seam: two minutes at 16 kHz."""
 
@@ -43,7 +37,8 @@ class SceneConfig:
     Attributes:
         seconds: length of a scene.
         keywords: share of the utterances that are keywords, 0..1.
-        like: share of the utterances that are words like the keywords, or parts of the keywords, 0..1.
+        like: share of the utterances that are words like the keywords, or parts of the keywords, 0..1. With many of
+            them hard negatives are little else, and ordinary talk is taken for a keyword more often.
         parts: of these, the share that is parts of keywords, 0..1.
         sentences: of what is neither, the share that is long (sentences), 0..1; the rest is single words.
         pause: seconds from the end of what is said to the start of what is said next; a third of them follow with a
@@ -57,8 +52,6 @@ class SceneConfig:
         talk: share of the noises that are other people talking, 0..1.
         level_db: the whole scene against what the microphone gives at -24 dB of full scale.
         cut: share of the other utterances that are cut at their start or end, 0..1: words that were never met.
-        recorders: share of the utterances, 0..1, that another recorder took before: they bring its curve, its band and
-            its noise with them. What a few people recorded teaches little about the recorders of others.
 
     Raises:
         ValueError: a share or a range is out of bounds; the message names it.
@@ -66,9 +59,9 @@ class SceneConfig:
 
     seconds: float = 60.0
     keywords: float = 0.3
-    like: float = 0.2
+    like: float = 0.06
     parts: float = 0.25
-    sentences: float = 0.45
+    sentences: float = 0.6
     pause: tuple[float, float] = (0.05, 1.6)
     speed: tuple[float, float] = (0.88, 1.13)
     gain_db: tuple[float, float] = (-5.0, 5.0)
@@ -79,10 +72,9 @@ class SceneConfig:
     talk: float = 0.2
     level_db: tuple[float, float] = (-30.0, 10.0)
     cut: float = 0.15
-    recorders: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("keywords", "like", "parts", "sentences", "rooms", "quiet", "talk", "cut", "recorders"):
+        for name in ("keywords", "like", "parts", "sentences", "rooms", "quiet", "talk", "cut"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"SceneConfig.{name}={getattr(self, name)!r}: must be between 0 and 1")
         if self.keywords + self.like > 1.0:
@@ -399,30 +391,10 @@ def _spoken(
     samples = _faster(said.samples, speed, length) / np.float32(32768.0)
     start = min(round(said.start / speed), length - 1)
     end = min(max(round(said.end / speed), start + 1), length)
+    rms = math.sqrt(float(np.mean(np.square(samples[start:end], dtype=np.float64))) + 1e-12)
     level = SPEECH_DB + float(rng.uniform(*config.gain_db))
-    if config.recorders and rng.random() < config.recorders:
-        samples = _recorder(samples, start, end, rng, rate)
-    gain = min(10.0 ** (level / 20.0) / _rms(samples[start:end]), 1000.0)
+    gain = min(10.0 ** (level / 20.0) / rms, 1000.0)
     return samples * np.float32(gain), start, end, level
-
-
-def _rms(samples: np.ndarray) -> float:
-    return math.sqrt(float(np.mean(np.square(samples, dtype=np.float64))) + 1e-12)
-
-
-def _recorder(samples: np.ndarray, start: int, end: int, rng: np.random.Generator, rate: int) -> np.ndarray:
-    """As another recorder has it; what is said, from ``start`` to ``end``, sets the level of its noise."""
-    peak = np.abs(samples).max(initial=np.float32(1e-6))
-    samples = devices.apply(samples / peak, rng, _RECORDER, rate)
-    if rng.random() >= _RECORDER_NOISE:
-        return samples
-    noise = coloured(rng, len(samples), rate)
-    size = min(rate // 50, len(noise) // 4)
-    ramp = np.linspace(0.0, 1.0, size, dtype=np.float32)  # without clicks
-    noise[:size] *= ramp
-    noise[len(noise) - size :] *= ramp[::-1]
-    below = float(rng.uniform(*_RECORDER_SNR_DB))
-    return samples + noise * np.float32(_rms(samples[start:end]) * 10.0 ** (-below / 20.0))
 
 
 def _noise(samples: int, found: Material, config: SceneConfig, rng: np.random.Generator) -> tuple[np.ndarray, float]:

@@ -65,7 +65,7 @@ class WakeWordConfig:
     mine_from: int = 2
     mine_every: int = 1
     choose_from: float = 0.7
-    mined_per_hour: float = 60.0
+    mined_per_hour: float = 300.0
     false_accept_weight: float = 1.0
     teacher_weight: float = 0.5
     temperature: float = 2.0
