@@ -256,7 +256,7 @@ def main() -> None:
     parser.add_argument("--only", type=int, help="trains this seed and writes no table; several may run at once")
     parser.add_argument("--bits", type=int, nargs="*", default=[8, 4, 2, 1])
     parser.add_argument("--hours", type=float, default=20.0, help="of training sound that is rendered")
-    parser.add_argument("--test-hours", type=float, default=5.0)
+    parser.add_argument("--test-hours", type=float, default=10.0)
     parser.add_argument("--words", type=int, default=4000, help="of a dictionary, said by espeak-ng, for training")
     parser.add_argument("--filters", type=int, default=64)
     parser.add_argument("--epochs", type=int, default=12)
