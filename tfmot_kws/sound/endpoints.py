@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 
 _LEAST_POWER = 1e-6
-"""Of a sample in [-1, 1] at 60 dB below full scale: digital silence is no floor to measure from."""
+"""Of the loudest power, 60 dB below it: digital silence is no floor to measure from."""
 _HEIGHT = 0.35
 """Speech begins at this share of the way, in dB, from the noise up to the loudest."""
 _RANGE_DB = 30.0
