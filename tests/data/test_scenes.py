@@ -68,6 +68,8 @@ def high(samples: np.ndarray, rate: int, size: int) -> np.ndarray:
     return 10.0 * np.log10(above + 1e-12)
 
 
+# An echo that ends where the recording ends is a click, which is high sound.
+@hypothesis.example(seed=19868, rate=8000, rooms=1.0, quiet=0.0, speed=(1.4, 1.4), margin=0.0, devices=False)
 @hypothesis.settings(max_examples=25)
 @hypothesis.given(
     seed=st.integers(0, 2**32 - 1),
@@ -97,6 +99,20 @@ def test_keywords_lie_where_the_targets_say(seed, rate, rooms, quiet, speed, mar
         assert inside[:4].any() and inside[-4:].any() and inside.mean() > 0.85, "no keyword where a target is"
         unsure[max(round(target.start * 100) - 1, 0) : round(target.end * 100) + 1 + (35 if rooms else 0)] = True
     assert not np.any(loud & ~unsure), "a keyword where no target is"
+
+
+def test_an_echo_goes_on_behind_the_recording() -> None:
+    """It falls by 60 dB in half a second, from where a word ends that has no margin."""
+    config = dataclasses.replace(PLAIN, keywords=1.0, like=0.0, rooms=1.0, room_seconds=(0.5, 0.5), pause=(1.0, 1.2))
+    behind = []
+    for seed in range(20):
+        scene = scenes.render(made(margin=0.0), config, seed)
+        for target, following in zip(scene.targets[:-1], scene.targets[1:]):
+            end = round(target.end * 16000)
+            if following.start - target.end > 0.9:
+                behind.append([np.abs(scene.samples[end + n : end + n + 800]).max() for n in (0, 1600, 12000)])
+    near, later, last = np.max(behind, axis=0)
+    assert near > later > 100 and last == 0
 
 
 @pytest.mark.parametrize("keywords", [0.3, 1.0])

@@ -37,8 +37,7 @@ class SceneConfig:
     Attributes:
         seconds: length of a scene.
         keywords: share of the utterances that are keywords, 0..1.
-        like: share of the utterances that are words like the keywords, or parts of the keywords, 0..1. With many of
-            them hard negatives are little else, and ordinary talk is taken for a keyword more often.
+        like: share of the utterances that are words like the keywords, or parts of the keywords, 0..1.
         parts: of these, the share that is parts of keywords, 0..1.
         sentences: of what is neither, the share that is long (sentences), 0..1; the rest is single words.
         pause: seconds from the end of what is said to the start of what is said next; a third of them follow with a
@@ -291,7 +290,9 @@ def render(
         said = _draw(found, config, rng)
         samples, start, end, said_db = _spoken(said, config, rng, rate)
         if impulses and rng.random() < 0.8:
-            samples = augment.reverberate(samples, impulses[int(rng.integers(len(impulses)))])
+            impulse = impulses[int(rng.integers(len(impulses)))]
+            # The room goes on to sound when the recording has ended: cut off there it would click.
+            samples = augment.reverberate(np.pad(samples, (0, len(impulse) - 1)), impulse)
         first = max(at - start, 0)
         if said.word and first + end > total:
             break

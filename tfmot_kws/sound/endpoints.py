@@ -26,7 +26,7 @@ def speech(samples: np.ndarray, rate: int) -> tuple[int, int]:
 
     Args:
         samples: [n], any scale.
-        rate: samples per second.
+        rate: samples per second, at least 100.
 
     Returns:
         0 <= start < end <= n; (0, 0) where nothing is heard at all.
