@@ -137,6 +137,15 @@ def test_pauses_lie_between_what_is_said(pause: tuple[float, float], margin: flo
         assert all(abs(gap - 0.5) < 1e-3 for gap in gaps if gap > 0.1 + 1e-3) and 3 < len(short) < len(gaps)
 
 
+@pytest.mark.parametrize("joined", [0.0, 1.0])
+def test_how_much_talk_is_unbroken(joined: float) -> None:
+    config = dataclasses.replace(PLAIN, seconds=30.0, keywords=1.0, like=0.0, pause=(0.4, 0.6), joined=joined)
+    targets = scenes.render(made(), config, 0).targets
+    gaps = [after.start - before.end for before, after in zip(targets, targets[1:])]
+    low, high = (0.0, 0.1) if joined else (0.4, 0.6)
+    assert len(gaps) > 10 and min(gaps) > low - 1e-3 and max(gaps) < high + 1e-3
+
+
 @pytest.mark.parametrize("seconds", [2.0, 2.7])
 @pytest.mark.parametrize("seed", range(8))
 def test_what_does_not_fit(seed: int, seconds: float) -> None:
@@ -204,7 +213,14 @@ def test_utterances_that_make_no_sense(start: int, end: int) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"keywords": 1.1}, {"keywords": 0.6, "like": 0.5}, {"seconds": 1.0}, {"pause": (1.0, 0.5)}, {"speed": (0.4, 1.0)}],
+    [
+        {"keywords": 1.1},
+        {"keywords": 0.6, "like": 0.5},
+        {"seconds": 1.0},
+        {"pause": (1.0, 0.5)},
+        {"joined": 1.1},
+        {"speed": (0.4, 1.0)},
+    ],
 )
 def test_options_that_make_no_sense(options: dict) -> None:
     with pytest.raises(ValueError, match="SceneConfig"):

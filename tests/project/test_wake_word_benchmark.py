@@ -48,7 +48,7 @@ def _listener(missed: set[tuple[int, int]], false: dict[int, list[float]], clips
 def measured() -> hearing.Measured:
     """One hour with eight words; five clips of the word, four of others."""
     clips = [np.full(2 * hearing.RATE, 100 + n, np.int16) for n in range(9)]
-    return hearing.Measured(_sounds(), {"said": clips[:5], "unseen": clips[5:]}, ("alexa",))
+    return hearing.Measured(_sounds(), [], {"said": clips[:5], "unseen": clips[5:]}, ("alexa",))
 
 
 SCORES = {100 + n: 0.5 + 0.05 * n for n in range(5)} | {105: 0.1, 106: 0.2, 107: 0.49, 108: 0.8}
@@ -67,6 +67,15 @@ def test_what_is_missed_is_counted_by_signal_to_noise_ratio(measured) -> None:
     assert (row["low"], row["high"]) == (37.5, 37.5)
     assert [row[f"snr_{n}_targets"] for n in range(3)] == [4, 2, 2]
     assert [row[f"snr_{n}"] for n in range(3)] == [50.0, 50.0, 0.0]
+
+
+def test_unbroken_talk_is_counted_beside_the_rates(measured) -> None:
+    """At the threshold that the other streams give: its false accepts change no rate, its misses are its own."""
+    both = hearing.Measured(measured.sounds[1:], measured.sounds[:1], measured.clips, measured.words)
+    row = both.row(_listener({(0, 0)}, {0: [300.0, 500.0]}, SCORES))
+    assert (row["low"], row["unbroken"], row["targets"]) == (0.0, 25.0, 4)
+    assert row["unseen"] == 25.0  # clips are counted from behind all streams
+    assert "unbroken" not in measured.row(_listener(set(), {}, SCORES))
 
 
 def test_false_accepts_above_the_words_make_the_rate_unreachable(measured) -> None:

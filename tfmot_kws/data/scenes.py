@@ -40,8 +40,8 @@ class SceneConfig:
         like: share of the utterances that are words like the keywords, or parts of the keywords, 0..1.
         parts: of these, the share that is parts of keywords, 0..1.
         sentences: of what is neither, the share that is long (sentences), 0..1; the rest is single words.
-        pause: seconds from the end of what is said to the start of what is said next; a third of them follow with a
-            pause of at most 0.1.
+        pause: seconds from the end of what is said to the start of what is said next.
+        joined: share of the utterances that follow with a pause of at most 0.1 s instead, 0..1: unbroken talk.
         speed: of an utterance, by resampling: pitch changes too.
         gain_db: of an utterance against the others.
         rooms: share of the scenes that are heard in a room, 0..1.
@@ -62,6 +62,7 @@ class SceneConfig:
     parts: float = 0.25
     sentences: float = 0.6
     pause: tuple[float, float] = (0.05, 1.6)
+    joined: float = 1 / 3
     speed: tuple[float, float] = (0.88, 1.13)
     gain_db: tuple[float, float] = (-5.0, 5.0)
     rooms: float = 0.5
@@ -73,7 +74,7 @@ class SceneConfig:
     cut: float = 0.15
 
     def __post_init__(self) -> None:
-        for name in ("keywords", "like", "parts", "sentences", "rooms", "quiet", "talk", "cut"):
+        for name in ("keywords", "like", "parts", "sentences", "joined", "rooms", "quiet", "talk", "cut"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"SceneConfig.{name}={getattr(self, name)!r}: must be between 0 and 1")
         if self.keywords + self.like > 1.0:
@@ -301,7 +302,7 @@ def render(
         if said.word:
             targets.append(Target(said.word, (first + start) / rate, (first + end) / rate, said.speaker))
             levels.append(said_db)
-        pause = rng.uniform(*config.pause) if rng.random() > 1 / 3 else rng.uniform(0.0, 0.1)
+        pause = rng.uniform(*config.pause) if rng.random() >= config.joined else rng.uniform(0.0, 0.1)
         at = first + end + int(pause * rate)
     noise_db = -math.inf
     if rng.random() >= config.quiet:

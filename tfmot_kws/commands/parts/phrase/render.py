@@ -67,6 +67,8 @@ def training(kind: str, seconds: float) -> scenes.SceneConfig:
 def listening(kind: str, seconds: float) -> scenes.SceneConfig:
     """Scenes of selection and test: speech 5 to 20 dB above noise, near the microphone and in rooms.
 
+    The phrase is said after a pause, and a pause follows it; where it is not said, talk is unbroken.
+
     Words that sound like the phrase are not in them: a rate an hour would be that of one such word in hundreds, which
     says nothing of a room in which next to none is said.
     """
@@ -74,6 +76,8 @@ def listening(kind: str, seconds: float) -> scenes.SceneConfig:
         seconds=seconds, keywords=0.25, like=0.0, speed=(0.95, 1.05), gain_db=(-3.0, 3.0), rooms=0.3,
         room_seconds=(0.1, 0.5), quiet=0.0, snr_db=(8.0, 17.0), talk=0.1, level_db=(-10.0, 4.0), cut=0.0,
     )  # fmt: skip
+    if kind == WITH:
+        usual = dataclasses.replace(usual, pause=APART, joined=0.0)
     return _of_kind(usual, kind)
 
 
@@ -85,6 +89,8 @@ def _of_kind(config: scenes.SceneConfig, kind: str) -> scenes.SceneConfig:
     return dataclasses.replace(config, keywords=0.0, pause=(2.0, 15.0), snr_db=(-10.0, 10.0), quiet=0.0)
 
 
+APART = (0.4, 1.6)
+"""Seconds between utterances of streams that measure: people pause before they speak to a device, and after it."""
 KINDS = (WITH, WITHOUT, WITH, SPARSE, WITH, WITHOUT)
 """A half has the phrase, a sixth is next to quiet."""
 MICROPHONES = effects.EffectsConfig(
