@@ -204,10 +204,14 @@ class Study:
             flush=True,
         )
 
+    def names(self) -> list[str]:
+        """Of the rows that are wanted, in their order: float, then widths as they were asked for."""
+        return ["float", *(f"{bits} bit{'s' * (bits > 1)}" for bits in self.args.bits)]
+
     def run(self) -> None:
         """The float model, then the widths, each from it and with it as teacher."""
-        wanted = [f"{bits} bit{'s' * (bits > 1)}" for bits in self.args.bits]
-        if {"float", *wanted} <= set(self.rows):
+        wanted = self.names()
+        if set(wanted) <= set(self.rows):
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         keras.utils.set_random_seed(self.seed)  # of the first weights; the recipe seeds all that follows
@@ -224,7 +228,7 @@ class Study:
             runner = stream_runners.SlidingWindows(model.predict_on_batch, model.input_shape[1], streams.hop)
             row = self.measured.row(hearing.of_runner(runner, self.frontend, classes))
             self.keep("float", row | {"bytes": 4 * model.count_params()})
-        for bits, name in zip(self.args.bits, wanted):
+        for bits, name in zip(self.args.bits, wanted[1:]):
             if name in self.rows:
                 continue
             quantized, heard = wake_word.train_quantized(
@@ -307,7 +311,8 @@ def main() -> None:
     for study in studies:
         study.run()
     keys = [key for key, *_ in COLUMNS[1:] if "spread" not in key]
-    rows = common.over_seeds([study.rows for study in studies], keys, ("low", "high"))
+    found = [{name: study.rows[name] for name in study.names()} for study in studies]
+    rows = common.over_seeds(found, keys, ("low", "high"))
     for path in args.peer:
         row = measured.row(hearing.of_peer(path))
         rows.append({"model": f"{hearing.maker_of(path)}: {path.stem}", "bytes": hearing.size_of_peer(path), **row})

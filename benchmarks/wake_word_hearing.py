@@ -6,7 +6,7 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
@@ -183,6 +183,15 @@ def _of_any_length(path: pathlib.Path) -> bytes:
     return model.SerializeToString()
 
 
+def fewest_misses(curve: Iterable[tuple[float, float]], most: float = 20.0) -> list[list[float]]:
+    """Of thresholds with as many false accepts an hour, up to ``most``, the one with the fewest misses, by rate."""
+    best: dict[float, float] = {}
+    for rate, missed in curve:
+        if rate <= most:
+            best[float(rate)] = min(float(missed), best.get(float(rate), 1.0))
+    return [[rate, best[rate]] for rate in sorted(best)]
+
+
 def of_peer(path: pathlib.Path) -> Listener:
     """A file of others: .tflite of microWakeWord, .onnx of openWakeWord."""
     return of_open_wake_word(path) if path.suffix == ".onnx" else of_micro_wake_word(path)
@@ -245,7 +254,7 @@ class Measured:
                     done = stream_evaluation.evaluate(unbroken, alone, self.words, listener.step, fa_per_hour=None)
                     result["unbroken"] = 100 * done.pooled.frr
                 result["curve_hours"] = curve.hours
-                result["curve"] = [[float(f), float(m)] for f, m in zip(curve.fa_per_hour, curve.frr) if f <= 20]
+                result["curve"] = fewest_misses(zip(curve.fa_per_hour, curve.frr))
         result["unseen"] = 100 * self._accepted(values[len(streams) :], config)
         heard_seconds = sum(map(len, samples)) / RATE
         result["times_real_time"] = heard_seconds / (time.perf_counter() - start)

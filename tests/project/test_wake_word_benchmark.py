@@ -85,6 +85,11 @@ def test_false_accepts_above_the_words_make_the_rate_unreachable(measured) -> No
     assert (three["low"], three["high"]) == (100.0, 100.0)
 
 
+def test_a_curve_has_one_point_a_rate() -> None:
+    points = [(0.0, 1.0), (0.0, 0.9), (0.5, 0.4), (0.5, 0.3), (0.1, 0.6), (30.0, 0.1)]
+    assert hearing.fewest_misses(points) == [[0.0, 0.9], [0.1, 0.6], [0.5, 0.3]]
+
+
 def test_a_peer_without_its_models_is_refused(tmp_path, require_module) -> None:
     require_module("onnxruntime")
     (tmp_path / "word.onnx").write_bytes(b"")
