@@ -34,7 +34,7 @@ from tfmot_kws.commands.parts import stream_runners
 from tfmot_kws.data import confusables, corpus, datasets, long_features, prepare, scenes, spoken
 from tfmot_kws.frontend import features
 from tfmot_kws.keras import keras
-from tfmot_kws.models import spotters
+from tfmot_kws.models import ensemble, spotters
 from tfmot_kws.quantize import saving, scheme
 from tfmot_kws.sound import files as audio
 from tfmot_kws.sound import voices
@@ -181,10 +181,12 @@ def single_clips(clips: corpus.Corpus, keep, most: int) -> list[np.ndarray]:
 class Study:
     """One seed of one word list on one choice of data."""
 
+    label = ""
+
     def __init__(self, args: argparse.Namespace, seed: int, parts: dict, measured: hearing.Measured) -> None:
         self.args, self.seed, self.parts, self.measured = args, seed, parts, measured
         self.words = tuple(args.keywords)
-        self.folder = args.runs / f"{args.name}_{seed}"
+        self.folder = args.runs / f"{args.name}_{self.label or seed}"
         self.path = self.folder / "rows.json"
         self.rows: dict[str, dict] = json.loads(self.path.read_text()) if self.path.is_file() else {}
         self.frontend = features.FrontendConfig(hop_ms=20)
@@ -199,8 +201,8 @@ class Study:
         self.rows[name] = row
         self.path.write_text(json.dumps(self.rows))
         print(
-            f"seed {self.seed} {name:<8} missed {row['low']:5.1f} % at 0.5 FA/h, {row['high']:5.1f} % at 2; "
-            f"{row['unseen']:.2f} % of unseen words accepted",
+            f"seed {self.label or self.seed} {name:<8} missed {row['low']:5.1f} % at 0.5 FA/h, "
+            f"{row['high']:5.1f} % at 2; {row['unseen']:.2f} % of unseen words accepted",
             flush=True,
         )
 
@@ -214,16 +216,12 @@ class Study:
         if set(wanted) <= set(self.rows):
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        keras.utils.set_random_seed(self.seed)  # of the first weights; the recipe seeds all that follows
-        model = spotters.mixed_net(1 + len(self.words), filters=self.args.filters)
+        model, trained = self.first_model()
         drawn, streams = self._sound(model.input_shape[1])
         classes = range(1, 1 + len(self.words))
-        kept = self.folder / "float.keras"
-        if kept.is_file():
-            model = saving.load_model(kept)
-        else:
+        if not trained:
             self._say(wake_word.train_float(model, drawn, streams, self.config))
-            model.save(kept)
+            model.save(self.folder / "float.keras")
         if "float" not in self.rows:
             runner = stream_runners.SlidingWindows(model.predict_on_batch, model.input_shape[1], streams.hop)
             row = self.measured.row(hearing.of_runner(runner, self.frontend, classes))
@@ -240,6 +238,14 @@ class Study:
             runner = stream_runners.Streaming(tflite_export.StreamInterpreter(data, "tflite"))
             row = self.measured.row(hearing.of_runner(runner, self.frontend, classes))
             self.keep(name, row | {"bytes": len(data)})
+
+    def first_model(self) -> tuple[keras.Model, bool]:
+        """The float model, and whether it is trained already."""
+        kept = self.folder / "float.keras"
+        if kept.is_file():
+            return saving.load_model(kept), True
+        keras.utils.set_random_seed(self.seed)  # of the first weights; the recipe seeds all that follows
+        return spotters.mixed_net(1 + len(self.words), filters=self.args.filters), False
 
     def _sound(self, frames: int) -> tuple[windows.Windows, wake_word.Streams]:
         args, cache = self.args, self.args.runs / f"{self.args.name}_sound"
@@ -260,7 +266,21 @@ class Study:
 
     def _say(self, heard: Sequence[wake_word.Heard]) -> None:
         for one in heard:
-            print(f"seed {self.seed} epoch {one.epoch}: loss {one.loss:.4f}, missed {100 * one.frr:.1f} %", flush=True)
+            print(
+                f"seed {self.label or self.seed} epoch {one.epoch}: loss {one.loss:.4f}, missed {100 * one.frr:.1f} %",
+                flush=True,
+            )
+
+
+class Joined(Study):
+    """The float models of all seeds as one, and the widths trained from it."""
+
+    label = "joined"
+
+    def first_model(self) -> tuple[keras.Model, bool]:
+        """The mean of what the seeds trained."""
+        folders = [self.args.runs / f"{self.args.name}_{seed}" for seed in range(self.args.seeds)]
+        return ensemble.mean_of([saving.load_model(folder / "float.keras") for folder in folders]), True
 
 
 def main() -> None:
@@ -272,6 +292,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--only", type=int, help="trains this seed and writes no table; several may run at once")
     parser.add_argument("--bits", type=int, nargs="*", default=[8, 4, 2, 1])
+    parser.add_argument("--joined", type=int, nargs="*", help="widths of one model that is the mean of all seeds'")
     parser.add_argument("--hours", type=float, default=20.0, help="of training sound that is rendered")
     parser.add_argument("--test-hours", type=float, default=10.0)
     parser.add_argument("--words", type=int, default=4000, help="of a dictionary, said by espeak-ng, for training")
@@ -313,6 +334,11 @@ def main() -> None:
     keys = [key for key, *_ in COLUMNS[1:] if "spread" not in key]
     found = [{name: study.rows[name] for name in study.names()} for study in studies]
     rows = common.over_seeds(found, keys, ("low", "high"))
+    if args.joined is not None:
+        args.bits = args.joined
+        joined = Joined(args, 0, parts, measured)
+        joined.run()
+        rows += [{"model": f"{args.seeds} joined, {name}", **joined.rows[name]} for name in joined.names()]
     for path in args.peer:
         row = measured.row(hearing.of_peer(path))
         rows.append({"model": f"{hearing.maker_of(path)}: {path.stem}", "bytes": hearing.size_of_peer(path), **row})

@@ -33,6 +33,7 @@ _NAMES = {
     "factorize": "models.low_rank",
     "kws_scheme": "quantize.scheme",
     "load_model": "quantize.saving",
+    "mean_of": "models.ensemble",
     "mixed_net": "models.spotters",
     "quantize_apply": "quantize.apply",
     "quantize_scope": "quantize.saving",
