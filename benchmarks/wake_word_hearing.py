@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import pathlib
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -137,7 +138,8 @@ def of_open_wake_word(path: pathlib.Path) -> Listener:
     for file in files:
         if not file.is_file():
             raise FileNotFoundError(f"{file} is not there: openWakeWord's classifiers need it in their folder")
-    mel, embed, classify = opened(files[0]), opened(files[1], _of_any_length(files[1])), opened(files[2])
+    embedding = _of_any_length(files[1])
+    mel, embed, classify = opened(files[0]), opened(files[1], embedding), opened(files[2])
     frames, hop, joined = 76, 8, int(shapes[path.name][1])
     piece, overlap = RATE * 30, 480  # samples; a mel window is 400 and moves by 160
 
@@ -164,8 +166,12 @@ def _of_any_length(path: pathlib.Path) -> bytes:
     Its convolutions pad nothing in time, so one pass gives what a window every 8 frames gives, number for number, and
     takes a tenth of the time. The reshapes before and behind them have the window's length in them.
     """
-    import onnx
-
+    try:
+        onnx = importlib.import_module("onnx")
+    except ImportError as error:
+        raise ImportError(
+            "openWakeWord's models need onnx, which is not installed: pip install --no-deps onnx==1.16.2"
+        ) from error
     model = onnx.load(path)
     graph = model.graph
     first = next(node for node in graph.node if node.op_type == "Reshape")

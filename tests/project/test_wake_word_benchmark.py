@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -94,6 +96,15 @@ def test_a_peer_without_its_models_is_refused(tmp_path, require_module) -> None:
     require_module("onnxruntime")
     (tmp_path / "word.onnx").write_bytes(b"")
     with pytest.raises(FileNotFoundError, match=r"melspectrogram\.onnx is not there"):
+        hearing.of_peer(tmp_path / "word.onnx")
+
+
+def test_what_a_peer_needs_is_named(tmp_path, require_module, monkeypatch) -> None:
+    require_module("onnxruntime")
+    for name in ("word.onnx", "melspectrogram.onnx", "embedding_model.onnx"):
+        (tmp_path / name).write_bytes(b"")
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(ImportError, match="openWakeWord's models need onnx, which is not installed: pip install"):
         hearing.of_peer(tmp_path / "word.onnx")
 
 
