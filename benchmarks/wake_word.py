@@ -31,6 +31,7 @@ import tflite_export
 from benchmarks import common
 from benchmarks import wake_word_hearing as hearing
 from tfmot_kws.commands.parts import stream_runners
+from tfmot_kws.commands.parts.phrase import render
 from tfmot_kws.data import confusables, corpus, datasets, long_features, prepare, scenes, spoken
 from tfmot_kws.frontend import features
 from tfmot_kws.keras import keras
@@ -43,7 +44,7 @@ from tfmot_kws.training import wake_word, windows
 RATE = 16000
 TRAIN = scenes.SceneConfig()
 HEARD = scenes.SceneConfig(
-    seconds=600.0, keywords=0.1, like=0.0, parts=0.0, sentences=0.5, pause=(0.4, 1.6), joined=0.0, speed=(0.95, 1.05),
+    seconds=600.0, keywords=0.1, like=0.0, parts=0.0, sentences=0.5, pause=render.APART, joined=0.0, speed=(0.95, 1.05),
     gain_db=(-3.0, 3.0), rooms=0.3, room_seconds=(0.1, 0.5), quiet=0.0, snr_db=(8.0, 17.0), talk=0.1,
     level_db=(-10.0, 4.0), cut=0.0,
 )  # fmt: skip

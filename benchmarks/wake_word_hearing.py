@@ -163,8 +163,8 @@ def of_open_wake_word(path: pathlib.Path) -> Listener:
 def _of_any_length(path: pathlib.Path) -> bytes:
     """openWakeWord's embedding of sound of any length: [1, frames, 32, 1] -> [1, 96, (frames - 76) // 8 + 1, 1].
 
-    Its convolutions pad nothing in time, so one pass gives what a window every 8 frames gives, number for number, and
-    takes a tenth of the time. The reshapes before and behind them have the window's length in them.
+    Its convolutions pad nothing in time, so one pass gives what a window every 8 frames gives. The reshapes before and
+    behind them have the window's length in them.
     """
     try:
         onnx = importlib.import_module("onnx")

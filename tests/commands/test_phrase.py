@@ -405,3 +405,12 @@ def test_a_killed_parent_takes_its_workers_with_it(tmp_path):
             return
         time.sleep(0.1)
     pytest.fail(f"worker {child} lives on")
+
+
+def test_what_is_measured_pauses_around_the_phrase_and_talks_on_without_it() -> None:
+    with_phrase, without, sparse = (
+        render.listening(kind, 60.0) for kind in (render.WITH, render.WITHOUT, render.SPARSE)
+    )
+    assert (with_phrase.joined, with_phrase.pause) == (0.0, render.APART) and render.APART[0] >= 0.4
+    assert (without.joined, without.keywords, sparse.keywords) == (1 / 3, 0.0, 0.0) and without.pause[0] < 0.1
+    assert render.training(render.WITH, 60.0).joined == 1 / 3  # trained on both

@@ -3,13 +3,17 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 
 import numpy as np
 import pytest
 
+from benchmarks import wake_word
 from benchmarks import wake_word_hearing as hearing
 from tfmot_kws.data.stream_labels import Target
+from tfmot_kws.keras import keras
+from tfmot_kws.models import spotters
 
 STEP = 0.08
 SECONDS = 720
@@ -90,6 +94,20 @@ def test_false_accepts_above_the_words_make_the_rate_unreachable(measured) -> No
 def test_a_curve_has_one_point_a_rate() -> None:
     points = [(0.0, 1.0), (0.0, 0.9), (0.5, 0.4), (0.5, 0.3), (0.1, 0.6), (30.0, 0.1)]
     assert hearing.fewest_misses(points) == [[0.0, 0.9], [0.1, 0.6], [0.5, 0.3]]
+
+
+def test_the_joined_model_is_the_mean_of_the_seeds(tmp_path) -> None:
+    keras.utils.set_random_seed(1)
+    nets = [spotters.mixed_net(2, mel_bins=6, filters=8, kernels=(3, 4)) for _ in range(2)]
+    for seed, net in enumerate(nets):
+        (tmp_path / f"word_{seed}").mkdir()
+        net.save(tmp_path / f"word_{seed}" / "float.keras")
+    joined = wake_word.Joined.__new__(wake_word.Joined)
+    joined.args = argparse.Namespace(runs=tmp_path, name="word", seeds=2, bits=[4, 1])
+    model, trained = joined.first_model()
+    x = np.random.default_rng(0).normal(size=(3, *nets[0].input_shape[1:])).astype(np.float32)
+    np.testing.assert_allclose(model(x).numpy(), np.mean([net(x).numpy() for net in nets], axis=0), atol=1e-6)
+    assert trained and joined.names() == ["float", "4 bits", "1 bit"]
 
 
 def test_a_peer_without_its_models_is_refused(tmp_path, require_module) -> None:

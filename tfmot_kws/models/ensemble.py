@@ -11,7 +11,7 @@ from tfmot_kws.keras import keras
 def mean_of(models: Sequence[keras.Model], name: str = "mean_of_models") -> keras.Model:
     """One model whose outputs are the means of those of several, each with its own weights.
 
-    Models that were trained from other seeds err at other moments; their mean errs less often than any of them
+    Models that were trained from other seeds err at other moments; their mean mostly errs less often than one of them
     (Hansen and Salamon 1990, "Neural network ensembles"). It costs what all of them cost. Quantize, train, export and
     stream it like any other.
 
