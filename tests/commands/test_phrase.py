@@ -93,7 +93,7 @@ def made(tmp_path_factory):
     given = _recordings(folder)
     options = plan.Options(
         "Hey Nova", folder / "out", voices=("espeak",), data=(given["data"],), negatives=(given["long"],),
-        rooms=(given["rooms"],), own=given["own"], device="esphome", bits=2, sizes=SIZES,
+        rooms=(given["rooms"],), own=given["own"], device="esphome", ensemble=2, bits=2, sizes=SIZES,
     )  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(network, "build", _small)
@@ -160,6 +160,51 @@ def test_streams_of_the_test_are_of_voices_that_training_did_not_hear(made):
     assert {t.speaker for targets in words.values() for t in targets} <= heard["test"]
     assert any(name.startswith("long_") and not targets for name, targets in words.items())
     assert len(material_store.read(gather.material_of(options, "own_test")).keywords["hey nova"]) == 1
+
+
+@needs_espeak
+@pytest.mark.slow
+def test_several_networks_are_one_model(made):
+    from tfmot_kws.commands.parts.phrase import learn
+    from tfmot_kws.quantize import saving
+
+    _, options, _, said, _ = made
+    names = ("_float_1.keras", "_float_2.keras", learn.FLOAT)
+    first, second, both = (saving.load_model(options.file(name)) for name in names)
+    x = np.random.default_rng(0).uniform(0.0, 20.0, (5, *both.input_shape[1:])).astype(np.float32)
+    assert not np.allclose(first(x), second(x))
+    np.testing.assert_allclose(both(x), (first(x) + second(x)) / 2.0, rtol=1e-4, atol=1e-5)
+    assert [sidecar.read(options.file(name)).options["seed"] for name in names] == [0, 1, 0]
+    about = sidecar.read(options.file(".tflite")).options
+    assert (about["ensemble"], about["layer_bits"]) == (2, {"logits*": 8})
+    widths = {
+        layer.name: layer.bits.bits
+        for layer in saving.load_model(options.file(learn.QUANTIZED)).layers
+        if hasattr(layer, "bits")
+    }
+    assert widths["logits"] == widths["logits_2"] == 8 and widths["dense_1"] == widths["dense_1_2"] == 2
+    assert "training, float, 2 of 2" in said
+
+
+@needs_espeak
+@pytest.mark.slow
+def test_one_network_is_the_float_model(made, tmp_path, monkeypatch):
+    from tfmot_kws.commands.parts.phrase import learn, network, sounds
+    from tfmot_kws.quantize import saving
+
+    monkeypatch.setattr(network, "build", _small)
+    _, options, *_ = made
+    features_of = options.work / "features"
+    heard = tuple(long_features.read(path) for path in sorted((features_of / "train").iterdir()))
+    sound = sounds.Sounds(heard, (), (long_features.read(features_of / "selection"),))
+    alone = dataclasses.replace(options, out=tmp_path, ensemble=1, own=None)
+    assert len(learn.train_float(alone, sound, 0, None)) == 1 and learn.join_floats(alone) == []
+    assert [path.name for path in sorted(tmp_path.glob("*.keras"))] == ["hey_nova_float.keras"]
+    about = sidecar.read(alone.file(learn.FLOAT)).options
+    assert (about["ensemble"], about["seed"]) == (1, 0)
+    assert len(saving.load_model(alone.file(learn.FLOAT)).layers) == len(
+        saving.load_model(options.file("_float_1.keras")).layers
+    )
 
 
 @needs_espeak
@@ -265,6 +310,7 @@ def _error(*arguments: str) -> str:
     [
         (["123"], "has no letters"),
         (["hey nova", "--bits", "9"], "--bits 9: must be between 1 and 8"),
+        (["hey nova", "--ensemble", "0"], "--ensemble 0: must be between 1 and 8"),
         (["hey nova", "--network", "big"], "--network big: must be one of mixed_net"),
         (["hey nova", "--voices", "nobody"], "--voices nobody: must be one of espeak, kokoro, piper, flite"),
         (["hey nova", "--data", "missing"], "--data missing: no such folder"),

@@ -65,6 +65,13 @@ def phrase(
         typer.Option(help="Hours of scenes that the report is about.", show_default=_default("test_hours")),
     ] = None,
     network: Annotated[str, typer.Option(help="mixed_net, ds_cnn_stream or wakeword_250k.")] = "mixed_net",
+    ensemble: Annotated[
+        int,
+        typer.Option(
+            help="So many networks, trained from other seeds, whose mean is the model: as many times the size and the "
+            "time, and fewer misses."
+        ),
+    ] = 1,
     bits: Annotated[int, typer.Option(help="Width of the weights, 1..8.")] = 4,
     teacher: Annotated[
         pathlib.Path | None,
@@ -114,6 +121,7 @@ def phrase(
         rooms=tuple(rooms or ()),
         own=own,
         network=network,
+        ensemble=ensemble,
         bits=bits,
         teacher=teacher,
         fa_per_hour=fa_per_hour,

@@ -19,6 +19,7 @@ from tfmot_kws.commands.parts.phrase.sounds import Sounds
 from tfmot_kws.data import task
 from tfmot_kws.frontend import features
 from tfmot_kws.keras import keras
+from tfmot_kws.models import ensemble
 from tfmot_kws.quantize import saving, scheme
 from tfmot_kws.training import wake_word
 from tfmot_kws.training.windows import Windows
@@ -26,7 +27,7 @@ from tfmot_kws.training.windows import Windows
 _OWN_RATE = 0.1
 """The last part of the float training, on the user's own voice too, starts at this share of the learning rate."""
 _SPARE = 8
-"""Width of the last layer: it is small, and errors in it are errors of the score."""
+"""Width of the last layers: they are small, and errors in them are errors of the score."""
 FLOAT, OWN, QUANTIZED = "_float.keras", "_own.keras", ".keras"
 """What the models' files end in, behind the name of the phrase."""
 
@@ -102,14 +103,35 @@ def _teacher(options: Options) -> keras.Model | None:
     return None if options.teacher is None else saving.load_model(options.teacher)
 
 
-def train_float(options: Options, sounds: Sounds, progress: Progress) -> list[dict[str, Any]]:
-    """Trains the float model; returns what was heard after each epoch."""
-    keras.utils.set_random_seed(options.seed)
+def train_float(options: Options, sounds: Sounds, number: int, progress: Progress) -> list[dict[str, Any]]:
+    """Trains a float model; returns what was heard after each epoch.
+
+    Args:
+        options: of the command.
+        sounds: what is trained on.
+        number: of the model, from 0; each has a seed of its own.
+        progress: told of epochs.
+    """
+    config = dataclasses.replace(recipe(options), seed=options.seed + number)
+    keras.utils.set_random_seed(config.seed)
     model = network.build(options.network, 2, frontend_of(options))
     drawn = Windows(sounds.training, (options.word,), model.input_shape[1])
-    heard = wake_word.train_float(model, drawn, _streams(options, sounds), recipe(options), _teacher(options), progress)
-    _save(options, FLOAT, model, "float", {})
+    heard = wake_word.train_float(model, drawn, _streams(options, sounds), config, _teacher(options), progress)
+    _save(options, _one_of(options, number), model, "float", {"seed": config.seed})
     return _plain(heard)
+
+
+def join_floats(options: Options) -> list[dict[str, Any]]:
+    """Makes the float models one, their mean, where there are several."""
+    if options.ensemble > 1:
+        models = [saving.load_model(options.file(_one_of(options, n))) for n in range(options.ensemble)]
+        _save(options, FLOAT, ensemble.mean_of(models), "float", {})
+    return []
+
+
+def _one_of(options: Options, number: int) -> str:
+    """What the file of one of the float models ends in."""
+    return FLOAT if options.ensemble == 1 else f"_float_{number + 1}.keras"
 
 
 def add_own(options: Options, sounds: Sounds, progress: Progress) -> list[dict[str, Any]]:
@@ -140,7 +162,7 @@ def train_quantized(
     float_model = saving.load_model(options.file(OWN if sounds.own else FLOAT))
     # Mined anew, by the float model: a run that goes on here draws what one without a stop draws.
     drawn = Windows((*sounds.training, *sounds.own), (options.word,), float_model.input_shape[1])
-    widths = {} if options.bits >= _SPARE else {"logits": _SPARE}
+    widths = {} if options.bits >= _SPARE else {"logits*": _SPARE}
     chosen = scheme.kws_scheme(bits=options.bits, layer_bits=widths)
     teacher = _teacher(options) or float_model
     streams = _streams(options, sounds)
@@ -152,7 +174,8 @@ def train_quantized(
 
 def _save(options: Options, ending: str, model: keras.Model, kind: str, about: dict[str, Any]) -> None:
     path = options.file(ending)
-    made = {"network": options.network, "seed": options.seed, "phrase": options.word, **about}
+    made = {"network": options.network, "ensemble": options.ensemble, "seed": options.seed, "phrase": options.word}
+    made |= about
     sidecar.write(path, sidecar.Sidecar(kind, frontend_of(options), task_of(options, model.input_shape[1]), made))
     with atomic.replacing(path) as temporary:
         model.save(temporary)

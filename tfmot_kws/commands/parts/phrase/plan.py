@@ -9,6 +9,8 @@ from typing import Any
 
 NETWORKS = ("mixed_net", "ds_cnn_stream", "wakeword_250k")
 DEVICES = ("esphome",)
+MOST_TOGETHER = 8
+"""Models of ``--ensemble``."""
 OWN = "own"
 """The speaker of the recordings of ``--own``."""
 STREAMS, OWN_STREAMS, SELECTION = "streams", "streams_own", "selection"
@@ -76,6 +78,7 @@ class Options:
     rooms: tuple[pathlib.Path, ...] = ()
     own: pathlib.Path | None = None
     network: str = "mixed_net"
+    ensemble: int = 1
     bits: int = 4
     teacher: pathlib.Path | None = None
     fa_per_hour: float = 0.5
@@ -90,6 +93,8 @@ class Options:
             raise ValueError(f"phrase {self.phrase!r}: has no letters; name what is to be said, such as 'hey nova'")
         if self.network not in NETWORKS:
             raise ValueError(f"--network {self.network}: must be one of {', '.join(NETWORKS)}")
+        if not 1 <= self.ensemble <= MOST_TOGETHER:
+            raise ValueError(f"--ensemble {self.ensemble}: must be between 1 and {MOST_TOGETHER}")
         if not 1 <= self.bits <= 8:
             raise ValueError(f"--bits {self.bits}: must be between 1 and 8")
         if not 0.0 < self.fa_per_hour < float("inf"):
@@ -164,8 +169,8 @@ class Options:
             "phrase": self.word, "voices": list(self.voices), "spelling": list(self.spellings),
             "styles": self.styles, "voice-files": list(self.voice_files), "data": list(self.data),
             "negatives": list(self.negatives), "rooms": list(self.rooms), "own": self.own, "network": self.network,
-            "bits": self.bits, "teacher": self.teacher, "fa-per-hour": self.fa_per_hour, "hop-ms": self.hop,
-            "for": self.device, "seed": self.seed,
+            "ensemble": self.ensemble, "bits": self.bits, "teacher": self.teacher, "fa-per-hour": self.fa_per_hour,
+            "hop-ms": self.hop, "for": self.device, "seed": self.seed,
         }  # fmt: skip
         sizes = {name.replace("_", "-"): value for name, value in dataclasses.asdict(self.sizes).items()}
         return {name: _plain(value) for name, value in {**named, **sizes}.items()}

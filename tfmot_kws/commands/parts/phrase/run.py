@@ -61,7 +61,7 @@ def run(options: Options, console: rich.console.Console | None = None) -> None:
     with speak.opened(options, dictionary) as speakers:
         progress = steps.Steps(options.out, options.what_matters())
         with progress.alone():
-            phases = Phases(console, _PHASES + bool(options.own) + bool(options.negatives))
+            phases = Phases(console, _PHASES + options.ensemble - 1 + bool(options.own) + bool(options.negatives))
             with phases.phase(f"saying {options.word!r}: {', '.join(options.voices)}") as advance:
                 said = progress.once("clips", lambda: speak.say(speakers, options, advance))
             with phases.phase("recordings") as advance:
@@ -94,8 +94,14 @@ def _train(
 
     said, found = before
     learn.check_window(console, options, found["seconds"])
-    with phases.phase("training, float") as advance:
-        progress.once("float", lambda: learn.train_float(options, sound, advance))
+    for number in range(options.ensemble):
+        label = f", {number + 1} of {options.ensemble}" if options.ensemble > 1 else ""
+        with phases.phase(f"training, float{label}") as advance:
+            progress.once(
+                f"float_{number + 1}",
+                lambda: learn.train_float(options, sound, number, advance),  # noqa: B023
+            )
+    progress.once("float", lambda: learn.join_floats(options))
     if options.own is not None:
         with phases.phase("training, your own voice") as advance:
             progress.once("own", lambda: learn.add_own(options, sound, advance))
