@@ -25,6 +25,7 @@ from tfmot_kws.training import recipes, stages, windows
 from tfmot_kws.training.windows import Windows
 
 _BATCH = 1024
+_REFINING_RATE = 0.1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -274,6 +275,17 @@ def train_quantized(
     # Mined anew, so that a model depends neither on widths trained before it nor on where a run was taken up again.
     history = _fit(model, drawn, streams, config, teacher, rates, first + second, first, [0], staged, progress)
     return model, history
+
+
+def refinement(config: WakeWordConfig, epochs: int) -> WakeWordConfig:
+    """The recipe of a last part on a trained model, where sound was added: a tenth of the rate, mined from the start.
+
+    Args:
+        config: that of the training before.
+        epochs: of the last part.
+    """
+    rate = config.learning_rate * _REFINING_RATE
+    return dataclasses.replace(config, epochs=epochs, learning_rate=rate, mine_from=0)
 
 
 def _check(model: keras.Model, drawn: Windows, streams: Streams) -> None:

@@ -24,8 +24,6 @@ from tfmot_kws.quantize import saving, scheme
 from tfmot_kws.training import wake_word
 from tfmot_kws.training.windows import Windows
 
-_OWN_RATE = 0.1
-"""The last part of the float training, on the user's own voice too, starts at this share of the learning rate."""
 _SPARE = 8
 """Width of the last layers: they are small, and errors in them are errors of the score."""
 FLOAT, OWN, QUANTIZED = "_float.keras", "_own.keras", ".keras"
@@ -137,10 +135,7 @@ def _one_of(options: Options, number: int) -> str:
 def add_own(options: Options, sounds: Sounds, progress: Progress) -> list[dict[str, Any]]:
     """Trains the float model on, at a low rate, with the user's own voice among the others."""
     model = saving.load_model(options.file(FLOAT))
-    config = dataclasses.replace(
-        recipe(options), epochs=options.sizes.own_epochs, learning_rate=recipe(options).learning_rate * _OWN_RATE,
-        mine_from=0,
-    )  # fmt: skip
+    config = wake_word.refinement(recipe(options), options.sizes.own_epochs)
     drawn = Windows((*sounds.training, *sounds.own), (options.word,), model.input_shape[1])
     heard = wake_word.train_float(model, drawn, _streams(options, sounds), config, _teacher(options), progress)
     _save(options, OWN, model, "float", {})

@@ -13,6 +13,8 @@ MOST_TOGETHER = 8
 """Models of ``--ensemble``."""
 OWN = "own"
 """The speaker of the recordings of ``--own``."""
+OWN_SHARE = 0.25
+"""Hours of scenes with the user's own voice for each hour with the phrase."""
 STREAMS, OWN_STREAMS, SELECTION = "streams", "streams_own", "selection"
 """Folders of sound: of the test, of the test with the user's own voice, and of the choice (in the work folder)."""
 _ESPHOME_HOP_MS = 10

@@ -10,7 +10,7 @@ from typing import Any
 
 from tfmot_kws.commands.parts.console import Phases
 from tfmot_kws.commands.parts.phrase import gather, hours, render
-from tfmot_kws.commands.parts.phrase.plan import OWN, OWN_STREAMS, SELECTION, STREAMS, Options
+from tfmot_kws.commands.parts.phrase.plan import OWN, OWN_SHARE, OWN_STREAMS, SELECTION, STREAMS, Options
 from tfmot_kws.commands.parts.phrase.steps import Steps
 from tfmot_kws.data import long_features, stream_labels
 from tfmot_kws.data.long_features import LongFeatures
@@ -19,8 +19,6 @@ from tfmot_kws.sound.problems import Problem
 
 _TRAIN, _SELECTION, _TEST, _OWN_TRAIN, _OWN_TEST = range(5)
 """What seeds of scenes begin with, behind the seed of the run."""
-_OWN_SHARE = 0.25
-"""Hours of scenes with the user's own voice for each hour with the phrase."""
 _OWN_TEST_SCENES = 3
 
 
@@ -95,7 +93,7 @@ class _Places:
         sizes = self._options.sizes
         jobs = {
             "train": self._jobs("train", sizes.hours, _TRAIN, render.training),
-            OWN: self._jobs("own_train", sizes.hours * 0.5 * _OWN_SHARE, _OWN_TRAIN, render.training),
+            OWN: self._jobs("own_train", sizes.hours * 0.5 * OWN_SHARE, _OWN_TRAIN, render.training),
         }
         total, before, found = sum(map(len, jobs.values())), 0, {}
         for name, scenes in jobs.items():
