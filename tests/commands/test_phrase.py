@@ -21,8 +21,8 @@ import typer.testing
 
 from tfmot_kws import cli
 from tfmot_kws.commands.parts import sidecar, spoken_lines, thresholds
-from tfmot_kws.commands.parts.phrase import finish, gather, hours, plan, render, run, speak, steps
-from tfmot_kws.data import corpus, long_features, material_store, pronouncing, stream_labels
+from tfmot_kws.commands.parts.phrase import finish, gather, plan, render, run, speak, steps
+from tfmot_kws.data import long_features, material_store, pronouncing, stream_labels
 from tfmot_kws.evaluation import detector
 from tfmot_kws.frontend import features
 from tfmot_kws.sound import files as audio
@@ -49,10 +49,12 @@ def _recordings(folder: pathlib.Path) -> dict[str, pathlib.Path]:
         rows.append((f"noise{number}.wav", "noise", "", "noise", split))
         corpus_files.write(folder / "own" / f"{number}.wav", corpus_files.tone(9, 0.6))
         corpus_files.write(folder / "long" / f"{number}.wav", _noise(10 + number, 3.0))
+        corpus_files.write(folder / "music" / f"{number}.wav", _noise(20 + number, 12.0))
+    corpus_files.write(folder / "own" / "silent.wav", np.zeros(8000, np.float32))
     with open(folder / "data" / "manifest.csv", "w", newline="") as file:
         csv.writer(file).writerows(rows)
     corpus_files.write(folder / "rooms" / "hall.wav", np.exp(-np.arange(1600) / 300.0).astype(np.float32))
-    return {name: folder / name for name in ("data", "own", "long", "rooms")}
+    return {name: folder / name for name in ("data", "own", "long", "rooms", "music")}
 
 
 DICTIONARY = pronouncing.Dictionary(
@@ -93,7 +95,8 @@ def made(tmp_path_factory):
     given = _recordings(folder)
     options = plan.Options(
         "Hey Nova", folder / "out", voices=("espeak",), data=(given["data"],), negatives=(given["long"],),
-        rooms=(given["rooms"],), own=given["own"], device="esphome", ensemble=2, bits=2, sizes=SIZES,
+        rooms=(given["rooms"],), noises=(given["music"],), own=given["own"], device="esphome", ensemble=2, bits=2,
+        sizes=SIZES,
     )  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(network, "build", _small)
@@ -261,6 +264,50 @@ def test_a_teacher_of_other_words_or_another_window_is_refused(made):
         learn.check_teacher(taught)
 
 
+@needs_espeak
+@pytest.mark.slow
+def test_noise_and_music_lie_behind_other_sound_in_each_split(made):
+    folder, options, *_ = made
+    music = {name: audio.read(folder / "music" / f"{name}.wav", 16000) for name in range(6)}
+    heard = {}
+    for split in ("train", "dev", "test"):
+        noises = material_store.read(gather.material_of(options, split)).noises
+        heard[split] = {
+            name for name, sound in music.items() if any(np.allclose(one / 32767, sound, atol=1e-4) for one in noises
+            if len(one) == len(sound))
+        }  # fmt: skip
+    assert len(heard["train"]) >= 4 and heard["dev"] and heard["test"]
+    assert sum(map(len, heard.values())) == 6 == len(set().union(*heard.values()))
+
+
+@needs_espeak
+@pytest.mark.slow
+def test_recordings_that_cannot_be_the_phrase_are_left_out(made):
+    _, options, *_, said, _ = made
+    assert "left out: " in said and "silent.wav: empty: 8000 samples, all of them zero" in said
+    assert len(gather.own_clips(options)) == 6
+
+
+def test_an_option_that_came_later_takes_up_the_steps_that_it_has_a_part_in(tmp_path):
+    begun = steps.Steps(tmp_path / "out", {"bits": 4, "own": None})
+    for name in ("clips", "material", "float", "quantized", "test"):
+        begun.once(name, lambda: 1)
+    now = {"bits": 4, "own": "mine"}
+    steps.check(tmp_path / "out", now)
+    assert steps.added(tmp_path / "out", now) == ["own"]
+    later = steps.Steps(tmp_path / "out", now)
+    assert later.done("material") == 1  # another run may work there
+    with later.alone():
+        done = {name: later.done(name) for name in ("clips", "material", "float", "quantized", "test")}
+    assert done == {"clips": 1, "material": None, "float": 1, "quantized": None, "test": None}
+    assert steps.added(tmp_path / "out", now) == []
+    for other in (None, "another"):
+        with pytest.raises(ValueError, match="begun with other options .own was mine"):
+            steps.check(tmp_path / "out", {"bits": 4, "own": other})
+    with pytest.raises(ValueError, match="bits was 4, now 2"):
+        steps.check(tmp_path / "out", {"bits": 2, "own": "mine"})
+
+
 def test_two_runs_in_one_folder_are_refused(tmp_path):
     with steps.Steps(tmp_path / "out", {"bits": 4}).alone():
         with (
@@ -381,55 +428,6 @@ def test_a_phrase_of_one_syllable_and_sound_of_synthesizers_alone_are_warned_of(
     said = text.getvalue()
     assert "'go' has one syllable" in said and "will wake up by itself in a living room" in said
     assert "fetch-data musan" in said
-
-
-def test_a_corpus_is_split_in_three_by_speaker():
-    def clips(*splits):
-        return corpus.Corpus(tuple(corpus.Clip(f"{i}.wav", "a", f"s{i // 2}", s) for i, s in enumerate(splits)))
-
-    for given in (("train",) * 8 + ("dev",) * 8, ("train",) * 8 + ("test",) * 8, ("train",) * 40):
-        found, note = gather.split_in_three(clips(*given))
-        assert {clip.split for clip in found} == {"train", "dev", "test"} and note
-        speakers = {split: {c.speaker for c in found if c.split == split} for split in ("train", "dev", "test")}
-        assert sum(map(len, speakers.values())) == len({c.speaker for c in found})
-        if "dev" in given or "test" in given:
-            assert [c.split == "train" for c in found] == [split == "train" for split in given]
-    whole = clips("train", "train", "dev", "dev", "test", "test")
-    assert gather.split_in_three(whole) == (whole, "")
-
-
-def test_long_sound_is_shared_out_by_who_is_in_it(tmp_path):
-    for speaker in range(12):
-        for number in range(3):
-            path = tmp_path / "long" / "clean" / f"{speaker}" / "chapter" / f"{number}.flac"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.touch()
-    found = hours.look([tmp_path / "long"], features.FrontendConfig())
-    people = {split: {path.parts[-3] for path in files} for split, files in found.files.items()}
-    assert sum(map(len, people.values())) == 12 and all(people.values()) and not found.ready
-    assert sum(map(len, found.files.values())) == 36
-
-
-def test_features_that_are_ready_are_trained_on_or_refused_before_work(tmp_path):
-    frontend = features.FrontendConfig(hop_ms=10)
-    long_features.write(tmp_path / "f", long_features.of_sound([(_noise(0, 1.0), ())], frontend))
-    found = hours.look([tmp_path / "f"], frontend)
-    sounds, problems = hours.training(found, frontend, tmp_path / "cache", None)
-    assert len(sounds) == 1 and not problems and not (tmp_path / "cache").exists()
-    with pytest.raises(ValueError, match="hop_ms=10 .the model's: 20"):
-        hours.look([tmp_path / "f"], features.FrontendConfig(hop_ms=20))
-
-
-def test_clips_of_a_corpus_are_limited_in_hours(tmp_path):
-    clips = [corpus.Clip(str(corpus_files.write(tmp_path / f"{n}.wav", _noise(n, 1.0))), "a") for n in range(8)]
-    some = gather.limited(clips, 3.5 / 3600.0, 0)
-    assert len(some) == 3 and some == [clip for clip in clips if clip in some]
-    assert gather.limited(clips, 1.0, 0) == clips and gather.limited(clips, 3.5 / 3600.0, 0) == some
-
-
-def test_words_of_a_corpus_that_are_the_phrase():
-    assert gather.same_phrase("Hey_Nova", "hey nova") and gather.same_phrase("heynova", "hey nova")
-    assert not gather.same_phrase("nova", "hey nova") and not gather.same_phrase("hey novas", "hey nova")
 
 
 def test_a_killed_parent_takes_its_workers_with_it(tmp_path):

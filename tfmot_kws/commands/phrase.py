@@ -52,6 +52,13 @@ def phrase(
         list[pathlib.Path] | None,
         typer.Option(help="Impulse responses of rooms. May be given again.", show_default="made-up rooms only"),
     ] = None,
+    noises: Annotated[
+        list[pathlib.Path] | None,
+        typer.Option(
+            help="Noise and music that is mixed behind what is said. May be given again.",
+            show_default="that of --data, or made-up noise",
+        ),
+    ] = None,
     own: Annotated[
         pathlib.Path | None,
         typer.Option(help="A few recordings of your own voice saying the phrase, once each.", show_default="none"),
@@ -119,6 +126,7 @@ def phrase(
         data=tuple(data or ()),
         negatives=tuple(negatives or ()),
         rooms=tuple(rooms or ()),
+        noises=tuple(noises or ()),
         own=own,
         network=network,
         ensemble=ensemble,

@@ -191,15 +191,14 @@ class _Select(keras.callbacks.Callback):
             self._drawn.mine(self._function, max(2, 3 * self._streams.hop), self._config.mined_per_hour)
 
     def on_epoch_end(self, epoch, logs=None):
-        frr = cost = float("nan")
-        if epoch >= self._first:
-            curve = self._streams.hear(self._function, self._drawn.frames).pooled_curve
-            frr, cost = curve.frr_at(self._streams.fa_per_hour), self._streams.cost(curve)
-            if self._best is None or cost <= self._best[0]:
-                self._best = (cost, self.model.get_weights())
+        curve = self._streams.hear(self._function, self._drawn.frames).pooled_curve
+        frr, cost = curve.frr_at(self._streams.fa_per_hour), self._streams.cost(curve)
+        if epoch >= self._first and (self._best is None or cost <= self._best[0]):
+            self._best = (cost, self.model.get_weights())
         self.history.append(Heard(epoch, float((logs or {}).get("loss", math.nan)), frr, cost))
         if self._progress is not None:
-            self._progress(epoch + 1, self._total)
+            note = f"missed {frr:.0%} at {self._streams.fa_per_hour:g} false accepts an hour"
+            self._progress(epoch + 1, self._total, note)
 
     def on_train_end(self, logs=None):
         if self._best is not None:
@@ -212,7 +211,7 @@ def train_float(
     streams: Streams,
     config: WakeWordConfig | None = None,
     teacher: keras.Model | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int, str], None] | None = None,
 ) -> list[Heard]:
     """Trains a float model and leaves it with the weights of its best epoch.
 
@@ -222,10 +221,10 @@ def train_float(
         streams: what the choice goes by.
         config: the recipe; its defaults where None.
         teacher: a model of the same input and outputs, of any size, whose answers are learnt too.
-        progress: called with (epochs done, epochs in all).
+        progress: called with (epochs done, epochs in all, what was heard).
 
     Returns:
-        What was heard after each epoch; nothing before those that may be chosen.
+        What was heard after each epoch.
 
     Raises:
         ValueError: model, windows and streams do not fit together.
@@ -245,7 +244,7 @@ def train_quantized(
     streams: Streams,
     config: WakeWordConfig | None = None,
     teacher: keras.Model | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int, str], None] | None = None,
 ) -> tuple[keras.Model, list[Heard]]:
     """Quantizes a trained model, trains it on in two stages and keeps the best epoch of the second.
 
@@ -256,10 +255,10 @@ def train_quantized(
         streams: what the choice goes by.
         config: the recipe; its defaults where None.
         teacher: whose answers are learnt too; the float model itself serves well.
-        progress: called with (epochs done, epochs in all).
+        progress: called with (epochs done, epochs in all, what was heard).
 
     Returns:
-        The quantized model in stage 2, and what was heard after each epoch (nothing in stage 1).
+        The quantized model in stage 2, and what was heard after each epoch; one of stage 2 was chosen.
 
     Raises:
         ValueError: model, windows and streams do not fit together.

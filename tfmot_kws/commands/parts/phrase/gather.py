@@ -6,7 +6,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from tfmot_kws.commands.parts import card
 from tfmot_kws.commands.parts import data as data_files
 from tfmot_kws.commands.parts.phrase.plan import OWN, Options
 from tfmot_kws.data import corpus, material_store, prepare, scenes, splits
-from tfmot_kws.sound import augment
+from tfmot_kws.sound import augment, stream
 from tfmot_kws.sound import files as audio
 from tfmot_kws.sound import voices as sources
 from tfmot_kws.sound.problems import Problem
@@ -29,6 +29,8 @@ _UNKNOWN_SECONDS = 5.0
 _OWN_SECONDS = (0.2, 4.0)
 """A recording of the phrase that is shorter or longer than this is something else."""
 _OWN_TEST_PERCENT = 20.0
+_TRIED = 20
+"""Files of a folder that are opened before work, to see whether anything in it can be read."""
 
 
 def split_in_three(clips: corpus.Corpus) -> tuple[corpus.Corpus, str]:
@@ -103,42 +105,93 @@ def sound_files(folder: Path) -> list[Path]:
     return [path for path in found if path.is_file() and not path.name.startswith(".")]
 
 
-def own_clips(options: Options) -> corpus.Corpus:
-    """The recordings of ``--own``: four of five are trained on, the others tested.
+def first_readable(files: Sequence[Path], what: str) -> None:
+    """Returns at the first of the files that can be read.
 
     Raises:
-        ValueError: there are fewer than two.
+        ValueError: none of the first can be; it begins with ``what``.
+    """
+    problem = None
+    for path in files[:_TRIED]:
+        try:
+            next(iter(stream.read_file(path, RATE, 1.0)), None)
+            return
+        except audio.AudioError as error:
+            problem = problem or error
+    if problem is not None:
+        tried = "its files" if len(files) <= _TRIED else f"its first {_TRIED} files"
+        raise ValueError(f"{what}: none of {tried} can be read; the first is {problem}")
+
+
+def own_clips(options: Options) -> corpus.Corpus:
+    """The recordings of ``--own`` that can be the phrase: four of five are trained on, the others tested.
+
+    Returns:
+        The clips; ``skipped`` are those that are left out.
+
+    Raises:
+        ValueError: fewer than two can be it.
     """
     if options.own is None:
         return corpus.Corpus(())
     files = sound_files(options.own)
-    if len(files) < 2:
+    problems = {path: _own_problem(path, options.word) for path in files}
+    fit = [path for path, problem in problems.items() if problem is None]
+    wrong = tuple(problem for problem in problems.values() if problem is not None)
+    if len(fit) < 2:
+        first = f"; the first of the others is {_line(wrong[0])}" if wrong else ""
         raise ValueError(
-            f"--own {options.own}: {len(files)} recordings ({', '.join(audio.EXTENSIONS)}); at least 2 are needed, "
-            "because one of five is kept for the test, and 5 to 20 are better"
+            f"--own {options.own}: {len(fit)} of {len(files)} recordings ({', '.join(audio.EXTENSIONS)}) can be the "
+            "phrase; at least 2 are needed, because one of five is kept for the test, and 5 to 20 are better; each "
+            f"must hold the phrase once, with silence around it{first}"
         )
-    names = [path.relative_to(options.own).as_posix() for path in files]
+    names = [path.relative_to(options.own).as_posix() for path in fit]
     split_of = splits.in_shares({OWN: names}, 0.0, _OWN_TEST_PERCENT)
-    return corpus.Corpus(
-        tuple(
-            corpus.Clip(str(path), options.word, OWN, split_of[name], kind="wake") for path, name in zip(files, names)
-        )
-    )
+    clips = (corpus.Clip(str(path), options.word, OWN, split_of[name], kind="wake") for path, name in zip(fit, names))
+    return corpus.Corpus(tuple(clips), wrong)
 
 
-def impulses(folders: Sequence[Path]) -> tuple[np.ndarray, ...]:
-    """The measured rooms of ``--rooms``, from their direct path on.
+def _own_problem(path: Path, word: str) -> Problem | None:
+    """Why a recording cannot be the phrase; None where it can."""
+    clip = corpus.Clip(str(path), word, OWN, "train", kind="wake")
+    try:
+        said = _own_utterance(clip, word)
+    except audio.AudioError as error:
+        return Problem(error.path, error.problem, error.detail)
+    seconds = 0.0 if said is None else (said.end - said.start) / RATE
+    low, high = _OWN_SECONDS
+    if low <= seconds <= high:
+        return None
+    return Problem(str(path), "not the phrase", f"{seconds:.1f} s of speech, expected {low:g} to {high:g}")
+
+
+def _own_utterance(clip: corpus.Clip, word: str) -> scenes.Utterance | None:
+    samples = np.rint(audio.read(clip.path, RATE) * 32767.0).astype(np.int16)
+    return scenes.utterance(samples, clip, RATE, (word,))
+
+
+def _line(problem: Problem) -> str:
+    return f"{problem.path}: {problem.problem}: {problem.detail}"
+
+
+def impulses(folders: Sequence[Path]) -> dict[str, tuple[np.ndarray, ...]]:
+    """The measured rooms of ``--rooms`` in each split, from their direct path on; no room is in two.
+
+    Those of a folder with fewer than three are trained on; choice and test then have made-up rooms only.
 
     Raises:
-        ValueError: there are none, or one cannot be read.
+        ValueError: a folder has none, or one cannot be read.
     """
-    found = []
+    found: dict[str, list[np.ndarray]] = {name: [] for name in splits.SPLITS}
     for folder in folders:
         files = sound_files(folder)
         if not files:
             raise ValueError(f"--rooms {folder}: no sound files ({', '.join(audio.EXTENSIONS)}) in it")
-        found += [augment.from_direct_path(audio.read(path, RATE)) for path in files]
-    return tuple(found)
+        names = [path.relative_to(folder).as_posix() for path in files]
+        split_of = splits.in_shares({"": sorted(names)}) if len(names) >= len(found) else {}
+        for path, name in zip(files, names):
+            found[split_of.get(name, "train")].append(augment.from_direct_path(audio.read(path, RATE)))
+    return {name: tuple(rooms) for name, rooms in found.items()}
 
 
 def limited(clips: Sequence[corpus.Clip], hours: float, seed: int) -> list[corpus.Clip]:
@@ -165,21 +218,31 @@ def gather(
     own: corpus.Corpus,
     options: Options,
     progress: Callable[[int, int], None] | None = None,
+    behind: Mapping[str, Sequence[np.ndarray]] | None = None,
 ) -> dict[str, Any]:
     """Reads all of it and writes ``work/material/NAME``: train, dev, test; with ``--own``, own_train and own_test.
 
+    Args:
+        said: by voices.
+        recordings: of ``--data``.
+        own: of ``--own``.
+        options: of the command.
+        progress: called with (clips read, clips in all).
+        behind: more noise, of each split.
+
     Returns:
         ``problems``: files that are left out, as lines; ``seconds``: the length that nine of ten clips of the phrase
-        do not exceed; ``keywords`` and ``noises``: how many there are in each split.
+        do not exceed; ``keywords`` and ``noises``: how many there are in each split; ``talk``: recordings of people who
+        say something else.
 
     Raises:
-        ValueError: a split has no clip of the phrase that can be read, or no other speech, or ``--own`` has nothing
-            that can be it.
+        ValueError: a split has no clip of the phrase that can be read, or no other speech, or nothing of ``--data`` can
+            be read.
     """
     rooms = impulses(options.rooms)
     word, hours = options.word, options.sizes.material_hours
-    problems: list[Problem] = list(said.skipped + recordings.skipped)
-    keywords, noises, lengths = {}, {}, []
+    problems: list[Problem] = list(said.skipped + recordings.skipped + own.skipped)
+    keywords, noises, lengths, talk, read = {}, {}, [], 0, 0
     chosen = {}
     for split in splits.SPLITS:
         real = [clip for clip in recordings if clip.split == split and not clip.is_stream]
@@ -194,60 +257,39 @@ def gather(
         if progress is not None:
             progress(before + done, total)
 
+    recorded_here = {clip.path for clip in recordings if not clip.is_stream}
     like = {clip.word for clip in said if clip.kind == "partial"}
     for split, clips in chosen.items():
         found = scenes.material(corpus.Corpus(tuple(clips)), [word], sorted(like), RATE, advance)
         before += len(clips)
         problems += found.problems
         lengths += [(one.end - one.start) / RATE for one in found.keywords[word]]
+        unread = {problem.path for problem in found.problems}
+        real = [clip for clip in clips if clip.path in recorded_here and clip.path not in unread]
+        read, talk = read + len(real), talk + sum(clip.word != word and not clip.is_noise for clip in real)
+        found = dataclasses.replace(found, rooms=rooms[split], noises=(*found.noises, *(behind or {}).get(split, ())))
         keywords[split], noises[split] = len(found.keywords[word]), len(found.noises)
-        found = dataclasses.replace(found, rooms=rooms)
         material_store.write(material_of(options, split), found)
-        mine = [clip for clip in own if clip.split == split]
+        mine = [said for clip in own if clip.split == split and (said := _own_utterance(clip, word)) is not None]
         if mine:
-            heard, wrong = _own_material(found, mine, word)
-            problems += wrong
+            heard = dataclasses.replace(found, keywords={word: tuple(mine)})
             material_store.write(material_of(options, f"own_{split}"), heard)
-            keywords[f"own_{split}"] = len(heard.keywords[word])
+            keywords[f"own_{split}"] = len(mine)
+    if recorded_here and not read:
+        first = next(problem for problem in problems if problem.path in recorded_here)
+        raise ValueError(f"--data: none of {len(recorded_here)} clips can be read; the first is {_line(first)}")
     return {
-        "problems": [f"{one.path}: {one.problem}: {one.detail}" for one in problems],
+        "problems": [_line(one) for one in problems],
         "seconds": float(np.percentile(lengths, 90.0)),
         "keywords": keywords,
         "noises": noises,
+        "talk": talk,
     }
 
 
 def material_of(options: Options, name: str) -> Path:
     """The folder of a material of ``gather``."""
     return options.work / "material" / name
-
-
-def _own_material(
-    found: scenes.Material, clips: Sequence[corpus.Clip], word: str
-) -> tuple[scenes.Material, list[Problem]]:
-    """The user's own keywords among the talk and noise of a split, and what is wrong with recordings left out."""
-    fit, wrong = [], []
-    for clip in clips:
-        try:
-            samples = np.rint(audio.read(clip.path, RATE) * 32767.0).astype(np.int16)
-        except audio.AudioError as error:
-            wrong.append(Problem(error.path, error.problem, error.detail))
-            continue
-        said = scenes.utterance(samples, clip, RATE, (word,))
-        seconds = 0.0 if said is None else (said.end - said.start) / RATE
-        if _OWN_SECONDS[0] <= seconds <= _OWN_SECONDS[1]:
-            fit.append(said)
-        else:
-            low, high = _OWN_SECONDS
-            wrong.append(
-                Problem(clip.path, "not the phrase", f"{seconds:.1f} s of speech, expected {low:g} to {high:g}")
-            )
-    if not fit:
-        raise ValueError(
-            f"--own: none of {len(clips)} recordings can be used; the first is {wrong[0].path}: {wrong[0].problem}: "
-            f"{wrong[0].detail}; each must hold the phrase once, with silence around it"
-        )
-    return dataclasses.replace(found, keywords={word: tuple(fit)}), wrong
 
 
 def data_of(options: Options, said: dict[str, int]) -> list[dict[str, Any]]:
@@ -260,6 +302,7 @@ def data_of(options: Options, said: dict[str, int]) -> list[dict[str, Any]]:
     found += [card.data_of(folder, "training and test") for folder in options.data]
     found += [card.data_of(folder, "sound without the phrase") for folder in options.negatives]
     found += [card.data_of(folder, "echoes of rooms") for folder in options.rooms]
+    found += [card.data_of(folder, "noise and music behind what is said") for folder in options.noises]
     if options.own is not None:
         found.append({"folder": options.own.name, "use": "the user's own voice", "licences": None})
     return found

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tfmot_kws.commands.parts.phrase.gather import RATE, sound_files
+from tfmot_kws.commands.parts.phrase.gather import RATE, first_readable, sound_files
 from tfmot_kws.commands.parts.phrase.render import Progress
 from tfmot_kws.data import long_features, negatives, spectrograms, splits
 from tfmot_kws.data.long_features import LongFeatures
@@ -41,7 +41,8 @@ def look(folders: Sequence[Path], frontend: features.FrontendConfig) -> Found:
     """The sound of each split, eight of ten files for training, one each for the choice and the test; ready features.
 
     Raises:
-        ValueError: a folder has fewer than three sound files and no features, or features of another front end.
+        ValueError: a folder has fewer than three sound files and no features, none of its files can be read, or
+            features are of another front end.
     """
     files: dict[str, list[Path]] = {name: [] for name in splits.SPLITS}
     ready: list[Path] = []
@@ -57,6 +58,8 @@ def look(folders: Sequence[Path], frontend: features.FrontendConfig) -> Found:
                 f"--negatives {folder}: {len(here)} sound files ({', '.join(audio.EXTENSIONS)}); at least {_LEAST} are "
                 "needed, one of them for the choice and one for the test; or features (folders *_mmap)"
             )
+        if here:
+            first_readable(here, f"--negatives {folder}")
         names = {path: _group(path.relative_to(folder)) for path in here}
         if len(set(names.values())) < _GROUPS:
             names = {path: path.relative_to(folder).as_posix() for path in here}

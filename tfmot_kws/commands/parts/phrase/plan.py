@@ -78,6 +78,7 @@ class Options:
     data: tuple[pathlib.Path, ...] = ()
     negatives: tuple[pathlib.Path, ...] = ()
     rooms: tuple[pathlib.Path, ...] = ()
+    noises: tuple[pathlib.Path, ...] = ()
     own: pathlib.Path | None = None
     network: str = "mixed_net"
     ensemble: int = 1
@@ -119,6 +120,7 @@ class Options:
                 raise ValueError(f"--{name.replace('_', '-')} {getattr(self.sizes, name)}: must be above 0")
         folders = [("--data", one) for one in self.data if one.suffix != ".csv"]
         folders += [("--negatives", one) for one in self.negatives] + [("--rooms", one) for one in self.rooms]
+        folders += [("--noises", one) for one in self.noises]
         for option, folder in [*folders, *((("--own", self.own),) if self.own else ())]:
             if not folder.is_dir():
                 raise FileNotFoundError(f"{option} {folder}: no such folder")
@@ -170,9 +172,10 @@ class Options:
         named = {
             "phrase": self.word, "voices": list(self.voices), "spelling": list(self.spellings),
             "styles": self.styles, "voice-files": list(self.voice_files), "data": list(self.data),
-            "negatives": list(self.negatives), "rooms": list(self.rooms), "own": self.own, "network": self.network,
-            "ensemble": self.ensemble, "bits": self.bits, "teacher": self.teacher, "fa-per-hour": self.fa_per_hour,
-            "hop-ms": self.hop, "for": self.device, "seed": self.seed,
+            "negatives": list(self.negatives), "rooms": list(self.rooms), "noises": list(self.noises),
+            "own": self.own, "network": self.network, "ensemble": self.ensemble, "bits": self.bits,
+            "teacher": self.teacher, "fa-per-hour": self.fa_per_hour, "hop-ms": self.hop, "for": self.device,
+            "seed": self.seed,
         }  # fmt: skip
         sizes = {name.replace("_", "-"): value for name, value in dataclasses.asdict(self.sizes).items()}
         return {name: _plain(value) for name, value in {**named, **sizes}.items()}

@@ -27,7 +27,8 @@ from tfmot_kws.frontend import features
 from tfmot_kws.sound import effects
 from tfmot_kws.sound import files as audio
 
-Progress = Callable[[int, int], None] | None
+Progress = Callable[..., None] | None
+"""Called with (done, all) and, of training, what was heard."""
 SHARD = 15
 """Scenes of a shard of features."""
 WITH, WITHOUT, SPARSE = "with", "without", "sparse"

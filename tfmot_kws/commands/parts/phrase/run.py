@@ -12,7 +12,7 @@ import rich.console
 from tfmot_kws.commands.parts import card
 from tfmot_kws.commands.parts import console as consoles
 from tfmot_kws.commands.parts.console import Phases
-from tfmot_kws.commands.parts.phrase import finish, gather, hours, sounds, speak, steps
+from tfmot_kws.commands.parts.phrase import finish, gather, hours, noises, sounds, speak, steps
 from tfmot_kws.commands.parts.phrase.plan import Options
 from tfmot_kws.data import pronouncing
 from tfmot_kws.frontend import features
@@ -24,7 +24,7 @@ SYNTHETIC = (
 )
 _FETCH = (
     "fetch some: tfmot-kws fetch-data musan librispeech-train-clean-100 mit-rooms --accept-licences --out data, then "
-    "--negatives data/musan --negatives data/librispeech-train-clean-100 --rooms data/mit-rooms"
+    "--negatives data/librispeech-train-clean-100 --noises data/musan --rooms data/mit-rooms"
 )
 
 
@@ -51,6 +51,9 @@ def run(options: Options, console: rich.console.Console | None = None) -> None:
     own = gather.own_clips(options)
     long = hours.look(options.negatives, features.FrontendConfig(hop_ms=options.hop))
     gather.impulses(options.rooms)
+    behind = noises.look(options.noises)
+    for name in steps.added(options.out, options.what_matters()):
+        console.print(f"note: --{name} is new: {options.out} goes on with it from what is done there", markup=False)
     limits = [SYNTHETIC] if gather.is_synthetic(recordings, options) else []
     if limits:
         console.print(f"note: {SYNTHETIC} {_FETCH}", markup=False)
@@ -65,13 +68,20 @@ def run(options: Options, console: rich.console.Console | None = None) -> None:
             with phases.phase(f"saying {options.word!r}: {', '.join(options.voices)}") as advance:
                 said = progress.once("clips", lambda: speak.say(speakers, options, advance))
             with phases.phase("recordings") as advance:
-                found = progress.once(
-                    "material", lambda: gather.gather(speak.clips(options), recordings, own, options, advance)
-                )
+                found = progress.once("material", lambda: _gather(options, recordings, own, behind, advance))
+            if not options.negatives and not found["talk"] and not limits:
+                limits = [SYNTHETIC]
+                console.print(f"note: {SYNTHETIC} {_FETCH}", markup=False)
             _show_left_out(console, found["problems"])
             sound = sounds.make(options, long, progress, phases)
             _show_left_out(console, sound.problems)
             _train(options, console, phases, progress, sound, (said, found), limits)
+
+
+def _gather(options: Options, recordings, own, behind, advance) -> dict[str, Any]:
+    more, unread = noises.read(behind, options.sizes.material_hours)
+    found = gather.gather(speak.clips(options), recordings, own, options, advance, more)
+    return {**found, "problems": [*found["problems"], *sounds.lines(unread)]}
 
 
 def _with_voices(options: Options) -> Options:

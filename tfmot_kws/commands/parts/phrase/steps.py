@@ -15,6 +15,8 @@ from tfmot_kws import atomic
 STAMP = "phrase.json"
 """In the folder of a run: what it was begun with."""
 _LOCK = "lock"
+_LATER = {"own": ("material", "scenes", "streams", "own", "quantized", "export", "threshold", "test")}
+"""Options that a run which began without them may be given later, and the steps that are done again then."""
 
 
 class Steps:
@@ -32,8 +34,20 @@ class Steps:
         check(out, options)
         self._work = out / "work"
         self._work.mkdir(parents=True, exist_ok=True)
+        self._out, self._options = out, dict(options)
         if not (out / STAMP).is_file():
-            atomic.write_json(out / STAMP, {"version": 1, "options": dict(options)})
+            self._write_stamp()
+
+    def _write_stamp(self) -> None:
+        atomic.write_json(self._out / STAMP, {"version": 1, "options": self._options})
+
+    def _take_up_again(self) -> None:
+        """Forgets the steps that an option which came later has a part in."""
+        names = added(self._out, self._options)
+        for step in [step for name in names for step in _LATER[name]]:
+            (self._work / f"{step}.done.json").unlink(missing_ok=True)
+        if names:  # last: a run that is killed before forgets them again
+            self._write_stamp()
 
     def done(self, name: str) -> Any | None:
         """What a step found out; None where it is not done."""
@@ -63,12 +77,15 @@ class Steps:
     def alone(self) -> Iterator[None]:
         """Keeps a second run out of the folder; the lock goes with the process, however it ends.
 
+        What options that came later have a part in is forgotten, and done again.
+
         Raises:
             ValueError: another process works there.
         """
         try:
             import fcntl
         except ImportError:  # Windows
+            self._take_up_again()
             yield
             return
         with open(self._work / _LOCK, "a", encoding="utf-8") as file:
@@ -76,6 +93,7 @@ class Steps:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
                 raise ValueError(f"{self._work.parent}: another run works there; wait until it is done") from error
+            self._take_up_again()
             yield
 
 
@@ -102,9 +120,30 @@ def check(out: pathlib.Path, options: Mapping[str, Any]) -> None:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{stamp}: is damaged ({error}); name another folder, or remove this one") from error
     now = json.loads(json.dumps(dict(options)))
-    names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+    names = [name for name in _differ(before, now) if not _is_added(name, before)]
     if names:
         differ = "; ".join(f"{name} was {before.get(name)}, now {now.get(name)}" for name in names)
         raise ValueError(
             f"--out {out}: was begun with other options ({differ}); give the same to go on, or name another folder"
         )
+
+
+def added(out: pathlib.Path, options: Mapping[str, Any]) -> list[str]:
+    """Options that the run in a folder began without, and that may be given now: it goes on from what it has.
+
+    Args:
+        out: the folder; ``check`` has nothing against it.
+        options: as of ``Steps``.
+    """
+    if not (out / STAMP).is_file():
+        return []
+    before = json.loads((out / STAMP).read_text(encoding="utf-8"))["options"]
+    return [name for name in _differ(before, json.loads(json.dumps(dict(options)))) if _is_added(name, before)]
+
+
+def _differ(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    return [name for name in {**before, **now} if before.get(name) != now.get(name)]
+
+
+def _is_added(name: str, before: Mapping[str, Any]) -> bool:
+    return name in _LATER and before.get(name) is None
