@@ -115,6 +115,57 @@ def test_the_same_seed_gives_the_same_weights():
         np.testing.assert_array_equal(one, other)
 
 
+class Stop(Exception):
+    """As if the process were killed."""
+
+
+def _stop_after(epochs: int):
+    def progress(done: int, total: int, note: str) -> None:
+        if done > epochs:  # before the epoch is kept
+            raise Stop
+
+    return progress
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["float", "quantized"])
+def test_a_run_that_was_stopped_goes_on_to_the_same_model(kind, tmp_path):
+    # Mined before the first epoch only: what was mined is kept too. The second epoch may be the best.
+    config = dataclasses.replace(
+        CONFIG, epochs=4, stage1_epochs=1, stage2_epochs=3, steps=4, mine_from=0, mine_every=9, choose_from=0.0
+    )
+    masked = dataclasses.replace(config, masks=wake_word.recipes.FeatureAugment(1, 3, 1, 3, 0), tempo=1.1)
+    streams = wake_word.Streams((_sound(2),), ("up",), hop=4)
+    first = _model()
+
+    def train(folder=None, stop=None):
+        drawn = windows.Windows([_sound(0)], ("up",), FRAMES)
+        progress = None if stop is None else _stop_after(stop)
+        if kind == "float":
+            model = keras.models.clone_model(first)
+            model.set_weights(first.get_weights())
+            heard = wake_word.train_float(model, drawn, streams, masked, first, progress, folder)
+            return model, heard
+        chosen = scheme.kws_scheme(bits=4)
+        return wake_word.train_quantized(first, chosen, drawn, streams, masked, first, progress, folder)
+
+    whole, heard = train()
+    for stop in (1, 2):
+        with pytest.raises(Stop):
+            train(tmp_path / "run", stop)
+    again, heard_again = train(tmp_path / "run")
+    assert heard_again == heard and [one.epoch for one in heard] == [0, 1, 2, 3]
+    for one, other in zip(whole.get_weights(), again.get_weights()):
+        np.testing.assert_array_equal(one, other)
+    done, heard_done = train(tmp_path / "run")  # nothing is left to do
+    assert heard_done == heard
+    for one, other in zip(whole.get_weights(), done.get_weights()):
+        np.testing.assert_array_equal(one, other)
+    masked = dataclasses.replace(masked, steps=5)
+    with pytest.raises(ValueError, match="holds a run with other options .steps 4, now 5"):
+        train(tmp_path / "run")
+
+
 def test_the_loss_weighs_false_accepts_and_follows_a_teacher():
     logits = np.array([[1.0, -1.0], [0.5, 2.0]], np.float32)
     labels = np.array([0, 1])

@@ -10,18 +10,21 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
+import pathlib
 from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
 
+from tfmot_kws import atomic
 from tfmot_kws.data.long_features import LongFeatures
 from tfmot_kws.evaluation import streams as stream_evaluation
 from tfmot_kws.evaluation.detector import DetectorConfig
 from tfmot_kws.evaluation.stream_results import StreamCurve
 from tfmot_kws.keras import keras
 from tfmot_kws.quantize import apply, scheme
-from tfmot_kws.training import recipes, stages, windows
+from tfmot_kws.training import recipes, resumable, stages, windows
 from tfmot_kws.training.windows import Windows
 
 _BATCH = 1024
@@ -171,8 +174,9 @@ class Heard:
 class _Select(keras.callbacks.Callback):
     """Mines before epochs, listens after them and keeps the weights of the best one."""
 
-    def __init__(self, drawn, streams, config, first_epoch: int, total: int, progress, mine_epochs):
+    def __init__(self, drawn, streams, config, first_epoch: int, total: int, progress, mine_epochs, folder=None):
         super().__init__()
+        self._folder = folder
         self._drawn, self._streams, self._config = drawn, streams, config
         self._first, self._total, self._progress = first_epoch, total, progress
         self._mine_epochs = mine_epochs
@@ -185,6 +189,26 @@ class _Select(keras.callbacks.Callback):
         signature = [tf.TensorSpec((None, *model.input_shape[1:]), tf.float32)]
         traced = tf.function(lambda x: model(x, training=False), input_signature=signature, autograph=False)
         self._function = lambda x: traced(tf.constant(x)).numpy()
+
+    def restore(self, done: int) -> None:
+        """Goes on behind so many epochs of a run that was stopped."""
+        if not done:
+            return
+        with np.load(self._folder / f"heard_{done}.npz") as kept:
+            self._drawn.hard = kept["hard"]
+            self.history = [Heard(int(row[0]), *map(float, row[1:])) for row in kept["history"]]
+            names = sorted((name for name in kept.files if name.startswith("best_")), key=lambda name: int(name[5:]))
+            if names:
+                self._best = (float(kept["cost"]), [kept[name] for name in names])
+
+    def _keep(self, done: int) -> None:
+        """Ahead of the checkpoint of the epoch, so that whichever of these there is has its file here."""
+        found = {"hard": self._drawn.hard, "history": np.array([dataclasses.astuple(one) for one in self.history])}
+        if self._best is not None:
+            found |= {"cost": np.array(self._best[0])} | {f"best_{n}": w for n, w in enumerate(self._best[1])}
+        with atomic.replacing(self._folder / f"heard_{done}.npz") as path:
+            np.savez(path, **found)
+        (self._folder / f"heard_{done - 2}.npz").unlink(missing_ok=True)
 
     def on_epoch_begin(self, epoch, logs=None):
         if epoch in self._mine_epochs:
@@ -199,6 +223,8 @@ class _Select(keras.callbacks.Callback):
         if self._progress is not None:
             note = f"missed {frr:.0%} at {self._streams.fa_per_hour:g} false accepts an hour"
             self._progress(epoch + 1, self._total, note)
+        if self._folder is not None:
+            self._keep(epoch + 1)
 
     def on_train_end(self, logs=None):
         if self._best is not None:
@@ -212,6 +238,7 @@ def train_float(
     config: WakeWordConfig | None = None,
     teacher: keras.Model | None = None,
     progress: Callable[[int, int, str], None] | None = None,
+    checkpoints: str | os.PathLike | None = None,
 ) -> list[Heard]:
     """Trains a float model and leaves it with the weights of its best epoch.
 
@@ -222,19 +249,20 @@ def train_float(
         config: the recipe; its defaults where None.
         teacher: a model of the same input and outputs, of any size, whose answers are learnt too.
         progress: called with (epochs done, epochs in all, what was heard).
+        checkpoints: folder that keeps the last whole epoch. The same call goes on from there, to the same result.
 
     Returns:
         What was heard after each epoch.
 
     Raises:
-        ValueError: model, windows and streams do not fit together.
+        ValueError: model, windows and streams do not fit together, or ``checkpoints`` holds another run.
     """
     config = config or WakeWordConfig()
     _check(model, drawn, streams)
     rates = [(config.learning_rate, config.epochs * config.steps)]
     mined = range(config.mine_from, config.epochs, config.mine_every)
     first = math.floor(config.choose_from * config.epochs)
-    return _fit(model, drawn, streams, config, teacher, rates, config.epochs, first, mined, (), progress)
+    return _fit(model, drawn, streams, config, teacher, rates, config.epochs, first, mined, (), progress, checkpoints)
 
 
 def train_quantized(
@@ -245,6 +273,7 @@ def train_quantized(
     config: WakeWordConfig | None = None,
     teacher: keras.Model | None = None,
     progress: Callable[[int, int, str], None] | None = None,
+    checkpoints: str | os.PathLike | None = None,
 ) -> tuple[keras.Model, list[Heard]]:
     """Quantizes a trained model, trains it on in two stages and keeps the best epoch of the second.
 
@@ -256,12 +285,13 @@ def train_quantized(
         config: the recipe; its defaults where None.
         teacher: whose answers are learnt too; the float model itself serves well.
         progress: called with (epochs done, epochs in all, what was heard).
+        checkpoints: folder that keeps the last whole epoch. The same call goes on from there, to the same result.
 
     Returns:
         The quantized model in stage 2, and what was heard after each epoch; one of stage 2 was chosen.
 
     Raises:
-        ValueError: model, windows and streams do not fit together.
+        ValueError: model, windows and streams do not fit together, or ``checkpoints`` holds another run.
     """
     config = config or WakeWordConfig()
     _check(float_model, drawn, streams)
@@ -272,7 +302,9 @@ def train_quantized(
     rates = [(rate, first * config.steps), (rate / 2.0, second * config.steps)]
     staged = (stages.TwoStageSchedule(first),)
     # Mined anew, so that a model depends neither on widths trained before it nor on where a run was taken up again.
-    history = _fit(model, drawn, streams, config, teacher, rates, first + second, first, [0], staged, progress)
+    history = _fit(
+        model, drawn, streams, config, teacher, rates, first + second, first, [0], staged, progress, checkpoints
+    )
     return model, history
 
 
@@ -319,9 +351,21 @@ def _loss(config: WakeWordConfig, taught: bool):
 
 
 def _fit(
-    model, drawn, streams, config, teacher, rates, epochs, first_heard, mined, callbacks: Sequence, progress
+    model,
+    drawn,
+    streams,
+    config,
+    teacher,
+    rates,
+    epochs,
+    first_heard,
+    mined,
+    callbacks: Sequence,
+    progress,
+    checkpoints,
 ) -> list[Heard]:
     keras.utils.set_random_seed(config.seed)
+    start = resumable.checksum(model.get_weights())
     schedule = recipes.CosineStages(rates, 0.01)
     # The same layers, compiled: the model itself stays as it is, and its file needs none of the classes of training.
     model = keras.Model(model.inputs, model.outputs, name=model.name)
@@ -331,6 +375,22 @@ def _fit(
     model.train_step = tf.autograph.experimental.do_not_convert(model.train_step)
     said = None if teacher is None else lambda x: teacher(x, training=False)
     data = windows.batches(drawn, config.steps, config.batch_size, config.seed, config.masks, said, config.tempo)
-    select = _Select(drawn, streams, config, first_heard, epochs, progress, set(mined))
-    model.fit(data, epochs=epochs, callbacks=[*callbacks, select], verbose=0)
+    folder = None if checkpoints is None else pathlib.Path(checkpoints)
+    select = _Select(drawn, streams, config, first_heard, epochs, progress, set(mined), folder)
+    kept, done = [], 0
+    if folder is not None:
+        taught = None if teacher is None else resumable.checksum(teacher.get_weights())
+        run = {**dataclasses.asdict(config), "epochs in all": epochs, "start": start, "teacher": taught}
+        run |= {"sounds": [[len(one.x), sum(map(len, one.targets))] for one in (*drawn.sounds, *streams.sounds)]}
+        run |= {"words": list(streams.words), "fa_per_hour": streams.fa_per_hour}
+        kept = [resumable.Checkpoints(folder, run)]
+        done = kept[0].restore(model)
+        select.restore(done)
+    for _ in range(done):  # every epoch of the dataset draws other windows and other seeds: draw those that are done
+        next(iter(data))
+    if done < epochs:
+        model.fit(data, initial_epoch=done, epochs=epochs, callbacks=[*callbacks, select, *kept], verbose=0)
+    else:
+        select.set_model(model)
+        select.on_train_end()
     return select.history

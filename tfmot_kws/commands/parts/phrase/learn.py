@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import pathlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ import rich.console
 from tfmot_kws import atomic
 from tfmot_kws.commands.parts import sidecar
 from tfmot_kws.commands.parts.phrase import network
-from tfmot_kws.commands.parts.phrase.plan import Options
+from tfmot_kws.commands.parts.phrase.plan import TRAINING, Options
 from tfmot_kws.commands.parts.phrase.render import Progress
 from tfmot_kws.commands.parts.phrase.sounds import Sounds
 from tfmot_kws.data import task
@@ -52,6 +53,11 @@ def recipe(options: Options) -> wake_word.WakeWordConfig:
         batch_size=sizes.batch_size,
         seed=options.seed,
     )
+
+
+def checkpoints(options: Options, step: str) -> pathlib.Path:
+    """Where a step of training keeps its last whole epoch."""
+    return options.work / TRAINING / step
 
 
 def check_teacher(options: Options) -> None:
@@ -114,7 +120,10 @@ def train_float(options: Options, sounds: Sounds, number: int, progress: Progres
     keras.utils.set_random_seed(config.seed)
     model = network.build(options.network, 2, frontend_of(options))
     drawn = Windows(sounds.training, (options.word,), model.input_shape[1])
-    heard = wake_word.train_float(model, drawn, _streams(options, sounds), config, _teacher(options), progress)
+    heard = wake_word.train_float(
+        model, drawn, _streams(options, sounds), config, _teacher(options), progress,
+        checkpoints(options, f"float_{number + 1}"),
+    )  # fmt: skip
     _save(options, _one_of(options, number), model, "float", {"seed": config.seed})
     return _plain(heard)
 
@@ -137,7 +146,9 @@ def add_own(options: Options, sounds: Sounds, progress: Progress) -> list[dict[s
     model = saving.load_model(options.file(FLOAT))
     config = wake_word.refinement(recipe(options), options.sizes.own_epochs)
     drawn = Windows((*sounds.training, *sounds.own), (options.word,), model.input_shape[1])
-    heard = wake_word.train_float(model, drawn, _streams(options, sounds), config, _teacher(options), progress)
+    heard = wake_word.train_float(
+        model, drawn, _streams(options, sounds), config, _teacher(options), progress, checkpoints(options, "own")
+    )
     _save(options, OWN, model, "float", {})
     return _plain(heard)
 
@@ -161,7 +172,9 @@ def train_quantized(
     chosen = scheme.kws_scheme(bits=options.bits, layer_bits=widths)
     teacher = _teacher(options) or float_model
     streams = _streams(options, sounds)
-    model, heard = wake_word.train_quantized(float_model, chosen, drawn, streams, recipe(options), teacher, progress)
+    model, heard = wake_word.train_quantized(
+        float_model, chosen, drawn, streams, recipe(options), teacher, progress, checkpoints(options, "quantized")
+    )
     about = {"bits": options.bits, "layer_bits": widths, "data": data, "limits": limits}
     _save(options, QUANTIZED, model, "quantized", about)
     return _plain(heard)

@@ -17,6 +17,8 @@ OWN_SHARE = 0.25
 """Hours of scenes with the user's own voice for each hour with the phrase."""
 STREAMS, OWN_STREAMS, SELECTION = "streams", "streams_own", "selection"
 """Folders of sound: of the test, of the test with the user's own voice, and of the choice (in the work folder)."""
+TRAINING = "training"
+"""Folder of the epochs that training goes on from (in the work folder)."""
 _ESPHOME_HOP_MS = 10
 
 

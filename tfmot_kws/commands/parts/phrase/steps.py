@@ -7,10 +7,12 @@ import contextlib
 import json
 import os
 import pathlib
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from tfmot_kws import atomic
+from tfmot_kws.commands.parts.phrase.plan import TRAINING
 
 STAMP = "phrase.json"
 """In the folder of a run: what it was begun with."""
@@ -46,6 +48,7 @@ class Steps:
         names = added(self._out, self._options)
         for step in [step for name in names for step in _LATER[name]]:
             (self._work / f"{step}.done.json").unlink(missing_ok=True)
+            shutil.rmtree(self._work / TRAINING / step, ignore_errors=True)
         if names:  # last: a run that is killed before forgets them again
             self._write_stamp()
 
