@@ -366,7 +366,7 @@ def firmware(
     smooth: Smooth = None,
     refractory: Refractory = None,
     package: Package = None,
-    name: ComponentName = "kws_spotter",
+    name: ComponentName = None,
 ) -> None:
     """Writes a streaming spotter as C: the model, and the settings of front end and detector.
 

@@ -221,6 +221,8 @@ def test_every_kernel_is_there(model, tmp_path) -> None:
             "name must be a letter and then letters, digits and underscores",
         ),
         (("--package", "cmake", "--name", "9"), "name must be a letter"),
+        (("--package", "cmake", "--name", ""), "name must be a letter"),
+        (("--name", "hey_nova"), "--name hey_nova: is what a component is called, and goes with --package"),
     ],
 )
 def test_what_is_wrong_is_said_first(options, says, model, tmp_path) -> None:

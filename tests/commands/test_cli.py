@@ -19,6 +19,8 @@ from tfmot_kws.commands import quantize
 from tfmot_kws.commands.parts import sidecar
 from tfmot_kws.data import prepare
 from tfmot_kws.data.corpus import Clip, Corpus
+from tfmot_kws.data.task import TaskConfig
+from tfmot_kws.frontend import features
 
 pytestmark = pytest.mark.versions
 COMMANDS = ("demo", "train", "quantize", "export", "evaluate", "inspect")
@@ -248,6 +250,12 @@ def test_sidecars_that_are_damaged(tmp_path) -> None:
     for text in ("{", "{}", '{"version": 99}'):
         sidecar.path_of(model).write_text(text)
         with pytest.raises(ValueError, match="not a sidecar of this release"):
+            sidecar.read(model)
+    sidecar.write(model, sidecar.Sidecar("float", features.FrontendConfig(), TaskConfig(("yes",))))
+    whole = json.loads(sidecar.path_of(model).read_text())
+    for name in ("options", "metrics"):
+        sidecar.path_of(model).write_text(json.dumps(whole | {name: []}))
+        with pytest.raises(ValueError, match=f"not a sidecar of this release .{name}: found list, expected a table"):
             sidecar.read(model)
 
 

@@ -87,9 +87,10 @@ def test_what_cannot_go_on(tmp_path) -> None:
     unfinished.check(out, True, {"bits": 4})
     with pytest.raises(ValueError, match=r"--bits was 4, now 2; --seed was None, now 1"):
         unfinished.check(out, True, {"bits": 2, "seed": 1})
-    (folder / "options.json").write_text("{")
-    with pytest.raises(ValueError, match="is damaged"):
-        unfinished.check(out, True, {"bits": 4})
+    for text in ("{", "[1]", "null"):
+        (folder / "options.json").write_text(text)
+        with pytest.raises(ValueError, match=r"options.json is damaged .*; remove .*x\.keras\.run to begin anew"):
+            unfinished.check(out, True, {"bits": 4})
     shutil.rmtree(folder)
 
 

@@ -100,6 +100,18 @@ def test_usage_says_what_it_cost_and_what_ran(folder, ear) -> None:
     assert usage.kernels == kernels.kernels_of((folder / "stream.tflite").read_bytes())
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_samples_that_are_no_numbers_are_named_and_not_taken(ear, expected, value: float) -> None:
+    sound = speech().astype(np.float32) / 32768
+    heard = ear.feed(sound[:50_000])
+    broken = sound[50_000:50_100].copy()
+    broken[[7, 9]] = value
+    with pytest.raises(ValueError, match=f"audio: sample 7 is {value}, 2 of 100 are NaN or infinite"):
+        ear.feed(broken)
+    assert heard + ear.feed(sound[50_000:]) == expected and ear.usage.sound == 12.0
+
+
 def test_what_is_no_sound_is_refused(folder, ear) -> None:
     with pytest.raises(FileNotFoundError, match="no such sound file"):
         ear.listen(print, folder / "nothing.wav")

@@ -65,8 +65,9 @@ def test_spellings_are_the_same_by_sound(dictionary):
 
 
 def test_unknown_words_are_named(dictionary):
-    with pytest.raises(ValueError, match="'jarvix' is not in the pronouncing dictionary; spell it"):
+    with pytest.raises(ValueError, match="'jarvix' is not in the pronouncing dictionary; spell it") as found:
         confusables.near("hey jarvix", 5, dictionary)
+    assert "--negatives" not in str(found.value)  # an option of one command, and of another with another sense
     assert confusables.near("hey nohva", 5, dictionary, sounds_like="hey nova")
     with pytest.raises(ValueError, match="count=0"):
         confusables.near("hey", 0, dictionary)

@@ -66,6 +66,7 @@ def test_half_of_the_rooms_are_measured_ones(found, monkeypatch):
     [
         (lambda folder: (folder / "about.json").unlink(), "about.json"),
         (lambda folder: (folder / "samples.npy").write_bytes(b"no"), "make it anew"),
+        (lambda folder: (folder / "samples.npy").write_bytes(b""), "make it anew"),
         (lambda folder: np.save(folder / "samples.npy", np.zeros(10, np.int16)), "are asked for"),
         (lambda folder: np.save(folder / "samples.npy", np.zeros(99999, np.float32)), "expected int16"),
         (lambda folder: np.save(folder / "rooms.npy", np.zeros(5, np.float32)), "rooms.npy has 5 samples"),

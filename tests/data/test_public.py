@@ -6,10 +6,13 @@ import dataclasses
 import hashlib
 import io
 import json
+import logging
 import shutil
+import socket
 import zipfile
 
 import loopback
+import pooch
 import pytest
 import requests
 
@@ -56,8 +59,14 @@ def test_a_set_is_fetched_once_and_recorded(tmp_path, checksum):
 @pytest.mark.parametrize("resumes", [True, False])
 def test_a_cut_connection_goes_on(tmp_path, resumes):
     with loopback.serve(CONTENT, hang_up_at=[40_000], resumes=resumes, name=NAME) as (url, state):
-        with pytest.raises(requests.RequestException):
+        with pytest.raises(requests.RequestException) as found:
             public.fetch(_set(url), tmp_path)
+        part = tmp_path / "tiny" / f"{NAME}.part"
+        kept, said = part.stat().st_size, str(found.value)
+        assert said == (
+            f"{url}: the transfer failed (the connection was cut); {kept} of {len(CONTENT)} bytes are kept in {part}, "
+            "and the same command goes on from there"
+        )
         public.fetch(_set(url), tmp_path, keep_archives=True)
         assert state["ranges"][0] is None and state["ranges"][1].startswith("bytes=")
     assert (tmp_path / "tiny" / NAME).read_bytes() == CONTENT
@@ -79,7 +88,85 @@ def test_what_is_not_the_set_leaves_nothing(tmp_path, content, changed, says):
     with loopback.serve(content, name=NAME) as (url, _):
         with pytest.raises(ValueError, match=says):
             public.fetch(_set(url, content, **changed), tmp_path)
-    assert not list((tmp_path / "tiny").iterdir()) and not (tmp_path / "out").exists()
+    assert not list(tmp_path.iterdir())
+
+
+def _closed_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+def test_a_server_that_is_not_there_leaves_nothing(tmp_path):
+    url = f"http://127.0.0.1:{_closed_port()}/{NAME}"
+    with pytest.raises(requests.RequestException) as found:
+        public.fetch(_set(url), tmp_path / "new" / "data")
+    assert str(found.value) == (
+        f"{url}: the transfer failed (Connection refused) and nothing came; look at the network, and give the same "
+        "command again"
+    )
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_has_come_stays_when_the_server_goes(tmp_path):
+    with loopback.serve(CONTENT, hang_up_at=[40_000], name=NAME) as (url, _):
+        with pytest.raises(requests.RequestException):
+            public.fetch(_set(url), tmp_path)
+    with pytest.raises(requests.RequestException, match=r"Connection refused.*bytes are kept in .*, and the same"):
+        public.fetch(_set(url), tmp_path)
+
+
+def test_a_server_that_hangs_up_at_once_leaves_nothing(tmp_path):
+    with loopback.serve(CONTENT, hang_up_at=[0], name=NAME) as (url, _):
+        with pytest.raises(requests.RequestException, match="the connection was cut.* and nothing came"):
+            public.fetch(_set(url), tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [(404, "the server answered 404 Not Found; it may have moved: look at its page"), (503, "503 .*; give the same")],
+)
+def test_an_error_of_the_server_is_one_line(tmp_path, code, says):
+    with loopback.serve(CONTENT, name=NAME, status=code) as (url, _):
+        with pytest.raises(requests.RequestException, match=f"^{url}: .*{says}"):
+            public.fetch(_set(url), tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_folders_that_were_there_stay(tmp_path):
+    (tmp_path / "data").mkdir()
+    with pytest.raises(requests.RequestException):
+        public.fetch(_set(f"http://127.0.0.1:{_closed_port()}/{NAME}"), tmp_path / "data")
+    assert not list((tmp_path / "data").iterdir())
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(NotADirectoryError, match="file: is a file; name a folder"):
+        public.fetch(_set("http://127.0.0.1/tiny.zip"), tmp_path / "file" / "data")
+
+
+def test_hints_to_programmers_are_not_shown(tmp_path, capfd):
+    """pooch's logger writes to where stderr was when it was imported."""
+    records = []
+    handler = logging.Handler()
+    handler.emit = records.append
+    pooch.get_logger().addHandler(handler)
+    try:
+        with loopback.serve(CONTENT, name=NAME) as (url, _):
+            public.fetch(_set(url, checksum=None), tmp_path)
+    finally:
+        pooch.get_logger().removeHandler(handler)
+    assert not records and not pooch.get_logger().level
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("text", ["{broken", "[1]"])
+def test_a_damaged_record_is_named(tmp_path, text):
+    (tmp_path / "tiny").mkdir()
+    (tmp_path / "tiny" / "fetched.json").write_text(text)
+    with loopback.serve(CONTENT, name=NAME) as (url, state):
+        with pytest.raises(ValueError, match="fetched.json: is damaged .*; remove it, what was unpacked stays"):
+            public.fetch(_set(url), tmp_path)
+    assert state["ranges"] == []
 
 
 def _marked(content: bytes, offset: int, value: int) -> bytes:

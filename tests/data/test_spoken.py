@@ -85,6 +85,21 @@ def test_other_options_are_refused_before_anything_is_said(made, changed, says):
     assert _files(made) == before and voice.said == []
 
 
+@pytest.mark.parametrize("text", ["{broken", "[1]", "\x00"])
+def test_a_damaged_stamp_is_named(tmp_path, text):
+    (tmp_path / "say.json").write_text(text)
+    with pytest.raises(ValueError, match="say.json: is damaged .*; give another folder, or remove this one"):
+        spoken.say(tmp_path, fake_voice.Here(), LINES)
+    assert [path.name for path in tmp_path.iterdir()] == ["say.json"]
+
+
+def test_check_makes_nothing(tmp_path):
+    spoken.check(tmp_path / "new", fake_voice.Here(), LINES)
+    with pytest.raises(ValueError, match="must be two rising numbers"):
+        spoken.check(tmp_path / "new", fake_voice.Here(), LINES, speeds=(1.0, 3.0))
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_folder_of_something_else_is_left_alone(tmp_path):
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(ValueError, match="was not made by this command"):

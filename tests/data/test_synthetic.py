@@ -106,6 +106,9 @@ def test_made_folders_are_opened_again_and_others_left_alone(made, tmp_path):
     with pytest.raises(ValueError, match="was not made by this call"):
         synthetic.synthesize(folder, **WORDS, clips=120, seed=5)
     assert _files(folder) == before
+    (tmp_path / "synthetic.json").write_text("{broken")
+    with pytest.raises(ValueError, match="synthetic.json: is damaged .*; remove .*, and it is made again"):
+        synthetic.synthesize(tmp_path, **WORDS, clips=120, seed=3)
 
 
 @pytest.mark.parametrize(

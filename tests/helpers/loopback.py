@@ -21,6 +21,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         content, wanted = self.state["content"], self.headers.get("Range")
         self.state["ranges"].append(wanted)
+        if self.state["status"] != 200:
+            self.send_error(self.state["status"])
+            return
         first = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and self.state["resumes"] else 0
         if first and first >= len(content):
             self.send_response(416)
@@ -36,9 +39,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def serve(content: bytes, hang_up_at=(), resumes=True, name="speech_commands_tiny.tar.gz"):
+def serve(content: bytes, hang_up_at=(), resumes=True, name="speech_commands_tiny.tar.gz", status=200):
     """Gives the address of ``name``, and what happens: the ranges that were asked for."""
-    state = {"content": content, "hang_up_at": list(hang_up_at), "resumes": resumes, "ranges": []}
+    state = {"content": content, "hang_up_at": list(hang_up_at), "resumes": resumes, "ranges": [], "status": status}
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Handler, state)) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
         thread.start()

@@ -38,6 +38,11 @@ def read(data: bytes) -> ir.Graph:
 
 def graph_of(model: Model) -> ir.Graph:
     """The graph of a file that is parsed already."""
+    if model.resources:  # before tensors are looked at: handles of variables look like damaged activations
+        raise FormatError(
+            "a stream of stock ops with its state inside, as ESPHome's micro_wake_word takes it; this is no packed "
+            "model of ours"
+        )
     activations = {i for i, tensor in enumerate(model.tensors) if tensor.data is None and not tensor.variable}
     states = [i for op in model.operators for i in op.inputs if i >= 0 and model.tensors[i].variable]
     if len(set(states)) != len(states):

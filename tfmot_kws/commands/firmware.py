@@ -14,6 +14,7 @@ from tfmot_kws.frontend import features
 _MOST_RAW = 1420
 """64 * ln(2^32), rounded up: no feature of the micro front end is larger."""
 _NUMBERS_A_LINE = 24
+_NAME = "kws_spotter"
 
 
 def run(
@@ -23,21 +24,34 @@ def run(
     smooth: float | None,
     refractory: float | None,
     package: str | None = None,
-    name: str = "kws_spotter",
+    name: str | None = None,
 ) -> list[pathlib.Path]:
     """Writes kws_inference.c, kws_inference.h and kws_spotter.h into a folder; returns their paths.
 
-    With ``package``, one of ``component.SYSTEMS``, the folder is a component of that build system, called ``name``.
+    With ``package``, one of ``component.SYSTEMS``, the folder is a component of that build system, called ``name``, or
+    kws_spotter.
 
-    Raises what ``spotter.open_spotter`` raises, ValueError where the file cannot be written as C or a name is none, and
-    FileExistsError where a component's folder is there already.
+    Raises what ``spotter.open_spotter`` raises, ValueError where the file cannot be written as C, a name is none or has
+    no package, and FileExistsError where a component's folder is there already.
     """
     from tflite_export.c import component
     from tflite_export.c import inference as inference_writer
+    from tflite_export.flatbuffer import reader as flatbuffer_reader
 
+    if name is not None and package is None:
+        raise ValueError(f"--name {name}: is what a component is called, and goes with --package")
+    name = _NAME if name is None else name
     if package is not None:
         component.check(package, out, name)
-    ear = spotter.open_spotter(model, threshold=threshold, smooth=smooth, refractory=refractory, runtime="reference")
+    try:
+        ear = spotter.open_spotter(
+            model, threshold=threshold, smooth=smooth, refractory=refractory, runtime="reference"
+        )
+    except flatbuffer_reader.FormatError as error:
+        raise ValueError(
+            f"{model}: {error}; firmware is made of what 'tfmot-kws export --streaming internal' writes, without --for "
+            "and with packed ops"
+        ) from error
     if ear.input is None:
         raise ValueError(
             f"{model}: takes float features (dynamic quantization), and the firmware's front end makes int8; use the "

@@ -73,12 +73,16 @@ def say(
       tfmot-kws say --voices kokoro --styles package/voices --list
     """
     from tfmot_kws.commands.parts import spoken_lines
-    from tfmot_kws.data import spoken
+    from tfmot_kws.data import pronouncing, spoken
     from tfmot_kws.sound import voices as sources
 
     console = consoles.stdout()
-    if not listed and (phrase is None or out is None):
-        raise ValueError("--phrase and --out are needed, or --list")
+    if not listed:
+        if phrase is None or out is None:
+            raise ValueError("--phrase and --out are needed, or --list")
+        negatives = count if negatives is None else negatives
+        _check_texts(phrase, spelling or [], negative or [], negatives)
+        _check_numbers(voices, mixed, slowest, fastest)
     source = sources.open(voices, styles, voice_files or ())
     with contextlib.closing(source):
         if listed:
@@ -86,14 +90,54 @@ def say(
                 console.print(name, markup=False)
             return
         mixed = (0.5 if source.mixes else 0.0) if mixed is None else mixed
-        negatives = count if negatives is None else negatives
-        lines = spoken_lines.of_phrase(phrase, count, negatives, spelling or [], negative or [])
+        try:
+            lines = spoken_lines.of_phrase(
+                phrase, count, negatives, spelling or [], negative or [], least_distance=spoken_lines.CLEAR
+            )
+        except pronouncing.UnknownWordError as error:
+            raise ValueError(f"{error}, name negatives (--negative), or ask for none (--negatives 0)") from error
+        # Before anything is shown as begun.
+        spoken.check(out, source, lines, seed, voice or (), mixed, (slowest, fastest), jobs)
         phases = consoles.Phases(console)
         with phases.phase(f"saying {phrase!r}") as advance:
             corpus = spoken.say(out, source, lines, seed, voice or (), mixed, (slowest, fastest), jobs, advance)
     for note in _notes(corpus):
         console.print(note, markup=False)
     console.print(f"{out}: {corpus!r}; train it with: tfmot-kws train --data {out}", markup=False)
+
+
+def _check_texts(phrase: str, spellings: list[str], negatives: list[str], count: int) -> None:
+    """Raises ValueError for an option whose text has no word, or that would not be said as it is meant."""
+    from tfmot_kws.data import wording
+
+    name = wording.name_of(phrase)
+    options = [("spelling", text) for text in spellings] + [("negative", text) for text in negatives]
+    for option, text in [("phrase", phrase), *options]:
+        if not wording.name_of(text):
+            raise ValueError(
+                f"--{option} {text!r}: has no letters or digits; name what is to be said, such as 'hey nova'"
+            )
+        if option == "negative" and wording.name_of(text) == name:
+            raise ValueError(f"--negative {text!r}: is the phrase itself; name something else")
+    if negatives and not count:
+        raise ValueError("--negative: goes with --negatives above 0")
+
+
+def _check_numbers(voices: str, mixed: float | None, slowest: float, fastest: float) -> None:
+    """Raises ValueError for a number that no voice takes; no process is started for that."""
+    from tfmot_kws.sound import voices as sources
+
+    least, most = sources.SLOWEST, sources.FASTEST
+    for option, speed in (("slowest", slowest), ("fastest", fastest)):
+        if not least <= speed <= most:
+            raise ValueError(f"--{option} {speed:g}: must be {least:g}..{most:g}; 1 is the voice's own speed")
+    if slowest > fastest:
+        raise ValueError(f"--slowest {slowest:g}: is faster than --fastest {fastest:g}")
+    if mixed is not None and not 0 <= mixed <= 1:
+        raise ValueError(f"--mixed {mixed:g}: must be 0..1")
+    if mixed and voices in sources.BACKENDS and not sources.BACKENDS[voices].mixes:
+        able = " and ".join(name for name, one in sources.BACKENDS.items() if one.mixes)
+        raise ValueError(f"--mixed {mixed:g}: voices {voices!r} cannot be mixed; leave it out, or take {able}")
 
 
 def _notes(corpus) -> list[str]:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tfmot_kws.data import pronouncing
+from tfmot_kws.data import pronouncing, wording
 from tfmot_kws.data.pronouncing import Dictionary, Phones
 
 KINDS = ("partial", "near", "sentence")
@@ -64,7 +64,7 @@ def spellings(phrase: str, count: int = 3, dictionary: Dictionary | None = None)
         dictionary: of pronunciations; CMU's where None.
     """
     dictionary = dictionary or pronouncing.load()
-    words = pronouncing.words_of(phrase)
+    words = wording.words_of(phrase)
     by_sound: dict[Phones, list[str]] = {}
     wanted = {dictionary.entries[word][0] for word in words if word in dictionary.entries}
     for other, sounds in dictionary.entries.items():
@@ -79,7 +79,7 @@ def spellings(phrase: str, count: int = 3, dictionary: Dictionary | None = None)
 
 def _partials(phrase: str, phones: Phones, dictionary: Dictionary) -> list[Confusable]:
     """Runs of the phrase's words, its words in another order, and words that are a beginning or an end of it."""
-    words = pronouncing.words_of(phrase)
+    words = wording.words_of(phrase)
     count = len(words)
     runs = [" ".join(words[a:b]) for a in range(count) for b in range(a + 1, count + 1) if b - a < count]
     turned = [" ".join(reversed(words)), f"{words[0]} {words[0]}"] if count > 1 else [f"{words[0]} {words[0]}"]
@@ -116,7 +116,7 @@ def _near(phrase: str, phones: Phones, dictionary: Dictionary, count: int) -> li
         return list(one_each.values())
 
     sources = [nearest(phones, _SAME, count)]  # ranked each: whole words, then one place after another, then two
-    words = pronouncing.words_of(phrase)
+    words = wording.words_of(phrase)
     if len(words) > 1:
         choices = [nearest(dictionary.entries[word][0], _SAME, max(_NEIGHBOURS, count)) for word in words]
         for place, others in enumerate(choices):
@@ -170,14 +170,14 @@ def near(
     pronunciations = [
         tuple(phone for sound in sounds for phone in sound)
         for sounds in itertools.islice(
-            itertools.product(*(dictionary.entries[word] for word in pronouncing.words_of(said))), 32
+            itertools.product(*(dictionary.entries[word] for word in wording.words_of(said))), 32
         )
     ]
-    whole = {" ".join(pronouncing.words_of(text)) for text in (phrase, said)}
+    whole = {" ".join(wording.words_of(text)) for text in (phrase, said)}
 
     def is_other(text: str) -> bool:
         """Whether it differs from the phrase by ear, and does not hold its sounds: a spotter must answer to those."""
-        plain = " ".join(pronouncing.words_of(text))
+        plain = " ".join(wording.words_of(text))
         if any(f" {taken} " in f" {plain} " for taken in whole):
             return False
         ways = itertools.islice(itertools.product(*(dictionary.entries[w] for w in plain.split())), 32)
@@ -244,7 +244,7 @@ def others(
     drawn = drawn[: count + count // 4 + 50]
     near = np.zeros(len(drawn), bool)
     for phrase in phrases:
-        if all(word in dictionary.entries for word in pronouncing.words_of(phrase)):
+        if all(word in dictionary.entries for word in wording.words_of(phrase)):
             sounds = [dictionary.entries[word][0] for word in drawn]
             near |= pronouncing.distances(dictionary.of(phrase), sounds) < _HEARD_AS
     return [word for word, taken in zip(drawn, near) if not taken][:count]

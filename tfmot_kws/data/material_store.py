@@ -94,5 +94,5 @@ def read(folder: str | os.PathLike) -> Material:
             sample_rate=about["sample_rate"],
             rooms=tuple(rooms[a:b] for a, b in zip(ends[:-1], ends[1:])),
         )
-    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, EOFError) as error:
         raise ValueError(f"{folder}: no material of scenes that can be read: {error}; make it anew") from error

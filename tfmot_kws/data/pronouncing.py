@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from tfmot_kws import extras
+from tfmot_kws.data import wording
 
 Phones = tuple[str, ...]
 """ARPAbet without stress: ``("HH", "EY")``."""
@@ -81,9 +82,8 @@ def distances(phones: Phones, others: Sequence[Phones]) -> np.ndarray:
     return out
 
 
-def words_of(text: str) -> list[str]:
-    """The words of a text as a dictionary has them: small letters, apostrophes, no signs."""
-    return re.findall(r"[^\W_]+(?:'[^\W_]+)*", text.lower())
+class UnknownWordError(ValueError):
+    """A word is not in the dictionary; the message names it and says how to spell it. A command may know more ways."""
 
 
 class Dictionary:
@@ -100,16 +100,17 @@ class Dictionary:
         """The usual pronunciation of a word or a phrase.
 
         Raises:
-            ValueError: a word is not in the dictionary; the message names it and says what to do.
+            UnknownWordError: a word is not in the dictionary.
+            ValueError: there is no word in it.
         """
-        words = words_of(text)
+        words = wording.words_of(text)
         if not words:
             raise ValueError(f"{text!r}: has no word in it")
         unknown = [word for word in words if word not in self.entries]
         if unknown:
-            raise ValueError(
+            raise UnknownWordError(
                 f"{unknown[0]!r} is not in the pronouncing dictionary; spell it as words that sound like it "
-                "(--spelling, as 'no vuh' for 'novuh'), or ask for no words like it (--negatives 0)"
+                "(--spelling, as 'no vuh' for 'novuh')"
             )
         return tuple(phone for word in words for phone in self.entries[word][0])
 

@@ -15,6 +15,7 @@ import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from tfmot_kws import atomic
 from tfmot_kws.sound import download
@@ -203,8 +204,10 @@ def find(names: Sequence[str]) -> list[PublicSet]:
 
 
 def check_space(sets: Sequence[PublicSet], folder: Path) -> None:
-    """Raises OSError where the disk has not the room for archives and what is unpacked of them."""
-    place = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
+    """Raises OSError where the disk has not the room for archives and what is unpacked of them, or is no folder."""
+    place = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not place.is_dir():
+        raise NotADirectoryError(f"{place}: is a file; name a folder")
     free, needed = shutil.disk_usage(place).free, 0
     for item in sets:
         for archive in item.archives:
@@ -243,8 +246,32 @@ def fetch(
     """
     target = Path(folder) / item.name
     check_space([item], Path(folder))
-    record = target / RECORD
-    known = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
+    known = _recorded(target / RECORD)
+    with download.no_empty_folder(target):
+        _fetch_archives(item, target, known, keep_archives, progress)
+    return target
+
+
+def _recorded(record: Path) -> dict[str, Any]:
+    """What was fetched before."""
+    if not record.is_file():
+        return {}
+    try:
+        known = json.loads(record.read_text(encoding="utf-8"))
+        if not isinstance(known, dict):
+            raise TypeError(f"found {type(known).__name__}, expected a table")
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{record}: is damaged ({error}); remove it, what was unpacked stays") from error
+    return known
+
+
+def _fetch_archives(
+    item: PublicSet,
+    target: Path,
+    known: dict[str, Any],
+    keep_archives: bool,
+    progress: Callable[[int, int], None] | None,
+) -> None:
     for archive in item.archives:
         if (target / archive.folder).is_dir():
             continue
@@ -266,7 +293,6 @@ def fetch(
             for block in iter(lambda: stream.read(1 << 20), b""):
                 digest.update(block)
         known[archive.name] = {"url": archive.url, "size": size, "sha256": digest.hexdigest()}
-        atomic.write_json(record, known)
+        atomic.write_json(target / RECORD, known)
         if not keep_archives:
             path.unlink()
-    return target

@@ -155,30 +155,11 @@ def say(
 
     Raises:
         ValueError: options that make no sense, or a folder with something else in it; before anything is said.
+        OSError: nothing can be written there.
         RuntimeError: the back end failed; what was said until then stays, and the same call goes on.
     """
-    slow, fast = speeds
-    if not sources.SLOWEST <= slow <= fast <= sources.FASTEST:
-        raise ValueError(f"speeds={speeds!r}: must be two rising numbers in {sources.SLOWEST}..{sources.FASTEST}")
-    if not 0 <= mixed <= 1 or jobs < 1 or seed < 0:
-        raise ValueError(f"mixed={mixed!r}, jobs={jobs!r}, seed={seed!r}: must be 0..1, from 1 on, and not negative")
-    if not lines or any(count < 0 for _, count in lines) or not any(count for _, count in lines):
-        raise ValueError("nothing to say: needs lines, and how many clips of each")
-    mixes = getattr(voice, "mixes", False)
-    if mixed and not mixes:
-        raise ValueError(f"mixed={mixed!r}: these voices cannot be mixed; must be 0")
-    names = chosen_voices(voice.voices(), patterns)
-    clips = plan(lines, names, seed, mixed, (slow, fast))
     folder = Path(folder)
-    options = {
-        "version": 1,
-        "voices": voice.identity(),
-        "names": list(names),
-        "lines": [[line.text, line.word, line.kind, count] for line, count in lines],
-        "seed": seed,
-        "mixed": mixed,
-        "speeds": [slow, fast],
-    }
+    clips, options = _checked(folder, voice, lines, seed, patterns, mixed, speeds, jobs)
     _begin(folder, options)
     seconds = {clip: _seconds(folder / clip.path) for clip in clips}
     missing = [clip for clip, found in seconds.items() if found is None]
@@ -191,23 +172,86 @@ def say(
     return corpora.from_manifest(folder / MANIFEST)
 
 
-def _begin(folder: Path, options: dict) -> None:
-    """Makes the folder, or finds that the same call began it."""
+def check(
+    folder: str | os.PathLike,
+    voice: sources.Voice,
+    lines: Sequence[tuple[Line, int]],
+    seed: int = 0,
+    patterns: Sequence[str] = (),
+    mixed: float = 0.0,
+    speeds: tuple[float, float] = (0.85, 1.2),
+    jobs: int = 1,
+) -> None:
+    """Raises what ``say`` would raise of these arguments, and makes nothing."""
+    _checked(Path(folder), voice, lines, seed, patterns, mixed, speeds, jobs)
+
+
+def _checked(
+    folder: Path,
+    voice: sources.Voice,
+    lines: Sequence[tuple[Line, int]],
+    seed: int,
+    patterns: Sequence[str],
+    mixed: float,
+    speeds: tuple[float, float],
+    jobs: int,
+) -> tuple[list[Clip], dict]:
+    """All clips, and what the folder's stamp says of them."""
+    slow, fast = speeds
+    if not sources.SLOWEST <= slow <= fast <= sources.FASTEST:
+        raise ValueError(f"speeds={speeds!r}: must be two rising numbers in {sources.SLOWEST}..{sources.FASTEST}")
+    if not 0 <= mixed <= 1 or jobs < 1 or seed < 0:
+        raise ValueError(f"mixed={mixed!r}, jobs={jobs!r}, seed={seed!r}: must be 0..1, from 1 on, and not negative")
+    if not lines or any(count < 0 for _, count in lines) or not any(count for _, count in lines):
+        raise ValueError("nothing to say: needs lines, and how many clips of each")
+    mixes = getattr(voice, "mixes", False)
+    if mixed and not mixes:
+        raise ValueError(f"mixed={mixed!r}: these voices cannot be mixed; must be 0")
+    names = chosen_voices(voice.voices(), patterns)
+    options = {
+        "version": 1,
+        "voices": voice.identity(),
+        "names": list(names),
+        "lines": [[line.text, line.word, line.kind, count] for line, count in lines],
+        "seed": seed,
+        "mixed": mixed,
+        "speeds": [slow, fast],
+    }
+    _check_folder(folder, options)
+    return plan(lines, names, seed, mixed, (slow, fast)), options
+
+
+def _check_folder(folder: Path, options: dict) -> None:
+    """Raises where the folder is neither new nor begun by the same call."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise NotADirectoryError(f"{there}: is a file; give a folder")
     stamp = folder / STAMP
     if stamp.is_file():
-        before = json.loads(stamp.read_text(encoding="utf-8"))
+        try:
+            before = json.loads(stamp.read_text(encoding="utf-8"))
+            if not isinstance(before, dict):
+                raise TypeError(f"found {type(before).__name__}, expected a table")
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{stamp}: is damaged ({error}); give another folder, or remove this one") from error
         for key in options:
             if before.get(key) != options[key]:
                 raise ValueError(
                     f"{folder}: was begun with other {key}: {_short(before.get(key))}, now {_short(options[key])}; "
                     "give another folder, or remove this one"
                 )
-        for left in folder.glob("*/.*"):  # half of a clip, of a run that was killed
-            left.unlink()
-        return
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    elif folder.exists() and any(folder.iterdir()):
         raise ValueError(f"{folder}: exists and was not made by this command; give another folder")
-    atomic.write_json(stamp, options)
+    elif not os.access(there, os.W_OK):
+        raise PermissionError(f"{folder}: nothing can be written in {there}; give another folder")
+
+
+def _begin(folder: Path, options: dict) -> None:
+    """Makes the folder, or goes on in it."""
+    for left in folder.glob("*/.*"):  # half of a clip, of a run that was killed
+        left.unlink()
+    if not (folder / STAMP).is_file():
+        atomic.write_json(folder / STAMP, options)
 
 
 def _short(value: object) -> str:

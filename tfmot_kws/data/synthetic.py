@@ -142,8 +142,13 @@ def synthesize(
         **({"phones": True} if phones else {}),
     }
     stamp = out_dir / "synthetic.json"
-    if stamp.is_file() and json.loads(stamp.read_text(encoding="utf-8")) == options:
-        return corpora.from_manifest(out_dir / MANIFEST)
+    if stamp.is_file():
+        try:
+            before = json.loads(stamp.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{stamp}: is damaged ({error}); remove {out_dir}, and it is made again") from error
+        if before == options:
+            return corpora.from_manifest(out_dir / MANIFEST)
     if out_dir.exists() and (not out_dir.is_dir() or any(out_dir.iterdir())):
         raise ValueError(f"{out_dir}: exists and was not made by this call; give another folder")
     out_dir.parent.mkdir(parents=True, exist_ok=True)

@@ -149,11 +149,22 @@ class FrontendConfig:
 
 
 def to_int16(audio: np.ndarray) -> np.ndarray:
-    """Samples as the ``micro`` front end takes them: int16 as it is, float in [-1, 1) rounded and clipped."""
+    """Samples as the ``micro`` front end takes them: int16 as it is, float in [-1, 1) rounded and clipped.
+
+    Raises:
+        ValueError: another type, or samples that are NaN or infinite: numpy would make any integer of them.
+    """
     if audio.dtype == np.int16:
         return audio
     if not np.issubdtype(audio.dtype, np.floating):
         raise ValueError(f"audio: expected float in [-1, 1) or int16, got {audio.dtype}")
+    finite = np.isfinite(audio)
+    if not finite.all():
+        place = int(np.argmin(finite.reshape(-1)))
+        raise ValueError(
+            f"audio: sample {place} is {audio.reshape(-1)[place]}, {finite.size - np.count_nonzero(finite)} of "
+            f"{finite.size} are NaN or infinite; give numbers in [-1, 1)"
+        )
     return np.clip(np.rint(audio * 32768.0), -32768, 32767).astype(np.int16)
 
 
@@ -259,7 +270,7 @@ class FrontendStream:
             float32 [frames, mel].
 
         Raises:
-            ValueError: ``audio`` has another rank or type.
+            ValueError: ``audio`` has another rank or type, or samples that are no numbers; nothing of it is taken.
         """
         used = self._take(audio)
         if self._micro is None or not len(used):

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
 import shutil
 import stat
@@ -28,12 +30,16 @@ class ResumingDownloader:
         part: the file that grows; kept after a failure, gone after success.
         timeout: seconds without an answer after which the download fails.
         progress: called with (bytes that are there, bytes in all), where the server says how many.
+
+    Attributes:
+        expected: bytes in all, None where the server did not say.
     """
 
     def __init__(
         self, part: str | os.PathLike, timeout: float = 30.0, progress: Callable[[int, int], None] | None = None
     ) -> None:
         self.part, self.timeout, self.progress = Path(part), timeout, progress
+        self.expected: int | None = None
 
     def __call__(self, url: str, output_file, pooch, check_only: bool = False) -> bool | None:
         """Called by pooch; see ``pooch.HTTPDownloader``."""
@@ -62,18 +68,17 @@ class ResumingDownloader:
     def _receive(self, answer, offset: int) -> None:
         import requests
 
-        expected = answer.headers.get("Content-Length")
+        length = answer.headers.get("Content-Length")
+        self.expected = None if length is None else offset + int(length)
         with self.part.open("r+b" if offset else "wb") as stream:
             stream.seek(offset)
             for block in answer.iter_content(1 << 14):
                 stream.write(block)
-                if self.progress is not None and expected is not None:
-                    self.progress(stream.tell(), offset + int(expected))
-            got = stream.tell() - offset
-        if expected is not None and got != int(expected):
-            raise requests.ConnectionError(
-                f"{answer.url}: {got} of {expected} bytes arrived; call again to go on from there"
-            )
+                if self.progress is not None and self.expected is not None:
+                    self.progress(stream.tell(), self.expected)
+            got = stream.tell()
+        if self.expected is not None and got != self.expected:  # urllib3 1 says nothing of it
+            raise requests.ConnectionError("the connection was cut")
 
 
 def fetch(
@@ -95,15 +100,87 @@ def fetch(
 
     Raises:
         ValueError: the hash differs; nothing is kept then.
-        requests.RequestException: the transfer failed; call again to resume.
+        requests.RequestException: the transfer failed; what has come is kept, and the same call goes on from there.
+        OSError: nothing can be written there.
     """
     import pooch
+    import requests
 
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     name = url.rsplit("/", 1)[-1] or "download"
     downloader = ResumingDownloader(folder / f"{name}.part", progress=progress)
-    return Path(pooch.retrieve(url, known_hash, fname=name, path=folder, downloader=downloader, progressbar=False))
+    with no_empty_folder(folder), _quiet(pooch.get_logger()):
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            path = pooch.retrieve(url, known_hash, fname=name, path=folder, downloader=downloader, progressbar=False)
+        except requests.RequestException as error:
+            if downloader.part.is_file() and not downloader.part.stat().st_size:
+                downloader.part.unlink()
+            raise requests.RequestException(_failed(url, downloader, error), response=error.response) from error
+    return Path(path)
+
+
+@contextlib.contextmanager
+def no_empty_folder(folder: Path) -> Iterator[None]:
+    """Where the block raises, the folder and those above it go, if they were not there before and hold nothing."""
+    new = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):  # something is in it
+            for path in new:
+                path.rmdir()
+        raise
+
+
+@contextlib.contextmanager
+def _quiet(logger: logging.Logger) -> Iterator[None]:
+    """Without notes; pooch's are to the programmer who calls it ("use this value as the 'known_hash' argument")."""
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _failed(url: str, downloader: ResumingDownloader, error: Exception) -> str:
+    """What happened to a transfer, and what to do."""
+    import requests
+
+    have = downloader.part.stat().st_size if downloader.part.is_file() else 0
+    if isinstance(error, requests.HTTPError) and error.response is not None:
+        code, reason = error.response.status_code, error.response.reason
+        moved = 400 <= code < 500 and code not in (408, 429)
+        todo = "it may have moved: look at its page" if moved else "give the same command again later"
+        return f"{url}: the server answered {code} {reason}; {todo}"
+    what = f"the transfer failed ({_reason(error, downloader.timeout)})"
+    if not have:
+        return f"{url}: {what} and nothing came; look at the network, and give the same command again"
+    count = f"{have}" if downloader.expected is None else f"{have} of {downloader.expected}"
+    return f"{url}: {what}; {count} bytes are kept in {downloader.part}, and the same command goes on from there"
+
+
+def _reason(error: BaseException, timeout: float) -> str:
+    """In the words of the system, where it has some: those of requests and urllib3 are of their own objects."""
+    import requests
+
+    if isinstance(error, requests.Timeout):
+        return f"no answer in {timeout:g} s"
+    left, seen = [error], set()
+    while left:
+        one = left.pop(0)
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        if isinstance(one, OSError) and one.strerror:
+            return one.strerror
+        if isinstance(one, TimeoutError):
+            return f"no answer in {timeout:g} s"
+        parts = (*getattr(one, "args", ()), getattr(one, "reason", None), one.__cause__, one.__context__)
+        left += [part for part in parts if isinstance(part, BaseException)]
+    cut = isinstance(error, (requests.ConnectionError, requests.exceptions.ChunkedEncodingError))
+    return "the connection was cut" if cut else str(error)
 
 
 def _safe_members(stream: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:

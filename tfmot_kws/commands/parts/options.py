@@ -89,7 +89,9 @@ Package = Annotated[
     str | None,
     typer.Option(help="Whole component, kernels and metadata: esp-idf, arduino, zephyr, cmake or platformio."),
 ]
-ComponentName = Annotated[str, typer.Option(help="With --package: what the component is called.")]
+ComponentName = Annotated[
+    str | None, typer.Option(help="With --package: what the component is called.", show_default="kws_spotter")
+]
 Streams = Annotated[
     pathlib.Path | None,
     typer.Option(help="Long recordings; streams_labels.csv in this folder or above says where the keywords are."),

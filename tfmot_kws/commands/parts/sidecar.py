@@ -77,6 +77,9 @@ def read(model: Path) -> Sidecar:
         value = json.loads(path.read_text(encoding="utf-8"))
         if value["version"] != VERSION:
             raise ValueError(f"version {value['version']!r}, this release reads {VERSION}")
+        for name in ("options", "metrics"):
+            if not isinstance(value[name], dict):
+                raise TypeError(f"{name}: found {type(value[name]).__name__}, expected a table")
         return Sidecar(
             kind=value["kind"],
             frontend=features.FrontendConfig.from_dict(value["frontend"]),

@@ -7,13 +7,16 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tfmot_kws.data import confusables, pronouncing, spoken
+from tfmot_kws.data import confusables, pronouncing, spoken, wording
 
 _WORDS = 60
 """Different negatives that are looked for, at most."""
 _SEEN = 4
 """Times as many are looked at where the nearest of them are left out."""
 _MOST_WORDS = 7
+CLEAR = 1.0
+"""``least_distance`` of what is trained on: words nearer than about one phone ("he nova") are told from the phrase by
+nobody who says it quickly, and a model that is trained against them learns to miss the phrase."""
 
 Lines = list[tuple[spoken.Line, int]]
 """What is said, and how many clips of it."""
@@ -31,7 +34,7 @@ def of_phrase(
     """A phrase in all its spellings, and what is taken for it.
 
     Args:
-        phrase: what it is called.
+        phrase: what is said; its words are what it is called.
         count: clips of the phrase.
         negatives: clips of what is none.
         spellings: other ways to write what is said as the phrase; by the first, words like it are found.
@@ -40,15 +43,16 @@ def of_phrase(
         least_distance: from the phrase, see ``confusables.Confusable``; what is nearer is not said.
 
     Raises:
-        ValueError: a word that the dictionary does not know.
+        UnknownWordError: a word that the dictionary does not know.
+        ValueError: a text without a word.
         ImportError: the dictionary is not installed.
     """
-    ways = [phrase, *spellings]
-    lines = [(spoken.Line(way, phrase, spoken.WAKE), n) for way, n in zip(ways, shares(count, len(ways)))]
+    ways, name = [phrase, *spellings], wording.name_of(phrase)
+    lines = [(spoken.Line(way, name, spoken.WAKE), n) for way, n in zip(ways, shares(count, len(ways)))]
     if not negatives:
         return lines
     if words:
-        others = [spoken.Line(word, word, "confusable") for word in words]
+        others = [spoken.Line(word, wording.name_of(word), "confusable") for word in words]
     else:
         sound = spellings[0] if spellings else None
         wanted = min(negatives, _WORDS)
@@ -65,7 +69,7 @@ def of_phrase(
 def of_chatter(phrase: str, count: int, seed: int, dictionary: pronouncing.Dictionary) -> Lines:
     """Sentences of three to seven random words, each said once: where there are no recordings, they stand for talk."""
     rng = np.random.default_rng([seed, 11])
-    own = pronouncing.words_of(phrase)
+    own = wording.words_of(phrase)
     words = confusables.others([phrase, *own], _MOST_WORDS * max(count, 1), seed, dictionary)
     texts = [
         " ".join(words[i] for i in rng.integers(len(words), size=rng.integers(3, _MOST_WORDS + 1)))

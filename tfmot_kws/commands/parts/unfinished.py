@@ -49,8 +49,12 @@ def check(out: pathlib.Path, resume: bool, options: Mapping[str, Any]) -> None:
     if resume:
         try:
             before = json.loads((folder / _OPTIONS).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise ValueError(f"--resume: {folder} is damaged ({error}); remove it to begin anew") from error
+            if not isinstance(before, dict):
+                raise TypeError(f"found {type(before).__name__}, expected a table")
+        except (OSError, ValueError, TypeError) as error:
+            raise ValueError(
+                f"--resume: {folder / _OPTIONS} is damaged ({error}); remove {folder} to begin anew"
+            ) from error
         now = json.loads(json.dumps(options))
         names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
         if names:

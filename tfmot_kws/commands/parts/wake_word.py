@@ -117,7 +117,7 @@ class WakeWord:
             What was heard: ``keyword``, ``seconds`` since the reset, ``score``.
 
         Raises:
-            ValueError: another shape or type.
+            ValueError: another shape or type, or samples that are NaN or infinite; nothing of them is taken.
         """
         samples = np.asarray(samples)
         start = time.thread_time()

@@ -7,6 +7,8 @@ import dataclasses
 import pathlib
 from typing import Any
 
+from tfmot_kws.data import wording
+
 NETWORKS = ("mixed_net", "ds_cnn_stream", "wakeword_250k")
 DEVICES = ("esphome",)
 MOST_TOGETHER = 8
@@ -147,8 +149,8 @@ class Options:
 
     @property
     def word(self) -> str:
-        """The phrase as the model's class is called: small letters, one blank between words."""
-        return " ".join(self.phrase.lower().split())
+        """The phrase as the model's class is called: its words in small letters, one blank between, no signs."""
+        return wording.name_of(self.phrase)
 
     @property
     def hop(self) -> int:

@@ -19,9 +19,6 @@ USUAL = ("espeak", "kokoro")
 _SLOW = ("kokoro", "piper")
 _MIXED = 0.5
 _SPEEDS = (0.85, 1.2)
-_CLEAR = 1.0
-"""Words nearer than about one phone ("he nova") are told from the phrase by nobody who says it quickly: a model that is
-trained against them, and mines them as its hardest negatives, learns to miss the phrase."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +93,9 @@ def opened(options: Options, dictionary: pronouncing.Dictionary) -> Iterator[lis
             voice = stack.enter_context(contextlib.closing(sources.open(name, styles, files)))
             if name in _SLOW:
                 count, talk = min(count, sizes.slow), min(talk, sizes.slow)
-            lines = spoken_lines.of_phrase(options.word, count, count, options.spellings, (), dictionary, _CLEAR)
+            lines = spoken_lines.of_phrase(
+                options.word, count, count, options.spellings, (), dictionary, spoken_lines.CLEAR
+            )
             lines += spoken_lines.of_chatter(options.word, talk, options.seed + number, dictionary)
             speakers.append(Speaker(voice, lines, _MIXED if voice.mixes else 0.0))
         _check_splits(speakers, options)
