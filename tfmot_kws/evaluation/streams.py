@@ -234,6 +234,7 @@ def _mlperf(streams: Sequence[Stream], events: Sequence[Found], words: Sequence[
         sum(c.false_negatives for c in counts),
         sum(c.targets for c in counts),
         len(recordings),
+        float(sum(stream.times[-1] for stream in recordings if len(stream.times))),
     )
 
 
