@@ -7,6 +7,7 @@ import json
 import pathlib
 import re
 import shutil
+import types
 
 import kept
 import pytest
@@ -15,6 +16,7 @@ from spotter_files import FRONTEND, TASK, write_spotter
 
 from tfmot_kws import cli
 from tfmot_kws.commands.parts import card, sidecar
+from tfmot_kws.commands.parts.phrase import finish, plan
 
 OPTIONS = {
     "bits": 4,
@@ -121,6 +123,26 @@ def test_a_card_with_a_threshold_takes_numbers_of_no_other(model) -> None:
     filled = card.path_of(model).read_text()
     assert f"| low | {values['low']:.4g} |" in filled and "thresholds given beforehand" in filled
     run(*evaluate, "--threshold", 0)
+    assert card.path_of(model).read_text() == filled
+
+
+def test_the_card_of_a_phrase_takes_what_was_measured_at_its_threshold(model) -> None:
+    folder = model.parent
+    for name in (plan.SELECTION, plan.STREAMS):
+        (folder / name).mkdir(parents=True)
+        shutil.copy(folder / "speech.wav", folder / name)
+        shutil.copy(folder / "streams_labels.csv", folder / name)
+    options = types.SimpleNamespace(
+        word="low", device=None, own=None, work=folder, out=folder, fa_per_hour=500.0, file=lambda _: model
+    )
+    card.write(model, sidecar.read(model))
+    found = finish.choose_threshold(options)
+    text = card.path_of(model).read_text()
+    assert f"- {found['threshold']:.4g}, chosen for 500 false accepts" in text and "Not measured on long" in text
+    assert finish.test(options)["test"]["threshold"] == found["threshold"]
+    filled = card.path_of(model).read_text()
+    assert f"| low | {found['threshold']:.4g} |" in filled and "Not measured on long" not in filled
+    run("evaluate", "--model", model, "--streams", folder / plan.STREAMS, "--threshold", 0)
     assert card.path_of(model).read_text() == filled
 
 

@@ -54,7 +54,8 @@ def choose_threshold(options: Options) -> dict[str, Any]:
             f"- {found['threshold']:.4g}, chosen for {options.fa_per_hour:g} false accepts an hour on streams that "
             f"neither training nor the test heard; there: {_rates(found)}"
         )
-        chosen = card.Threshold(text, {options.word: found["threshold"]}, _detector(path)["smooth_steps"])
+        detector = json.loads(path.read_text(encoding="utf-8"))["streams"]["detector"]
+        chosen = card.Threshold(text, detector["thresholds"], detector["smooth_steps"])
         card.write(model_of(options), sidecar.read(model_of(options)), chosen)
     return found
 
@@ -80,10 +81,6 @@ def test(options: Options) -> dict[str, Any]:
         evaluate.run(model_of(options), None, None, None, 0.05, curve, options.out / numbers, None, asked)
         found[name] = _numbers(options.out / numbers, options.word)
     return found
-
-
-def _detector(path: pathlib.Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8"))["streams"]["detector"]
 
 
 def _numbers(path: pathlib.Path, word: str) -> dict[str, Any]:
