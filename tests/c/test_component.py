@@ -271,12 +271,12 @@ def _run_sketch(out: pathlib.Path, folder: pathlib.Path, require_tool) -> subpro
     (folder / "core.cc").write_text(CORE)
     sources = sorted(path for path in (out / "src").rglob("*.c"))
     subprocess.run(
-        [require_tool("cc"), "-O1", "-std=gnu11", f"-I{out / 'src'}", "-c", *sources], cwd=folder, check=True
+        [require_tool("gcc"), "-O1", "-std=gnu11", f"-I{out / 'src'}", "-c", *sources], cwd=folder, check=True
     )
     flags = ["-Wall", "-Wextra", "-Werror", f"-I{folder}", f"-I{out / 'src'}", "-include", "Arduino.h"]
     sketch = ["-x", "c++", out / "examples" / "Listen" / "Listen.ino", "core.cc", "-x", "none"]
     objects = sorted(folder.glob("*.o"))
-    command = [require_tool("c++"), *flags, *sketch, *objects, "-lm", "-o", folder / "sketch"]
+    command = [require_tool("g++"), *flags, *sketch, *objects, "-lm", "-o", folder / "sketch"]
     subprocess.run(command, cwd=folder, check=True)
     return subprocess.run([folder / "sketch"], capture_output=True, text=True, check=True)
 
