@@ -367,6 +367,10 @@ def firmware(
     refractory: Refractory = None,
     package: Package = None,
     name: ComponentName = None,
+    sound: Annotated[
+        pathlib.Path | None,
+        typer.Option(help="Arduino: a recording for its example to run on.", show_default="computed noise"),
+    ] = None,
 ) -> None:
     """Writes a streaming spotter as C: the model, and the settings of front end and detector.
 
@@ -379,7 +383,7 @@ def firmware(
     """
     from tfmot_kws.commands import firmware as command
 
-    command.run(model, out, threshold, smooth, refractory, package, name)
+    command.run(model, out, threshold, smooth, refractory, package, name, sound)
 
 
 @app.command()

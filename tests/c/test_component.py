@@ -11,6 +11,7 @@ import subprocess
 
 import kept
 import pytest
+import soundfile
 from command_line import error
 from spotter_files import FRONTEND, TASK, speech, write_spotter
 
@@ -19,8 +20,10 @@ from tflite_export.c import component
 from tfmot_kws.commands import firmware, listen
 from tfmot_kws.commands.parts import sidecar, spotter
 from tfmot_kws.frontend import features
+from tfmot_kws.sound import files
 
 THRESHOLD = 0.1
+TFLM = pathlib.Path(__file__).resolve().parents[1] / "helpers" / "tflm"
 TARGETS = {
     "host": (),
     "cortex-m4": ("arm-none-eabi-gcc", "-mcpu=cortex-m4 -mthumb"),
@@ -81,12 +84,71 @@ int main(void) {
   return 0;
 }
 """
+ARDUINO = """
+#pragma once
+#include <stddef.h>
+#include <stdint.h>
+struct Stream {
+  void begin(long);
+  void print(unsigned long);
+  void print(const char*);
+  void println(const char*);
+};
+extern Stream Serial;
+void delay(unsigned long);
+"""
+"""What Arduino's core declares."""
+CORE = """
+#include <stdio.h>
+#include "Arduino.h"
+void setup();
+void loop();
+Stream Serial;
+void Stream::begin(long) {}
+void Stream::print(unsigned long number) { printf("%lu", number); }
+void Stream::print(const char* text) { printf("%s", text); }
+void Stream::println(const char* text) { printf("%s\\n", text); }
+void delay(unsigned long) {}
+int main() { setup(); loop(); }
+"""
+PDM = """
+#pragma once
+struct Microphone {
+  int begin(int channels, int rate);
+  int available();
+  int read(void* bytes, size_t count);
+};
+extern Microphone PDM;
+"""
+MICROPHONE = """
+#include <stdio.h>
+#include "kws_microfrontend.h"
+static void heard(void* context, int32_t keyword, uint32_t ms) {
+  (void)context;
+  printf("%u %s\\n", (unsigned)ms, kws_listener_word(keyword));
+}
+int main(void) {
+  static struct FrontendState front_end;
+  int16_t samples[700];
+  size_t count;
+  if (!kws_listener_begin() || !kws_microfrontend_begin(&front_end)) return 1;
+  FILE* file = fopen("sound.bin", "rb");
+  while ((count = fread(samples, 2, 700, file)) > 0)
+    if (!kws_microfrontend_samples(&front_end, samples, count, heard, NULL)) return 2;
+  return 0;
+}
+"""
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory) -> pathlib.Path:
     made = kept.once(tmp_path_factory, "spotter", write_spotter)
     return shutil.copytree(made, tmp_path_factory.mktemp("spotter"), dirs_exist_ok=True) / "stream.tflite"
+
+
+def firmware_of(model: pathlib.Path, out: pathlib.Path, sound: pathlib.Path | None) -> pathlib.Path:
+    firmware.run(model, out, THRESHOLD, None, None, "arduino", sound=sound)
+    return out
 
 
 def write(system: str, model: pathlib.Path, out: pathlib.Path) -> pathlib.Path:
@@ -169,14 +231,108 @@ def test_every_source_compiles_with_one_folder_of_headers(system, model, tmp_pat
     subprocess.run([compiler, *flags, "-c", *sources], cwd=tmp_path, check=True)
     if system == "arduino":
         assert "#define KWS_WIDTHS 0x10\n" in (out / "src" / "kernels" / "include" / "packed_kernels.h").read_text()
-        (tmp_path / "Arduino.h").write_text(
-            "#pragma once\n#include <stdint.h>\nstruct S { void begin(long); void println(const char*); };\n"
-            "extern S Serial;\n"
-        )
         sketch = out / "examples" / "Listen" / "Listen.ino"
+        (tmp_path / "Arduino.h").write_text(ARDUINO)
+        (tmp_path / "PDM.h").write_text(PDM)
+        (tmp_path / "microphone.ino").write_text(
+            sketch.read_text().replace("#define LISTEN_TO_MICROPHONE 0", "#define LISTEN_TO_MICROPHONE 1")
+        )
         flags = ["-mcpu=cortex-m0plus", "-mthumb", "-x", "c++", "-Wall", "-Wextra", "-Werror", f"-I{tmp_path}"]
-        command = [require_tool("arm-none-eabi-g++"), *flags, "-include", "Arduino.h", f"-I{out / 'src'}", "-c", sketch]
-        subprocess.run([*command, "-o", tmp_path / "sketch.o"], check=True)
+        flags += ["-include", "Arduino.h", f"-I{out / 'src'}", f"-I{TFLM / 'include'}"]
+        for one in (sketch, tmp_path / "microphone.ino"):
+            subprocess.run([require_tool("arm-none-eabi-g++"), *flags, "-c", one, "-o", tmp_path / "o"], check=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("spoken", [False, True])
+def test_the_arduino_example_links_as_it_is_and_hears_what_the_host_hears(
+    spoken, model, tmp_path, require_tool
+) -> None:
+    sound = model.with_name("speech.wav") if spoken else None
+    out = firmware_of(model, tmp_path / "kws", sound)
+    done = _run_sketch(out, tmp_path, require_tool)
+    *lines, last = done.stdout.splitlines()[1:]
+    count = len(lines)
+    assert last == f"{count} keywords, as on the computer" and (count > 3 or not spoken)
+    if spoken:
+        ear = spotter.open_spotter(model, threshold=THRESHOLD)
+        heard = ear.step(files.read(sound, 16000))
+        assert lines == [f"{round(1000 * one.seconds)} ms: {one.keyword}" for one in heard]
+    header = out / "examples" / "Listen" / "recorded.h"  # a board that computes otherwise says so
+    text = header.read_text()
+    before, found, after = text.partition("recorded_scores[] = {")
+    header.write_text(f"{before}{found}9.0 + {after}")
+    assert "OTHER than on the computer" in _run_sketch(out, tmp_path, require_tool).stdout
+
+
+def _run_sketch(out: pathlib.Path, folder: pathlib.Path, require_tool) -> subprocess.CompletedProcess:
+    """Links the library and its example, and nothing else but a stand-in for Arduino's core."""
+    (folder / "Arduino.h").write_text(ARDUINO)
+    (folder / "core.cc").write_text(CORE)
+    sources = sorted(path for path in (out / "src").rglob("*.c"))
+    subprocess.run(
+        [require_tool("gcc"), "-O1", "-std=gnu11", f"-I{out / 'src'}", "-c", *sources], cwd=folder, check=True
+    )
+    flags = ["-Wall", "-Wextra", "-Werror", f"-I{folder}", f"-I{out / 'src'}", "-include", "Arduino.h"]
+    sketch = ["-x", "c++", out / "examples" / "Listen" / "Listen.ino", "core.cc", "-x", "none"]
+    objects = sorted(folder.glob("*.o"))
+    command = [require_tool("g++"), *flags, *sketch, *objects, "-lm", "-o", folder / "sketch"]
+    subprocess.run(command, cwd=folder, check=True)
+    return subprocess.run([folder / "sketch"], capture_output=True, text=True, check=True)
+
+
+@pytest.mark.slow
+def test_samples_go_through_microfrontend_set_up_as_the_model_was_trained(model, tmp_path, require_tool) -> None:
+    """A stand-in for TFLM's front end takes samples as that does, and refuses other limits than the model's."""
+    require_tool("cmake")
+    sound = speech()
+    features.raw_micro(FRONTEND, sound).tofile(tmp_path / "values.bin")
+    sound.tofile(tmp_path / "sound.bin")
+    write("cmake", model, tmp_path / "spotter")
+    (tmp_path / "main.c").write_text(MICROPHONE)
+    (tmp_path / "CMakeLists.txt").write_text(
+        "cmake_minimum_required(VERSION 3.16)\nproject(app C)\nadd_subdirectory(spotter)\n"
+        f"add_executable(app main.c {TFLM / 'front_end.c'})\n"
+        f"target_include_directories(app PRIVATE {TFLM / 'include'})\n"
+        "target_link_libraries(app PRIVATE kws_spotter)\n"
+    )
+    cmake(tmp_path, tmp_path / "build", "-DCMAKE_C_FLAGS=-Wall -Wextra")
+    done = subprocess.run([tmp_path / "build" / "app"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    heard = spotter.open_spotter(model, threshold=THRESHOLD).step(sound)
+    assert done.stdout.splitlines() == [f"{round(1000 * one.seconds)} {one.keyword}" for one in heard] and heard
+
+
+@pytest.mark.parametrize("system", component.SYSTEMS)
+def test_every_readme_says_where_features_come_from(system, model, tmp_path) -> None:
+    text = (write(system, model, tmp_path / "c") / "README.md").read_text()
+    for part in (
+        "| window, ms | 30 | `window.size_ms` |", "| hop, ms | 20 | `window.step_size_ms` |",
+        "| bands | 40 | `filterbank.num_channels` |", "| lowest, Hz | 125.0 |", "| highest, Hz | 7500.0 |",
+        "| automatic gain | 1 | `pcan_gain_control.enable_pcan` |", "kws_microfrontend_begin(&front_end)",
+    ):  # fmt: skip
+        assert part in text, part
+    assert (tmp_path / "c" / "src" / "kws_microfrontend.h").is_file()
+
+
+def test_a_readme_does_not_offer_microfrontend_to_other_front_ends(model, tmp_path) -> None:
+    model = pathlib.Path(shutil.copy(model, tmp_path / "other.tflite"))
+    sidecar.write(model, sidecar.Sidecar("tflite", dataclasses.replace(FRONTEND, backend="lfbe"), TASK))
+    text = (write("cmake", model, tmp_path / "c") / "README.md").read_text()
+    assert "trained on the front end `lfbe`, which is not TensorFlow Lite Micro's" in text
+    assert "kws_microfrontend" not in text
+
+
+def test_a_sound_is_for_the_example_and_long_enough(model, tmp_path) -> None:
+    sound = tmp_path / "short.wav"
+    soundfile.write(sound, speech(0.2), 16000)
+    command = ("firmware", "--model", model, "--out", tmp_path / "c", "--threshold", THRESHOLD, "--sound", sound)
+    assert "is for the example of --package arduino" in error(*command, "--package", "cmake")
+    said = error(*command, "--package", "arduino")
+    assert "short.wav: 0.20 s, and the detector says nothing before" in said and "give a longer one" in said
+    assert "none.wav: no such file" in error(*command[:-1], tmp_path / "none.wav", "--package", "arduino")
+    soundfile.write(sound, speech(31.0), 16000)
+    assert "31 s, and the example carries at most 30" in error(*command, "--package", "arduino")
+    assert not (tmp_path / "c").exists()
 
 
 @pytest.mark.parametrize("system, file", [("platformio", "library.json"), ("arduino", "library.properties")])

@@ -68,8 +68,34 @@ def test_manifest_has_what_the_detector_chose(folder) -> None:
     micro = found["micro"]
     assert micro["sliding_window_size"] == 5 and micro["feature_step_size"] == 10
     assert micro["minimum_esphome_version"] == "2024.7.0" and 0.0 < micro["probability_cutoff"] < 1.0
-    least = detector["sum_thresholds"]["low"]  # what ESPHome fires at lies at most a window of steps above it
-    assert 0 <= int(micro["probability_cutoff"] * 255) * 5 + 1 - least < 5
+    assert int(micro["probability_cutoff"] * 255) * 5 + 1 == detector["sum_thresholds"]["low"]  # not rounded
+
+
+def test_what_was_measured_is_what_the_device_does(folder, tmp_path) -> None:
+    """The chosen threshold and all of its curve are such as ESPHome can tell; numbers of others stay off the card."""
+    streams = json.loads((folder / "numbers.json").read_text())["streams"]
+    tried = np.array(streams["curves"]["low"]["thresholds"]) * 255 * 5
+    np.testing.assert_allclose(tried % 5, 1.0, atol=1e-3)
+    chosen = streams["detector"]["thresholds"]["low"]
+    assert esphome_manifest.cutoff(chosen, 5).threshold == pytest.approx(chosen, rel=1e-6)
+    text = (folder / "low.md").read_text()
+    assert f"| low | {chosen:.4g} |" in text and f"threshold {chosen:.6g}: fires where the mean" in text
+    assert "the next that ESPHome can tell" not in text
+
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    model, numbers = tmp_path / "low.tflite", tmp_path / "between.json"
+    evaluate = ("evaluate", "--model", model, "--streams", tmp_path / "a.wav")
+    between = chosen - 0.001
+    said = run(*evaluate, "--threshold", between, "--smooth", 0.15, "--json", numbers)
+    assert f"low.md keeps its numbers of long recordings: these numbers are of threshold {between:.6g}" in said
+    export = ("export", "--model", tmp_path / "q.keras", "--for", "esphome", "--keyword", "low", "--out", model)
+    said = run(*export, "--threshold", numbers)
+    assert "between.json: these numbers are of threshold" in said and "the next that ESPHome can tell" in said
+    assert "Not measured on long recordings" in (tmp_path / "low.md").read_text()
+    again = said.partition("evaluate with ")[2].split()[:2]
+    assert float(again[1]) == esphome_manifest.cutoff(chosen, 5).threshold
+    assert "wrote the numbers into" in run(*evaluate, *again, "--smooth", 0.15)
+    assert "Not measured on long recordings" not in (tmp_path / "low.md").read_text()
 
 
 def test_pymicro_wakeword_finds_the_events_of_our_detector(folder, require_module) -> None:
@@ -175,9 +201,20 @@ def test_cutoff_is_the_lowest_above_a_threshold(threshold: float, window: int) -
     assert found.steps * window + 1 >= least and (found.steps == 0 or (found.steps - 1) * window + 1 < least)
 
 
+@pytest.mark.parametrize("window", [1, 2, 5, 33])
+def test_cutoffs_of_thresholds_that_evaluate_writes_are_those(window: int) -> None:
+    """A file's scale is the float32 nearest to 1/255, which is above it: no threshold moves to the next cutoff."""
+    sums = esphome_manifest.sums(window)
+    for steps, total in enumerate(sums[:-1]):
+        found = esphome_manifest.cutoff(total * float(np.float32(1 / 255)) / window, window)
+        assert found == esphome_manifest.Cutoff(steps, window)
+
+
 def test_a_threshold_that_nothing_reaches_is_refused() -> None:
     with pytest.raises(ValueError, match="no mean of 5 outputs is above it"):
         esphome_manifest.cutoff(1.0, 5)
+    with pytest.raises(ValueError, match="no mean of 5 outputs is above it"):  # where evaluate found none
+        esphome_manifest.cutoff(esphome_manifest.sums(5)[-1] / (255 * 5), 5)
     assert esphome_manifest.cutoff(1.0, 1).steps == 254
 
 

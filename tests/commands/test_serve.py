@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import configparser
 import contextlib
+import importlib.util
 import pathlib
+import re
 import shlex
 import shutil
 import types
@@ -203,3 +205,18 @@ def test_the_unit_starts_a_command_that_there_is() -> None:
     command = typer.main.get_command(cli.app).commands["serve"]
     parsed = command.make_context("serve", arguments)
     assert parsed.params["uri"] == "tcp://0.0.0.0:10400" and parsed.params["runtime"] == "litert"
+    assert parsed.params["zeroconf"] == "%H"  # systemd's word for the host's name: Home Assistant finds it by itself
+
+
+def test_what_the_unit_needs_is_what_the_guide_installs(folder, wyoming, monkeypatch) -> None:
+    """The guide's one extra for the server brings what announces it, and a missing package names that extra."""
+    there = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "zeroconf" else there(name))
+    done = typer.testing.CliRunner().invoke(cli.app, ["serve", str(folder / "stream.tflite"), "--zeroconf", "pi"])
+    said = " ".join(done.output.split())
+    assert done.exit_code == 1 and "--zeroconf needs zeroconf: pip install 'tfmot-kws[wyoming]'" in said
+    text = (ROOT / "pyproject.toml").read_text()
+    assert '"zeroconf>=' in re.search(r"^wyoming = \[(.*)\]$", text, re.MULTILINE)[1]
+    guide = (ROOT / "docs" / "how-to" / "raspberry_pi.md").read_text()
+    assert guide.count('pip install "tfmot-kws[runtime,wyoming]"') == 2 and "serve stream.tflite" in guide
+    assert all("--zeroconf" in line for line in guide.splitlines() if "tfmot-kws serve " in line)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from tfmot_kws.commands.parts import stream_runners
+from tfmot_kws.commands.parts import stream_numbers, stream_runners
 from tfmot_kws.data.stream_labels import Target
 from tfmot_kws.evaluation import confidence, det, det_plot, mlperf
 from tfmot_kws.evaluation import streams as stream_evaluate
@@ -156,7 +156,7 @@ def test_a_stream_by_hand() -> None:
     # 100 steps less those from start to 1 s after the end: 16 each
     assert result.hours == pytest.approx((100 - 4 * 16) * STEP / 3600)
     assert got.mlperf == mlperf.MlperfTiny(3, 1, 4, 1)
-    assert got.mlperf.passed and not got.mlperf.comparable
+    assert got.mlperf.passed is None and not got.mlperf.comparable and 9.0 < got.mlperf.seconds <= 10.0
 
 
 def test_where_intervals_meet_the_later_word_takes_over() -> None:
@@ -290,11 +290,22 @@ def test_mlperf_counts() -> None:
     assert mlperf.count([4.0, 4.9, 5.0, 5.1], windows) == mlperf.MlperfTiny(2, 2, 2)
     assert mlperf.count([4.0, 5.0], windows).false_positives == 1
     assert mlperf.count([], []) == mlperf.MlperfTiny(0, 0, 0)
-    limit = mlperf.MlperfTiny(8, 8, 50)
+    limit = mlperf.MlperfTiny(8, 8, 50, 1, 1199.0)
     assert limit.passed and limit.comparable
-    assert not dataclasses.replace(limit, false_positives=9).passed
-    assert not dataclasses.replace(limit, false_negatives=9).passed
-    assert not dataclasses.replace(limit, recordings=2).comparable
+    assert dataclasses.replace(limit, false_positives=9).passed is False
+    assert dataclasses.replace(limit, false_negatives=9).passed is False
+    for other in ({"recordings": 2}, {"targets": 5, "false_negatives": 5}, {"seconds": 600.0}, {"seconds": 1300.0}):
+        one = dataclasses.replace(limit, **other)
+        assert not one.comparable and one.passed is None
+
+
+def test_mlperf_says_pass_only_of_sound_like_its_own() -> None:
+    """A model that misses five of five in two short recordings passes nothing."""
+    missed = stream_numbers.mlperf_line(mlperf.MlperfTiny(0, 5, 5, 2, 90.0))
+    assert "0 false positives, 5 false negatives of 5 targets in 2 recordings of 1.5 minutes" in missed
+    assert "neither pass nor fail: its limits (at most 8 of each) are for one recording of 20 minutes with 50" in missed
+    assert stream_numbers.mlperf_line(mlperf.MlperfTiny(3, 8, 50, 1, 1200.0)).endswith(": pass (at most 8 of each)")
+    assert stream_numbers.mlperf_line(mlperf.MlperfTiny(3, 9, 50, 1, 1200.0)).endswith(": fail (at most 8 of each)")
 
 
 def test_a_plot_is_drawn(tmp_path: pathlib.Path, rng: np.random.Generator) -> None:

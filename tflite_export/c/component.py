@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 
 from tflite_export import version
+from tflite_export.c import arduino
 from tflite_export.flatbuffer import reader as flatbuffer_reader
 from tflite_export.kernels import build_list
 from tflite_export.packed import op_options
@@ -24,7 +25,13 @@ _FORWARDED = ("detector.h", "layers.h", "packed_kernels.h")
 
 
 def write_component(
-    system: str, out: pathlib.Path, flatbuffer: bytes, generated: Mapping[str, str], name: str, sentence: str
+    system: str,
+    out: pathlib.Path,
+    flatbuffer: bytes,
+    generated: Mapping[str, str],
+    name: str,
+    sentence: str,
+    recorded: arduino.Recorded | None = None,
 ) -> list[pathlib.Path]:
     """Writes a folder that a build system takes as it is: complete, or not there.
 
@@ -35,22 +42,25 @@ def write_component(
         generated: file name -> text of kws_inference.c, kws_inference.h and kws_spotter.h.
         name: of the component: a letter, then letters, digits and underscores.
         sentence: what it listens for, in one line.
+        recorded: the sound of Arduino's example, which has to have one; others have no example.
 
     Returns:
         The files, kernels aside.
 
     Raises:
-        ValueError: another system, a name that is none, a model that is not packed.
+        ValueError: another system, a name that is none, a model that is not packed, an Arduino library without a sound.
         FileExistsError: there is something in ``out``.
     """
     check(system, out, name)
+    if system == "arduino" and recorded is None:
+        raise ValueError("recorded: the example of an Arduino library runs on a sound; give one")
     texts = {f"src/{file}": text for file, text in generated.items()}
     texts |= {f"src/{pathlib.Path(file).name}": (build_list.PACKAGE / file).read_text() for file in build_list.LISTENER}
     if system in ("arduino", "platformio"):
         texts |= {f"src/{file}": f'#include "kernels/include/{file}"\n' for file in _FORWARDED}
-    description = _Description(name, _plain(sentence), widths(flatbuffer), _sources())
+    description = _Description(name, _plain(sentence), widths(flatbuffer), _sources(), recorded)
     texts |= _WRITERS[system](description)
-    texts["README.md"] = _readme(system, description)
+    texts["README.md"] = _readme(system, description, generated["kws_spotter.h"])
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent) as scratch:
         made = pathlib.Path(scratch) / "component"
@@ -108,6 +118,7 @@ class _Description:
     sentence: str
     widths: int
     sources: list[str]
+    recorded: arduino.Recorded | None = None
 
     @property
     def define(self) -> str:
@@ -203,29 +214,9 @@ def _arduino(d: _Description) -> dict[str, str]:
         "architectures": "*",
         "includes": "kws_listener.h",
     }
-    sketch = """\
-// Prints what it hears. next_values() is yours: values of TensorFlow Lite Micro's front end for the next frame.
-#include <kws_listener.h>
-
-extern const uint16_t* next_values(void);
-
-static void heard(void* context, int32_t keyword, uint32_t ms) {
-  (void)context;
-  (void)ms;
-  Serial.println(kws_listener_word(keyword));
-}
-
-void setup() {
-  Serial.begin(115200);
-  if (!kws_listener_begin()) Serial.println("the spotter's settings are wrong");
-}
-
-void loop() {
-  if (!kws_listener_values(next_values(), heard, NULL)) Serial.println("the model does not run in this build");
-}
-"""
     properties = "".join(f"{key}={value}\n" for key, value in lines.items())
-    return {"library.properties": properties, "examples/Listen/Listen.ino": sketch}
+    example = {"Listen.ino": arduino.SKETCH, "recorded.h": d.recorded.header()}
+    return {"library.properties": properties, **{f"examples/Listen/{file}": text for file, text in example.items()}}
 
 
 def _platformio(d: _Description) -> dict[str, str]:
@@ -253,14 +244,66 @@ _WRITERS: dict[str, Callable[[_Description], dict[str, str]]] = {
 
 _USE = {
     "esp-idf": "Put this folder into your project's `components/`, and `REQUIRES {name}` into your component.",
-    "arduino": "Put this folder into your sketchbook's `libraries/`, or its .zip through *Sketch, Include Library*.",
+    "arduino": "Put this folder into your sketchbook's `libraries/`, or its .zip through *Sketch, Include Library*. "
+    "The example\n*Listen* runs on a short sound that it carries, prints what it hears and whether the computer heard "
+    "the same.",
     "zephyr": "Add this folder to `ZEPHYR_EXTRA_MODULES`, and `CONFIG_{upper}=y` to prj.conf.",
     "cmake": "`add_subdirectory` of this folder, then `target_link_libraries(app PRIVATE {name})`.",
     "platformio": "Put this folder into your project's `lib/`.",
 }
 
 
-def _readme(system: str, d: _Description) -> str:
+_SETTINGS = {
+    "SAMPLE_RATE": ("samples a second", "`FrontendPopulateState`'s"),
+    "WINDOW_MS": ("window, ms", "`window.size_ms`"),
+    "HOP_MS": ("hop, ms", "`window.step_size_ms`"),
+    "MEL_BINS": ("bands", "`filterbank.num_channels`"),
+    "LOWER_HZ": ("lowest, Hz", "`filterbank.lower_band_limit`"),
+    "UPPER_HZ": ("highest, Hz", "`filterbank.upper_band_limit`"),
+    "PCAN": ("automatic gain", "`pcan_gain_control.enable_pcan`"),
+}
+"""What kws_spotter.h calls a setting of the front end, what it is, and where TFLM has it."""
+
+
+def _front_end(spotter: str) -> str:
+    """Where features come from, from the text of kws_spotter.h."""
+    found = {key: re.search(rf"#define KWS_SPOTTER_{key} ([\w.]+)", spotter) for key in _SETTINGS}
+    if found["PCAN"] is None:
+        kind = re.search(r"Front end \((.*)\)", spotter)[1]
+        return f"""\
+This model was trained on the front end `{kind}`, which is not TensorFlow Lite Micro's and is not in this component:
+compute its frames as the training did, quantize them as the model's input says, and give them to
+`kws_listener_frame()`.
+"""
+    rows = [f"| {what} | {found[key][1].removesuffix('f')} | {place} |" for key, (what, place) in _SETTINGS.items()]
+    table = "\n".join(rows)
+    return f"""\
+This component starts at features. TensorFlow Lite Micro's audio front end makes them of sound; it is not in here. Take
+it from your own TFLM (`tensorflow/lite/experimental/microfrontend/lib` and kissfft), or a library that has it.
+`src/kws_microfrontend.h` sets it up as this model was trained and puts it in front:
+
+    #include "kws_microfrontend.h"
+
+    static struct FrontendState front_end;
+
+    if (!kws_listener_begin() || !kws_microfrontend_begin(&front_end)) stop();
+    for (;;) {{
+      int16_t samples[256]; /* what your microphone's driver gives: 16 bits, mono */
+      const size_t count = read_microphone(samples, 256);
+      if (!kws_microfrontend_samples(&front_end, samples, count, heard, NULL)) stop();
+    }}
+
+| setting | this model | in TFLM |
+|---|---|---|
+{table}
+
+All others stay as `FrontendFillConfigWithDefaults` sets them. `kws_listener_values()` turns the front end's values into
+the model's int8 by a table in `src/kws_spotter.h`, so that there is no scale to choose. Other settings are other
+features: the model then hears nothing, or anything.
+"""
+
+
+def _readme(system: str, d: _Description, spotter: str) -> str:
     use = _USE[system].format(name=d.name, upper=d.name.upper())
     return f"""\
 # {d.name}
@@ -277,8 +320,11 @@ interpreter, no heap.
     if (!kws_listener_begin()) stop();
     for (;;) if (!kws_listener_values(next_values(), heard, NULL)) stop();
 
-`next_values()` is yours: the values of TensorFlow Lite Micro's front end (`microfrontend`) for the next frame of sound,
-set up as `kws_listener_front_end()` says. The compiler's `-mcpu` or `-march` picks the kernels. Kernels of
-widths that this model has not are left out ({d.define}). `-DKWS_SELF_TEST` makes `kws_listener_begin()` run every
-kernel once and compare.
-"""
+`next_values()` stands for the front end's values of the next frame of sound.
+
+The compiler's `-mcpu` or `-march` picks the kernels. Kernels of widths that this model has not are left
+out ({d.define}). `-DKWS_SELF_TEST` makes `kws_listener_begin()` run every kernel once and compare.
+
+## Where the features come from
+
+{_front_end(spotter)}"""

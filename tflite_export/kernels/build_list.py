@@ -45,8 +45,9 @@ STREAM_SOURCES = ("kernels/ops/detector.c",)
 SOURCES = (*KERNEL_SOURCES, *STREAM_SOURCES, "shims/tflite/delegate.c", "shims/tflm/registerer.c")
 """Everything in the host library."""
 
-LISTENER = ("c/listener/kws_listener.h", "c/listener/kws_listener.c")
-"""For firmware without an interpreter: from frames to keywords, around a model that was written as C."""
+LISTENER = ("c/listener/kws_listener.h", "c/listener/kws_listener.c", "c/listener/kws_microfrontend.h")
+"""For firmware without an interpreter: from frames to keywords, around a model that was written as C; the last one
+is for those who link TensorFlow Lite Micro's front end."""
 
 FIRMWARE = (*LISTENER, "shims/tflm/micro_ops.h", "shims/tflm/micro_ops.cc")
 """For firmware only, with its own model or TensorFlow Lite Micro's headers; not in the host library."""

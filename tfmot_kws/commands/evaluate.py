@@ -88,7 +88,11 @@ def _fill_card(
     if data is not None:
         texts["clips"] = card.clips_text(value, data)
     if streams is not None:
-        texts["streams"] = card.streams_text(value)
+        reason = card.otherwise(model, value)
+        if reason is None:
+            texts["streams"] = card.streams_text(value)
+        else:
+            console.print(f"{card.path_of(model)} keeps its numbers of long recordings: {reason}", markup=False)
     try:
         written = [card.fill(model, name, text) for name, text in texts.items()]
     except OSError as error:  # the numbers are worth more than the card: a model on a read-only disk

@@ -104,7 +104,7 @@ def run_for(
     about = esphome.sidecar_of(before, keyword, kept)
     sidecar.write(out, about)
     notes = esphome.notes(*chosen, step_seconds, before.frontend.hop_ms) if chosen else []
-    card.write(out, about, "\n".join(f"- {line}" for line in notes) or None)
+    card.write(out, about, esphome.on_card(chosen[0], keyword, notes) if chosen else None)
     inspect_model.print_summary(inspect_model.inspect(made.flatbuffer))
     console.print(
         f"wrote {out} ({len(made.flatbuffer):,} bytes), {sidecar.path_of(out).name} and {card.path_of(out).name}"
@@ -119,8 +119,9 @@ def run_for(
         )
         return
     source = chosen[1].source
-    if source is not None and not card.fill_from(out, source):
-        notes.append(f"{source}: its numbers are not of this very file; evaluate it and export again to be sure")
+    reason = None if source is None else card.fill_from(out, source)
+    if reason is not None:
+        notes.append(f"{source}: {reason}")
     esphome_manifest.write(path, esphome.manifest(out, before, keyword, chosen[0], made.arena, options))
     console.print(f"wrote {path}", markup=False)
     for line in notes:

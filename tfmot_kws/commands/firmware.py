@@ -5,16 +5,22 @@ from __future__ import annotations
 
 import pathlib
 import tempfile
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tfmot_kws.commands.parts import spotter
 from tfmot_kws.frontend import features
 
+if TYPE_CHECKING:
+    from tflite_export.c import arduino
+
 _MOST_RAW = 1420
 """64 * ln(2^32), rounded up: no feature of the micro front end is larger."""
 _NUMBERS_A_LINE = 24
 _NAME = "kws_spotter"
+_MOST_SECONDS = 30
+"""Of a sound that an example carries: 120 kB of frames at a hop of 10 ms."""
 
 
 def run(
@@ -25,11 +31,12 @@ def run(
     refractory: float | None,
     package: str | None = None,
     name: str | None = None,
+    sound: pathlib.Path | None = None,
 ) -> list[pathlib.Path]:
     """Writes kws_inference.c, kws_inference.h and kws_spotter.h into a folder; returns their paths.
 
     With ``package``, one of ``component.SYSTEMS``, the folder is a component of that build system, called ``name``, or
-    kws_spotter.
+    kws_spotter. The example of an Arduino library runs on ``sound``, or where that is None on one that is computed.
 
     Raises what ``spotter.open_spotter`` raises, ValueError where the file cannot be written as C, a name is none or has
     no package, and FileExistsError where a component's folder is there already.
@@ -43,6 +50,10 @@ def run(
     name = _NAME if name is None else name
     if package is not None:
         component.check(package, out, name)
+    if sound is not None and package != "arduino":
+        raise ValueError(f"--sound {sound}: is for the example of --package arduino; nothing else carries a sound")
+    if sound is not None and not sound.is_file():
+        raise FileNotFoundError(f"--sound {sound}: no such file; give a recording of a few seconds")
     try:
         ear = spotter.open_spotter(
             model, threshold=threshold, smooth=smooth, refractory=refractory, runtime="reference"
@@ -62,8 +73,9 @@ def run(
             folder = pathlib.Path(scratch)
             made = [*inference_writer.write_inference(model.read_bytes(), folder), write_header(ear, folder)]
             texts = {path.name: path.read_text(encoding="utf-8") for path in made}
-        words = ", ".join(ear.keywords)
-        paths = component.write_component(package, out, model.read_bytes(), texts, name, f"Listens for {words}")
+        listens = f"Listens for {', '.join(ear.keywords)}"
+        recorded = _recorded(ear, sound) if package == "arduino" else None
+        paths = component.write_component(package, out, model.read_bytes(), texts, name, listens, recorded)
         for path in paths:
             print(path)
         return paths
@@ -71,6 +83,49 @@ def run(
     for path in paths:
         print(path)
     return paths
+
+
+def _recorded(ear: spotter.Spotter, path: pathlib.Path | None) -> arduino.Recorded:
+    """What the example carries: a recording, or one second more of computed sound than the detector waits for."""
+    from tflite_export.c import arduino
+    from tfmot_kws.sound import files
+
+    config, rate = ear.config, ear.frontend.sample_rate
+    least = ear.seconds(config.smooth - 1)
+    sound = _computed(rate, least + 1.0) if path is None else files.read(path, rate)
+    if len(sound) > _MOST_SECONDS * rate:
+        raise ValueError(
+            f"--sound {path}: {len(sound) / rate:.0f} s, and the example carries at most {_MOST_SECONDS}, for the sake "
+            "of the flash; give a shorter one"
+        )
+    frames = ear.frames(sound)
+    ear.reset()
+    outputs = ear.outputs(sound)
+    ear.reset()
+    heard = ear.step(sound)
+    if ear.scores is None:
+        raise ValueError(
+            f"--sound {path}: {len(sound) / rate:.2f} s, and the detector says nothing before {least:.2f} s; give a "
+            "longer one"
+        )
+    return arduino.Recorded(
+        "computed noise and tones; nobody speaks" if path is None else path.name,
+        frames,
+        [(ear.keywords.index(one.keyword), round(1000 * one.seconds)) for one in heard],
+        ear.scores,
+        len(outputs),
+        config.scale / config.smooth / 2,
+    )
+
+
+def _computed(rate: int, seconds: float) -> np.ndarray:
+    """int16: noise with tones that come and go, so that every band of the front end has something to do."""
+    time = np.arange(round(rate * seconds)) / rate
+    rng = np.random.default_rng(1)
+    tones = sum(
+        np.sin(2 * np.pi * hz * time) * np.sin(2 * np.pi * (0.7 + hz / 4000) * time) ** 2 for hz in (300, 1100, 2900)
+    )
+    return np.clip(2500 * tones + rng.normal(0, 300, len(time)), -32768, 32767).astype(np.int16)
 
 
 def write_header(ear: spotter.Spotter, out: pathlib.Path) -> pathlib.Path:

@@ -146,12 +146,19 @@ def _candidates(sums: np.ndarray, inside: np.ndarray, points: int) -> np.ndarray
 
 
 def _sweep(
-    joined: _Joined, config: DetectorConfig, keyword: int | None, step_seconds: float, points: int
+    joined: _Joined,
+    config: DetectorConfig,
+    keyword: int | None,
+    step_seconds: float,
+    points: int,
+    told: Sequence[int] | None,
 ) -> StreamCurve:
     """One keyword on its own, or all at one threshold."""
     columns = list(range(joined.sums.shape[1])) if keyword is None else [keyword]
     sums, inside = joined.sums[:, columns], joined.inside[:, columns]
     limits = _candidates(sums, inside, points)
+    if told is not None:  # up to the first at which nothing fires
+        limits = np.asarray(told, np.int64)[: np.searchsorted(told, limits[-1]) + 1]
     hits, false = np.zeros(len(limits), np.int64), np.zeros(len(limits), np.int64)
     speaker_targets = joined.by_speaker(columns, np.flatnonzero(np.isin(joined.words, columns)))
     speaker_hits = np.zeros((len(limits), len(speaker_targets)), np.int64)
@@ -234,6 +241,7 @@ def _mlperf(streams: Sequence[Stream], events: Sequence[Found], words: Sequence[
         sum(c.false_negatives for c in counts),
         sum(c.targets for c in counts),
         len(recordings),
+        float(sum(stream.times[-1] for stream in recordings if len(stream.times))),
     )
 
 
@@ -246,6 +254,7 @@ def evaluate(
     tolerance: float = 1.0,
     fa_per_hour: float | None = 0.5,
     points: int = 250,
+    told: Sequence[int] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> StreamEvaluation:
     """Runs a detector over recordings.
@@ -258,6 +267,8 @@ def evaluate(
         tolerance: seconds after the end of a word in which it still may be found.
         fa_per_hour: each keyword gets the threshold at which it alone has at most so many false accepts an hour.
         points: at most about two times so many thresholds are tried, and one for each target.
+        told: the sums over a window that a device can have as threshold, rising; these are tried and no others. None is
+            every sum.
         progress: called with (curves done, curves in all).
 
     Raises:
@@ -285,7 +296,7 @@ def evaluate(
         )
     curves = {}
     for k, word in enumerate((*words, None) if len(words) > 1 else words):
-        curves[word] = _sweep(joined, config, None if word is None else k, step_seconds, points)
+        curves[word] = _sweep(joined, config, None if word is None else k, step_seconds, points, told)
         if progress is not None:
             progress(k + 1, len(words) + (len(words) > 1))
     pooled_curve = curves.pop(None) if len(words) > 1 else curves[words[0]]

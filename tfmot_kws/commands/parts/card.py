@@ -2,14 +2,17 @@
 """The model card beside an exported file, ``NAME.md``: what it spots, what it was made of, what is known of it.
 
 ``export`` writes it, ``evaluate`` fills in its two measured parts, which stand between marks. Nothing is written that
-was not measured, and what was not is said to be so. Imports no TensorFlow.
+was not measured, and what was not is said to be so. A card that names a threshold takes numbers of no other one, so
+that it does not contradict itself. Imports no TensorFlow.
 """
 
 from __future__ import annotations
 
 import csv
+import dataclasses
 import hashlib
 import json
+import math
 import pathlib
 import re
 from collections import Counter
@@ -21,7 +24,10 @@ from tfmot_kws.commands.parts import intervals
 from tfmot_kws.commands.parts.sidecar import Sidecar
 
 _PARTS = {"clips": "not measured on clips", "streams": "not measured on long recordings: no threshold, no curve"}
-_CURVE_ROWS = 8
+_RATES = (0.1, 0.2, 0.5, 1, 2, 5, 10)
+"""False accepts an hour among which people choose."""
+_SAME = 1e-6
+"""Thresholds that differ less (relative) are one: a scale of a file is a float32."""
 _LICENCE = ("licence", "license")
 
 
@@ -58,13 +64,33 @@ def data_of(folder: pathlib.Path, use: str) -> dict[str, Any]:
     return {"folder": folder.absolute().name, "use": use, "licences": licences}
 
 
-def write(model: pathlib.Path, about: Sidecar, chosen: str | None = None) -> pathlib.Path:
+@dataclasses.dataclass(frozen=True)
+class Threshold:
+    """What was chosen with an export.
+
+    Attributes:
+        text: what is written of it.
+        values: by keyword, in real units.
+        window: outputs of the model that are averaged.
+    """
+
+    text: str
+    values: Mapping[str, float]
+    window: int
+
+    def mark(self) -> str:
+        """The numbers, for ``otherwise``; two hyphens would end the comment."""
+        value = json.dumps({"thresholds": dict(self.values), "smooth_steps": self.window})
+        return f"<!-- chosen {value.replace('--', chr(92) + 'u002d-')} -->"
+
+
+def write(model: pathlib.Path, about: Sidecar, chosen: Threshold | None = None) -> pathlib.Path:
     """Writes the card of a file that was just exported; its measured parts are empty again.
 
     Args:
         model: the .tflite.
         about: its sidecar.
-        chosen: what was written of a threshold; None where none was chosen.
+        chosen: the threshold; None where none was chosen.
     """
     parts = [
         f"# {model.stem}",
@@ -78,7 +104,9 @@ def write(model: pathlib.Path, about: Sidecar, chosen: str | None = None) -> pat
         f"When it was trained, the Keras model (not this file): {_metrics(about.metrics)}.",
         *(_part(name, text) for name, text in _PARTS.items()),
         "## Threshold",
-        chosen or "None was chosen with the export; where it was evaluated on long recordings, those above are found.",
+        f"{chosen.text}\n\n{chosen.mark()}"
+        if chosen
+        else "None was chosen with the export; where it was evaluated on long recordings, those above are found.",
         "## Limits",
         *_limits(about),
     ]
@@ -99,12 +127,49 @@ def fill(model: pathlib.Path, name: str, text: str) -> pathlib.Path | None:
     return path
 
 
-def fill_from(model: pathlib.Path, numbers: pathlib.Path) -> bool:
-    """Fills in what ``evaluate --json`` wrote of this very file; False where it is of another one, or says less."""
+def fill_from(model: pathlib.Path, numbers: pathlib.Path) -> str | None:
+    """Fills in what ``evaluate --json`` wrote of this very file at its threshold; else says why it does not."""
     value = json.loads(numbers.read_text(encoding="utf-8"))
     if value.get("sha256") != hashlib.sha256(model.read_bytes()).hexdigest() or "streams" not in value:
-        return False
-    return fill(model, "streams", streams_text(value)) is not None
+        return "its numbers are not of this very file; evaluate it and export again to be sure"
+    reason = otherwise(model, value)
+    if reason is None:
+        fill(model, "streams", streams_text(value))
+    return reason
+
+
+def otherwise(model: pathlib.Path, value: Mapping[str, Any]) -> str | None:
+    """Why numbers of an evaluation on streams are none of the card's: they are of another threshold than it names.
+
+    Args:
+        model: the .tflite.
+        value: what ``evaluate --json`` writes.
+
+    Returns:
+        None where they are of the card's threshold, or where it names none.
+    """
+    path = path_of(model)
+    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    found = re.search(r"<!-- chosen (\{.*\}) -->", text)
+    if found is None:
+        return None
+    chosen, measured = json.loads(found[1]), value["streams"]["detector"]
+    own, others = chosen["thresholds"], measured["thresholds"]
+    if own.keys() == others.keys() and chosen["smooth_steps"] == measured["smooth_steps"]:
+        if all(math.isclose(own[word], others[word], rel_tol=_SAME) for word in own):
+            return None
+    # With all digits: rounded ones would be of yet another threshold.
+    again = str(next(iter(own.values()))) if len(own) == 1 else ",".join(f"{k}={v}" for k, v in own.items())
+    window = measured["smooth_seconds"] * chosen["smooth_steps"] / measured["smooth_steps"]
+    smooth = "" if chosen["smooth_steps"] == measured["smooth_steps"] else f" --smooth {window:g}"
+    return (
+        f"these numbers are of {_detector(others, measured['smooth_steps'])}, {path.name} is of "
+        f"{_detector(own, chosen['smooth_steps'])}; to measure that, evaluate with --threshold {again}{smooth}"
+    )
+
+
+def _detector(values: Mapping[str, float], window: int) -> str:
+    return f"threshold {', '.join(f'{value:.6g}' for value in values.values())} over {window} outputs"
 
 
 def clips_text(value: Mapping[str, Any], folder: pathlib.Path) -> str:
@@ -117,7 +182,7 @@ def streams_text(value: Mapping[str, Any]) -> str:
     found = value["streams"]
     names = ", ".join(f"`{name}`" for name in found["recordings"])
     detector = found["detector"]
-    how = "chosen on these recordings" if found["fa_per_hour_wanted"] is not None else "chosen before"
+    how = "chosen on these recordings" if found["fa_per_hour_wanted"] is not None else "given beforehand"
     lines = [
         f"This file in {value['runtime']}, {found['seconds'] / 3600:.2f} hours of {names}, thresholds {how} "
         f"({detector['mode']}, {detector['smooth_seconds']:g} s averaged, {detector['refractory_seconds']:g} s after a "
@@ -131,19 +196,27 @@ def streams_text(value: Mapping[str, Any]) -> str:
     ]
     for word, curve in found["curves"].items():
         if curve["frr"] is not None and curve["thresholds"]:
-            lines.append(f"Curve of {word}:")
-            lines.append(_curve(curve))
+            alone = "" if len(found["curves"]) == 1 else ", as if it were the only keyword"
+            lines += [f"Curve of {word}{alone}:", _curve(curve, found["keywords"][word], detector["thresholds"][word])]
     return "\n\n".join(lines)
 
 
-def _curve(curve: Mapping[str, Any]) -> str:
-    count = len(curve["thresholds"])
-    places = sorted({round(i * (count - 1) / max(1, _CURVE_ROWS - 1)) for i in range(_CURVE_ROWS)})
-    rows = [
-        f"| {curve['thresholds'][i]:.4g} | {_share(curve['frr'][i])} | {_number(curve['fa_per_hour'][i])} |"
-        for i in places
+def _curve(curve: Mapping[str, Any], result: Mapping[str, Any], threshold: float) -> str:
+    """Where most are found at each rate that people choose among, and where the detector stands."""
+    points = list(zip(curve["fa_per_hour"], curve["frr"], curve["thresholds"]))
+    hours = result["hours"]
+    rows: dict[tuple[float, float, float], list[str]] = {}
+    for rate in (0, *(rate for rate in _RATES if rate * hours >= 1.0)):  # less than one in all hours is none
+        best = min((p for p in points if p[0] <= rate), key=lambda p: (p[1], p[0], p[2]))
+        rows.setdefault(best, []).append(f"{rate:g}")
+    chosen = next((p for p in rows if math.isclose(p[2], threshold)), None)
+    chosen = chosen or (result["fa_per_hour"], result["frr"], threshold)
+    rows.setdefault(chosen, []).append("**this threshold**")
+    table = [
+        f"| {', '.join(labels)} | {limit:.4g} | {_share(missed)} | {_number(rate)} |"
+        for (rate, missed, limit), labels in sorted(rows.items())
     ]
-    return "| threshold | missed | false accepts an hour |\n|---:|---:|---:|\n" + "\n".join(rows)
+    return "| allowed an hour | threshold | missed | false accepts an hour |\n|---|---:|---:|---:|\n" + "\n".join(table)
 
 
 def _file(model: pathlib.Path, about: Sidecar) -> list[str]:

@@ -6,8 +6,9 @@ from __future__ import annotations
 import dataclasses
 import math
 import pathlib
+from collections.abc import Sequence
 
-from tfmot_kws.commands.parts import esphome_manifest, thresholds
+from tfmot_kws.commands.parts import card, esphome_manifest, thresholds
 from tfmot_kws.commands.parts.esphome_manifest import Cutoff, Manifest
 from tfmot_kws.commands.parts.sidecar import Sidecar
 from tfmot_kws.frontend import features
@@ -100,13 +101,20 @@ def manifest(out: pathlib.Path, about: Sidecar, keyword: str, chosen: Cutoff, ar
     )
 
 
+def on_card(cutoff: Cutoff, keyword: str, lines: Sequence[str]) -> card.Threshold:
+    """What the card says of the manifest's numbers; it takes what was measured at these and at no others."""
+    text = "\n".join(f"- {line}" for line in lines)
+    return card.Threshold(text, {keyword: cutoff.threshold}, cutoff.window)
+
+
 def notes(cutoff: Cutoff, origin: thresholds.Chosen, step_seconds: float, hop_ms: int) -> list[str]:
     """What a user is to know of the manifest's numbers."""
     waits = esphome_manifest.IGNORED_STEPS * hop_ms / 1000
+    same = math.isclose(origin.values[0], cutoff.threshold, rel_tol=1e-6)
     lines = [
-        f"threshold {origin.values[0]:g}: fires where the mean of {cutoff.window} outputs "
-        f"({cutoff.window * step_seconds:g} s) is {cutoff.threshold:.4f} or more, the next that ESPHome can tell: "
-        f"probability_cutoff {cutoff.probability:g}",
+        f"threshold {origin.values[0]:.6g}: fires where the mean of {cutoff.window} outputs "
+        f"({cutoff.window * step_seconds:g} s) is {cutoff.threshold:.4f} or more"
+        f"{'' if same else ', the next that ESPHome can tell'}: probability_cutoff {cutoff.probability:g}",
         f"after a detection ESPHome waits {waits:g} s or more by itself; our {origin.refractory:g} s is not written",
     ]
     if hop_ms != esphome_manifest.STEPS_MS[0]:

@@ -30,6 +30,9 @@ ONE = 255
 IGNORED_STEPS = 100
 """Feature steps that ESPHome does not listen to after the start and after a detection (MIN_SLICES_BEFORE_DETECTION)."""
 _DIGITS = 8
+_ROUNDING = 1e-6
+"""Thresholds this little above a sum (relative) are that sum: they were computed with a file's scale, a float32 that is
+not quite 1/255. Taken as they are, each would become the next cutoff, a whole step of 1/255 above."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,16 +70,22 @@ def cutoff(threshold: float, window: int) -> Cutoff:
     """
     if window < 1:
         raise ValueError(f"a sliding window of {window} steps: must be 1 or more")
-    if not 0.0 <= threshold <= 1.0:
+    if not 0.0 <= threshold <= (1.0 + 1.0 / (ONE * window)) * (1.0 + _ROUNDING):  # the last of ``sums``
         raise ValueError(
             f"--threshold {threshold:g}: ESPHome compares a probability, 0 to 1; thresholds of margins are found on "
             "other scores: evaluate the file that was exported for ESPHome"
         )
-    least = math.ceil(threshold * ONE * window - 1e-9)  # the lowest sum that is to fire
+    exact = threshold * ONE * window
+    least = math.ceil(exact - _ROUNDING * max(1.0, exact))  # the lowest sum that is to fire
     steps = max(0, math.ceil((least - 1) / window))
     if steps >= ONE:
         raise ValueError(f"--threshold {threshold:g}: no mean of {window} outputs is above it in ESPHome; choose less")
     return Cutoff(steps, window)
+
+
+def sums(window: int) -> list[int]:
+    """The lowest sums that fire at each cutoff that ESPHome can tell, rising; nothing reaches the last one."""
+    return [steps * window + 1 for steps in range(ONE + 1)]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -148,7 +148,7 @@ def _note(measured: Measured, stream: str, found: tuple[moments.Moment, ...]) ->
 def _about(measured: Measured, options: Options) -> str:
     names = [path.absolute().name for path in (options.streams, options.negatives) if path is not None]
     chosen = measured.chosen
-    how = "thresholds chosen on these recordings" if options.threshold is None else "thresholds chosen before"
+    how = "thresholds chosen on these recordings" if options.threshold is None else "thresholds given beforehand"
     return (
         f"{' and '.join(names)}: {measured.sound.seconds / 3600.0:.2f} hours; {how}; {chosen.smooth:g} s averaged, "
         f"{chosen.refractory:g} s after a detection without another"

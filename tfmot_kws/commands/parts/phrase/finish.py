@@ -54,7 +54,9 @@ def choose_threshold(options: Options) -> dict[str, Any]:
             f"- {found['threshold']:.4g}, chosen for {options.fa_per_hour:g} false accepts an hour on streams that "
             f"neither training nor the test heard; there: {_rates(found)}"
         )
-        card.write(model_of(options), sidecar.read(model_of(options)), text)
+        detector = json.loads(path.read_text(encoding="utf-8"))["streams"]["detector"]
+        chosen = card.Threshold(text, detector["thresholds"], detector["smooth_steps"])
+        card.write(model_of(options), sidecar.read(model_of(options)), chosen)
     return found
 
 
