@@ -63,3 +63,10 @@ def test_checkpoints_know_their_run(tmp_path) -> None:
 def test_checksum() -> None:
     a = np.arange(4)
     assert resumable.checksum([a, a]) == resumable.checksum([a.copy(), a]) != resumable.checksum([a, a + 1])
+
+
+@pytest.mark.parametrize("text", ["{broken", "[1]", "null"])
+def test_a_damaged_record_is_named(text, tmp_path):
+    (tmp_path / "run.json").write_text(text)
+    with pytest.raises(ValueError, match=r"run.json: is damaged .* to train anew"):
+        resumable.Checkpoints(tmp_path, {"steps": 4})

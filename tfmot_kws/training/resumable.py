@@ -106,7 +106,7 @@ class Checkpoints(keras.callbacks.Callback):
       run: what the result depends on, as JSON values; kept in the folder.
 
     Raises:
-      ValueError: the folder holds another run; the message names what differs.
+      ValueError: the folder holds another run, and the message names what differs; or its record is damaged.
     """
 
     def __init__(self, folder: str | os.PathLike, run: Mapping[str, Any]):
@@ -115,7 +115,10 @@ class Checkpoints(keras.callbacks.Callback):
         run = json.loads(json.dumps(run))
         kept = self.folder / _RUN
         if kept.is_file():
-            old = json.loads(kept.read_text(encoding="utf-8"))
+            try:
+                old = dict(json.loads(kept.read_text(encoding="utf-8")))
+            except (ValueError, TypeError) as error:
+                raise ValueError(f"{kept}: is damaged ({error}); remove {self.folder} to train anew") from error
             differ = [f"{k} {old.get(k)!r}, now {run.get(k)!r}" for k in {**old, **run} if old.get(k) != run.get(k)]
             if differ:
                 raise ValueError(
