@@ -132,7 +132,7 @@ def _stop_after(epochs: int):
 def test_a_run_that_was_stopped_goes_on_to_the_same_model(kind, tmp_path):
     # Mined before the first epoch only: what was mined is kept too. The second epoch may be the best.
     config = dataclasses.replace(
-        CONFIG, epochs=4, stage1_epochs=1, stage2_epochs=3, steps=4, mine_from=0, mine_every=9, choose_from=0.0
+        CONFIG, epochs=3, stage1_epochs=1, stage2_epochs=2, steps=3, mine_from=0, mine_every=9, choose_from=0.0
     )
     masked = dataclasses.replace(config, masks=wake_word.recipes.FeatureAugment(1, 3, 1, 3, 0), tempo=1.1)
     streams = wake_word.Streams((_sound(2),), ("up",), hop=4)
@@ -150,11 +150,10 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_model(kind, tmp_path):
         return wake_word.train_quantized(first, chosen, drawn, streams, masked, first, progress, folder)
 
     whole, heard = train()
-    for stop in (1, 2):
-        with pytest.raises(Stop):
-            train(tmp_path / "run", stop)
+    with pytest.raises(Stop):
+        train(tmp_path / "run", 1)
     again, heard_again = train(tmp_path / "run")
-    assert heard_again == heard and [one.epoch for one in heard] == [0, 1, 2, 3]
+    assert heard_again == heard and [one.epoch for one in heard] == [0, 1, 2]
     for one, other in zip(whole.get_weights(), again.get_weights()):
         np.testing.assert_array_equal(one, other)
     done, heard_done = train(tmp_path / "run")  # nothing is left to do
@@ -162,7 +161,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_model(kind, tmp_path):
     for one, other in zip(whole.get_weights(), done.get_weights()):
         np.testing.assert_array_equal(one, other)
     masked = dataclasses.replace(masked, steps=5)
-    with pytest.raises(ValueError, match="holds a run with other options .steps 4, now 5"):
+    with pytest.raises(ValueError, match="holds a run with other options .steps 3, now 5"):
         train(tmp_path / "run")
 
 
