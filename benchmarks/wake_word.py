@@ -13,6 +13,7 @@ hear the same sound and are counted alike.
 from __future__ import annotations
 
 import argparse
+import collections
 import contextlib
 import dataclasses
 import hashlib
@@ -71,6 +72,28 @@ def held_out(clip: corpus.Clip, one_of: int = 8) -> bool:
     return int(hashlib.sha256(name.encode()).hexdigest(), 16) % one_of == 0
 
 
+def who(clip: corpus.Clip) -> str:
+    """Who speaks; a recording by nobody who is known stands for itself."""
+    return clip.speaker or clip.path
+
+
+def held_for(clips: corpus.Corpus, words: Sequence[str]) -> set[str]:
+    """Training speakers to choose by beside those of ``held_out``, who do not say all of the words.
+
+    For a word that none of those says, it is whoever says it least often, five times or more, and not alone.
+    """
+    found: set[str] = set()
+    for word in words:
+        sayings = [clip for clip in clips if clip.split == "train" and clip.word == word]
+        if any(who(clip) in found or held_out(clip) for clip in sayings):
+            continue
+        said = collections.Counter(who(clip) for clip in sayings)
+        enough = [name for name in said if said[name] >= 5] or list(said)
+        if len(said) > 1:
+            found.add(min(enough, key=lambda name: (said[name], name)))
+    return found
+
+
 def as_heard(clip: corpus.Clip) -> corpus.Clip:
     """Without the times of a word that fills its recording: found by level, they are late where there is noise."""
     return dataclasses.replace(clip, start=None, end=None)
@@ -89,10 +112,12 @@ def parts_of(
 
     clips, made = opened(data), opened(spoken_by_voices)
     known = clips.filter(lambda clip: clip.word not in UNSEEN)
+    more = held_for(known, words)
+    held = {id(clip) for clip in known if held_out(clip) or who(clip) in more}
     return {
-        "train": known.filter(lambda clip: clip.split == "train" and not held_out(clip))
+        "train": known.filter(lambda clip: clip.split == "train" and id(clip) not in held)
         + made.filter(lambda clip: clip.split == "train"),
-        "select": known.filter(lambda clip: clip.split == "train" and held_out(clip)),
+        "select": known.filter(lambda clip: clip.split == "train" and id(clip) in held),
         "heard": known.filter(lambda clip: clip.split != "train"),
         "unseen": clips.filter(lambda clip: clip.word in UNSEEN),
     }

@@ -11,6 +11,7 @@ import pytest
 
 from benchmarks import wake_word
 from benchmarks import wake_word_hearing as hearing
+from tfmot_kws.data import corpus
 from tfmot_kws.data.stream_labels import Target
 from tfmot_kws.keras import keras
 from tfmot_kws.models import spotters
@@ -58,6 +59,22 @@ def measured() -> hearing.Measured:
 
 
 SCORES = {100 + n: 0.5 + 0.05 * n for n in range(5)} | {105: 0.1, 106: 0.2, 107: 0.49, 108: 0.8}
+
+
+def test_a_word_that_nobody_held_out_says_gets_a_speaker_to_choose_by() -> None:
+    def said(word: str, **counts: int) -> list[corpus.Clip]:
+        return [
+            corpus.Clip(f"{word}{name}{n}.wav", word, name, "train") for name, k in counts.items() for n in range(k)
+        ]
+
+    # ``held_out`` takes a speaker by the hash of the name: "amy" is held out, the others are not.
+    held = corpus.Clip("a.wav", "up", "amy", "train")
+    assert wake_word.held_out(held) and not any(wake_word.held_out(c) for c in said("up", ann=1, bob=1, eve=1))
+    clips = corpus.Corpus((held, *said("up", ann=9), *said("down", ann=20, bob=6, eve=2), *said("left", bob=7, eve=9)))
+    assert wake_word.held_for(clips, ["up"]) == set()
+    assert wake_word.held_for(clips, ["up", "down", "left"]) == {"bob"}  # who says both
+    assert wake_word.held_for(corpus.Corpus(tuple(said("down", ann=20))), ["down"]) == set()  # none would be left
+    assert wake_word.held_for(corpus.Corpus(tuple(said("down", ann=4, bob=2))), ["down"]) == {"bob"}
 
 
 def test_a_perfect_listener_misses_nothing(measured) -> None:
