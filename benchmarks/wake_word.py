@@ -123,12 +123,21 @@ def parts_of(
     }
 
 
-def spoken_words(keywords: Sequence[str], count: int, folder: pathlib.Path) -> corpus.Corpus:
-    """Words of the dictionary, none of them a keyword, like one, or among the unseen; all for training."""
+def spoken_words(keywords: Sequence[str], count: int, folder: pathlib.Path, said: int = 0) -> corpus.Corpus:
+    """Words of the dictionary, none of them a keyword, like one, or among the unseen; all for training.
+
+    Args:
+        keywords: the word list.
+        count: words.
+        folder: where clips are kept.
+        said: clips of each keyword beside them: where the synthesizer says none, its voice alone tells other words.
+    """
     phrases = [word.replace("_", " ") for word in keywords]
-    words = confusables.others(phrases, count, without=UNSEEN)
+    lines = [(spoken.Line(word, word, "other"), 1) for word in confusables.others(phrases, count, without=UNSEEN)]
+    if said:
+        lines += [(spoken.Line(text, word, "wake"), said) for text, word in zip(phrases, keywords)]
     with contextlib.closing(voices.open("espeak")) as voice:
-        made = spoken.say(folder, voice, [(spoken.Line(word, word, "other"), 1) for word in words], seed=1)
+        made = spoken.say(folder, voice, lines, seed=1)
     return corpus.Corpus(tuple(dataclasses.replace(clip, split="train") for clip in made))
 
 
@@ -322,6 +331,7 @@ def main() -> None:
     parser.add_argument("--hours", type=float, default=20.0, help="of training sound that is rendered")
     parser.add_argument("--test-hours", type=float, default=10.0)
     parser.add_argument("--words", type=int, default=4000, help="of a dictionary, said by espeak-ng, for training")
+    parser.add_argument("--say-keywords", type=int, default=0, help="clips of each keyword, said by espeak-ng too")
     parser.add_argument("--filters", type=int, default=64)
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--stage1", type=int, default=5)
@@ -341,7 +351,9 @@ def main() -> None:
     args = parser.parse_args()
     parts = parts_of(args.data, args.spoken, args.keywords)
     if args.words:
-        parts["train"] = parts["train"] + spoken_words(args.keywords, args.words, args.runs / f"{args.name}_words")
+        parts["train"] = parts["train"] + spoken_words(
+            args.keywords, args.words, args.runs / f"{args.name}_words", args.say_keywords
+        )
     heard = scenes.material(parts["heard"], args.keywords, (), RATE)
     sounds, unbroken = test_streams(heard, args.test_hours, 5, args.runs / f"{args.name}_streams")
     clips = {
@@ -376,7 +388,9 @@ def main() -> None:
         "at the threshold of 0.5 FA/h.",
         f"Mean of {args.seeds} seed{'s' * (args.seeds > 1)}; {args.hours:g} h of training sound, {args.epochs} epochs "
         f"of {args.steps} batches for float, {args.stage1} + {args.stage2} for each width, the float model as teacher.",
-        f"{args.words:,} words of a pronouncing dictionary, said by espeak-ng, are among the training sound.",
+        f"{args.words:,} words of a pronouncing dictionary"
+        f"{f', and each keyword {args.say_keywords} times' if args.say_keywords else ''}, said by espeak-ng, are among "
+        "the training sound.",
         f"Unseen words: {', '.join(UNSEEN)}, clip by clip, at the threshold at which 5 % of the keywords' are missed.",
     ]
     print(common.write(args.name, "A wake word on long sound that training never saw", COLUMNS, rows, notes))
