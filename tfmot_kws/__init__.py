@@ -17,6 +17,7 @@ saved_classes.make_known_when_imported()
 __version__ = "0.1.0"
 
 _NAMES = {
+    "Budget": "quantize.budget",
     "CausalConv1D": "models.time_layers",
     "CausalDepthwiseConv1D": "models.time_layers",
     "FrontendConfig": "frontend.features",

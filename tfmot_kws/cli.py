@@ -216,12 +216,23 @@ def quantize(
     model: Annotated[pathlib.Path, typer.Option(help="Float model made by train, .keras.")],
     data: Data,
     out: Annotated[pathlib.Path, typer.Option(help="Quantized model, .keras.")],
-    bits: Annotated[int, typer.Option(help="Width of the weights, 1..8.")] = 4,
+    bits: Annotated[int | None, typer.Option(help="Width of the weights, 1..8.", show_default="4")] = None,
     layer_bits: Annotated[
         list[str] | None,
         typer.Option(
             help="NAME=BITS for one layer (patterns like dense_* too); may be given again.", show_default=False
         ),
+    ] = None,
+    budget_flash: Annotated[
+        str | None,
+        typer.Option(
+            help="Bytes that all packed weights may take, such as 12KB: each layer learns its width; without --bits.",
+            show_default=False,
+        ),
+    ] = None,
+    budget_bits: Annotated[
+        float | None,
+        typer.Option(help="Mean width of all weights, 1..8: the same, by another measure.", show_default=False),
     ] = None,
     dynamic: Annotated[
         str | None,
@@ -250,12 +261,13 @@ def quantize(
       tfmot-kws quantize --model svd.keras --data my_recordings --dynamic 4-8 --out q.keras
       tfmot-kws quantize --model float.keras --data my_recordings --bits 4 --out q.keras
       tfmot-kws quantize --model float.keras --data my_recordings --bits 2 --layer-bits logits=8 --out q.keras
+      tfmot-kws quantize --model float.keras --data my_recordings --budget-flash 6KB --out q.keras
     """
     from tfmot_kws.commands import quantize as command
 
     command.run(
         model, data, out, bits, layer_bits or [], stage1_epochs, stage2_epochs, copies, batch_size, learning_rate, seed,
-        cache, dynamic, weights, speakers, resume,
+        cache, dynamic, weights, speakers, resume, budget_flash, budget_bits,
     )  # fmt: skip
 
 

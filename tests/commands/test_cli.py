@@ -65,6 +65,19 @@ def test_quantized_model_and_layer_bits(made) -> None:
     assert "4 mid-rise" in shown and "8 mid-tread" in shown and "stage 2" in shown
 
 
+def test_widths_are_learned_within_a_budget(made) -> None:
+    common = ("--data", made / "words", "--cache", made / "cache", "--copies", 1, "--batch-size", 16)
+    stages = ("--stage1-epochs", 1, "--stage2-epochs", 0, "--budget-flash", "3KB", "--budget-bits", 3.5)
+    shown = run("quantize", "--model", made / "float.keras", *common, *stages, "--out", made / "learned.keras").stdout
+    about = sidecar.read(made / "learned.keras").options
+    assert about["bits"] == "learned" and about["budget"] == {"flash": "3KB", "average_bits": 3.5}
+    widths = about["widths"]
+    assert set(widths.values()) != {8} and all(f"{name} {bits}" in shown for name, bits in widths.items())
+    assert "learned" in run("inspect", made / "learned.keras").stdout
+    run("export", "--model", made / "learned.keras", "--out", made / "learned.tflite")
+    assert "widths learned for each layer" in (made / "learned.md").read_text()
+
+
 def test_export_writes_c_arrays_named_after_the_file(made) -> None:
     assert "my_kws[]" in (made / "my_kws.h").read_text()
     assert (made / "my_kws.cc").stat().st_size > (made / "my-kws.tflite").stat().st_size
@@ -215,6 +228,11 @@ def test_errors_name_the_thing(made, tmp_path) -> None:
     out = ("--out", tmp_path / "q.keras")
     assert "is quantized" in error("quantize", "--model", made / "q.keras", *words, *out)
     assert "found 9" in error("quantize", *float_model, *words, *out, "--bits", 9)
+    assert "leave --bits out" in error("quantize", *float_model, *words, *out, "--bits", 2, "--budget-bits", 3)
+    both = ("--dynamic", 8, "--budget-flash", "1KB")
+    assert "leave --dynamic out" in error("quantize", *float_model, *words, *out, *both)
+    assert "12 apples" in error("quantize", *float_model, *words, *out, "--budget-flash", "12 apples")
+    assert "with 1 bit where" in error("quantize", *float_model, *words, *out, "--budget-flash", "10")
     assert "NAME=BITS" in error("quantize", *float_model, *words, *out, "--layer-bits", "logits")
     assert "matches no layer" in error("quantize", *float_model, *words, *out, "--layer-bits", "nothing=8")
     (tmp_path / "damaged.tflite").write_bytes(b"\0" * 100)

@@ -268,11 +268,11 @@ class Converter:
         self.names[id(node.outputs[0])] = out
         if isinstance(layer, ql.QuantizedDepthwise):
             taps = int(np.prod(layer.kernel_size))
-            weights = ir.Weights(integers.codes.reshape(taps, -1), layer.bits.bits, layer.bits.grid)
+            weights = ir.Weights(integers.codes.reshape(taps, -1), layer.weight_bits, layer.weight_grid)
             self.ops.append(ir.Depthwise(out, x.name, out, weights.levels.astype(np.int8), rq, window))
         elif isinstance(layer, ql.QuantizedKernel):
             flat = integers.codes.reshape(-1, len(integers.gain))
-            weights = ir.Weights(np.ascontiguousarray(flat.T), layer.bits.bits, layer.bits.grid)
+            weights = ir.Weights(np.ascontiguousarray(flat.T), layer.weight_bits, layer.weight_grid)
             self.ops.append(ir.PackedDense(out, x.name, out, weights, rq, window))
         else:
             self.ops.append(ir.Depthwise(out, x.name, out, np.ones((1, len(integers.gain)), np.int8), rq, None))

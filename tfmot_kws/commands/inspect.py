@@ -66,7 +66,7 @@ def _keras(path: pathlib.Path, console: rich.console.Console) -> None:
                 "name": layer.name,
                 "kind": type(layer).__name__,
                 "shape": "x".join(str(d) for d in shape[1:] if d is not None),
-                "bits": _bits(bits) + _zeros(layer) if hasattr(bits, "grid") and hasattr(layer, "kernel") else None,
+                "bits": _bits(layer) + _zeros(layer) if hasattr(bits, "grid") and hasattr(layer, "kernel") else None,
                 "parameters": layer.count_params(),
             }
         )
@@ -80,9 +80,10 @@ def _zeros(layer) -> str:
     return "" if mask is None else f", {(layer._levels().numpy() == 0).mean():.0%} zeros"
 
 
-def _bits(bits) -> str:
+def _bits(layer) -> str:
     """Width and grid of weights, and of inputs where a layer quantizes them itself."""
+    bits = layer.bits
     if not hasattr(bits, "input_bits"):
-        return f"{bits.bits} {bits.grid}"
+        return f"{layer.weight_bits} {layer.weight_grid}" + (", learned" if bits.learned is not None else "")
     grid = "linear" if bits.weights == "linear" else bits.grid
     return f"{bits.bits} {grid}, inputs {bits.input_bits}"

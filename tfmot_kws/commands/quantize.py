@@ -13,6 +13,8 @@ from tfmot_kws.commands.parts import data as data_files
 from tfmot_kws.commands.parts.console import Phases
 from tfmot_kws.data import prepare
 
+_BITS = 4
+
 
 def parse_layer_bits(entries: Sequence[str]) -> dict[str, int]:
     """{"dense_1": 8} of ["dense_1=8"]; ValueError that names the entry otherwise."""
@@ -27,19 +29,29 @@ def parse_layer_bits(entries: Sequence[str]) -> dict[str, int]:
     return widths
 
 
-def choose(bits: int, widths: dict[str, int], dynamic: str | None, weights: str):
+def choose(
+    bits: int | None, widths: dict[str, int], dynamic: str | None, weights: str, flash: str | None = None,
+    average_bits: float | None = None,
+):  # fmt: skip
     """The scheme of the options, and what it is called.
 
     Raises:
         ValueError: options that do not go together, or widths out of their range; the message names the option.
     """
     import tfmot_kws
-    from tfmot_kws.quantize import scheme
+    from tfmot_kws.quantize import budget, scheme
 
+    limited = flash is not None or average_bits is not None
+    if limited and (bits is not None or dynamic is not None):
+        other = "--dynamic" if dynamic is not None else "--bits"
+        raise ValueError(f"--budget-flash and --budget-bits: widths are learned then; leave {other} out")
     if dynamic is None:
         if weights != "linear":
             raise ValueError(f"--weights {weights}: goes with --dynamic only; other weights are always trained by tanh")
-        return scheme.kws_scheme(bits=bits, layer_bits=widths), f"{bits} bits"
+        if limited:
+            allowed = budget.Budget(flash=flash, average_bits=average_bits)
+            return scheme.kws_scheme("learned", widths, budget=allowed), "learned widths"
+        return scheme.kws_scheme(bits=bits or _BITS, layer_bits=widths), f"{bits or _BITS} bits"
     hybrid = dynamic.strip()
     if hybrid != "4-8" and not hybrid.isdigit():
         raise ValueError(f"--dynamic {dynamic}: must be 16, 8, 4, another width of 1..8, or 4-8")
@@ -56,7 +68,7 @@ def run(
     model: pathlib.Path,
     data: pathlib.Path,
     out: pathlib.Path,
-    bits: int,
+    bits: int | None,
     layer_bits: Sequence[str],
     stage1_epochs: int,
     stage2_epochs: int,
@@ -69,19 +81,23 @@ def run(
     weights: str = "linear",
     speakers: str | None = None,
     resume: bool = False,
+    flash: str | None = None,
+    average_bits: float | None = None,
 ) -> None:
     """Quantizes a float model, trains it on and writes it with its sidecar."""
     results.check_output(out, ".keras", "--out")
     if out.resolve() == model.resolve():
         raise ValueError(f"--out {out}: is the float model itself; name another file")
     asked = {
-        "model": str(model.absolute()), "data": str(data.absolute()), "bits": bits, "layer-bits": list(layer_bits),
-        "dynamic": dynamic, "weights": weights, "stage1-epochs": stage1_epochs, "stage2-epochs": stage2_epochs,
-        "copies": copies, "batch-size": batch_size, "learning-rate": learning_rate, "speakers": speakers, "seed": seed,
+        "model": str(model.absolute()), "data": str(data.absolute()), "bits": bits or _BITS,
+        "layer-bits": list(layer_bits), "dynamic": dynamic, "weights": weights, "stage1-epochs": stage1_epochs,
+        "stage2-epochs": stage2_epochs, "copies": copies, "batch-size": batch_size, "learning-rate": learning_rate,
+        "speakers": speakers, "seed": seed,
     }  # fmt: skip
+    asked |= {"budget-flash": flash, "budget-bits": average_bits} if flash or average_bits else {}
     unfinished.check(out, resume, asked)
     widths = parse_layer_bits(layer_bits)
-    chosen, label = choose(bits, widths, dynamic, weights)
+    chosen, label = choose(bits, widths, dynamic, weights, flash, average_bits)
     before = sidecar.read(model)
     if before.kind != "float":
         raise ValueError(f"{model}: is {before.kind}; quantize starts from a float model, made by 'tfmot-kws train'")
@@ -95,7 +111,7 @@ def run(
 
     from tfmot_kws.commands.parts import progress
     from tfmot_kws.evaluation import clips as evaluate
-    from tfmot_kws.quantize import apply, saving
+    from tfmot_kws.quantize import apply, model_costs, saving
     from tfmot_kws.training import low_rank_recipes, recipes
 
     recipe = recipes.TrainConfig(batch_size=batch_size, learning_rate=learning_rate, seed=seed)
@@ -109,6 +125,8 @@ def run(
     float_model = saving.load_model(model)
     if dynamic is None:
         chosen.check_names([layer.name for layer in float_model.layers])
+        if chosen.default.learned is not None:
+            apply.quantize_apply(float_model, chosen)  # a budget that cannot be met is refused here
     else:
         start = apply.quantize_apply(float_model, chosen)  # names that match nothing are refused here
     with phases.phase("features") as advance:
@@ -139,12 +157,13 @@ def run(
                 )
         else:
             quantized = start
+        chosen_widths = {layer.name: layer.weight_bits for layer in model_costs.learning(quantized)}
         base = evaluate.evaluate(results.keras_function(float_model), held_out)
         evaluation = evaluate.evaluate(results.keras_function(quantized), held_out)
         compared = evaluate.compare(base, evaluation)
         options = {
             "float_model": model.name,
-            "bits": bits,
+            "bits": "learned" if chosen_widths else bits or _BITS,
             "layer_bits": widths,
             "dynamic": dynamic,
             "weights": weights if dynamic else "tanh",
@@ -157,11 +176,15 @@ def run(
             "speakers": speakers or before.options.get("speakers") or "auto",
             "data": [*(before.options.get("data") or ()), card.data_of(data, "training while quantized")],
         }
+        if chosen_widths:
+            options |= {"widths": chosen_widths, "budget": {"flash": flash, "average_bits": average_bits}}
         with atomic.replacing(out) as temporary:
             quantized.save(temporary)
         metrics = results.metrics(evaluation, splits)
         sidecar.write(out, sidecar.Sidecar("quantized", before.frontend, before.task, options, metrics))
     results.show(console, f"{out.name}: {label}", evaluation, splits)
+    if chosen_widths:
+        console.print(f"bits: {', '.join(f'{name} {width}' for name, width in chosen_widths.items())}", markup=False)
     console.print(
         f"float model: accuracy {base.accuracy:.1%}; false detections {compared.float_fdr:.2%} where it misses "
         f"{compared.frr:.1%}, this model {compared.fdr:.2%}"

@@ -39,7 +39,9 @@ class KwsQuantizeConfig(tfmot.quantization.keras.QuantizeConfig):
 
     def get_config(self):
         """Constructor arguments."""
-        return dataclasses.asdict(self.widths)
+        config = dataclasses.asdict(self.widths)
+        del config["learned"]  # of the scheme alone: a budget is the whole model's
+        return config
 
     def __eq__(self, other):
         return isinstance(other, KwsQuantizeConfig) and self.widths == other.widths

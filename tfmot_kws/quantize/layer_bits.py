@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 import numpy as np
 
+from tfmot_kws.quantize.budget import Budget
 from tfmot_kws.quantize.quantizers import check_bits, resolve_grid
 
 
@@ -19,6 +21,7 @@ class LayerBits:
       bias_bits, gain_bits: 2..16; one byte each on the device up to 8. None: what the layer needs, see ``kws_scheme``.
       grid: "mid-rise", "mid-tread" or "auto" (see ``quantizers.resolve_grid``); stored resolved.
       keep_zeros: weights that are zero stay zero; needs a mid-tread grid, which "auto" then is.
+      learned: what the widths of the model may cost, where the layer learns its width; ``bits`` is where it starts.
     """
 
     bits: int = 4
@@ -27,6 +30,7 @@ class LayerBits:
     gain_bits: int | None = None
     grid: str = "auto"
     keep_zeros: bool = False
+    learned: Budget | None = None
 
     def __post_init__(self):
         check_bits(self.bits, "bits")
@@ -35,6 +39,8 @@ class LayerBits:
             if getattr(self, name) is not None:
                 check_bits(getattr(self, name), name, 2, 16)
         object.__setattr__(self, "grid", grid_of(self.grid, self.bits, self.keep_zeros))
+        if isinstance(self.learned, Mapping):  # a saved layer's
+            object.__setattr__(self, "learned", Budget(**self.learned))
 
 
 def grid_of(grid: str, bits: int, keep_zeros: bool, what: str = "grid") -> str:

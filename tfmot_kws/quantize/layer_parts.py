@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from tfmot_kws.keras import AsWritten, keras
 from tfmot_kws.quantize.layer_bits import LayerBits
+from tfmot_kws.quantize.learned_widths import LearnedWidth
 from tfmot_kws.quantize.output_grid import tracked_variable
 from tfmot_kws.quantize.quantizers import (
     codes,
@@ -20,6 +21,7 @@ from tfmot_kws.quantize.quantizers import (
     initial_theta,
     kernel_of,
     levels,
+    resolve_grid,
     room_to_grow,
     speed,
     theta_of,
@@ -188,6 +190,7 @@ class TanhKernel:
         channels = self._add_kernel(shape)
         self.gain = self._vector("gain", channels, "ones")
         # A fresh kernel then means weights of its own size: amplitude * tanh(speed * kernel) ~ kernel.
+        self.learned_width = LearnedWidth(self, self.bits.bits) if getattr(self.bits, "learned", None) else None
         unit = keras.initializers.Constant(1.0 / speed(self.bits.bits))
         self.amplitude = self._vector("amplitude", channels, unit, trainable=False)
         self.mask = None
@@ -203,39 +206,69 @@ class TanhKernel:
         axes = self._output_axes()
         return tf.reshape(vector, self.kernel.shape[axes:])
 
+    @property
+    def weight_bits(self) -> int:
+        """Width of the weights: that of ``bits``, or the whole width that stands where it is learned."""
+        return self.bits.bits if self.learned_width is None else self.learned_width.bits
+
+    @property
+    def weight_grid(self) -> str:
+        """Grid of the weights."""
+        return self.bits.grid if self.learned_width is None else resolve_grid("auto", self.weight_bits)
+
     def _theta(self):
-        theta = theta_of(self.kernel, self._broadcast(self.amplitude), self.bits.bits)
+        bits = self.bits.bits if self.learned_width is None else self.learned_width.whole
+        theta = theta_of(self.kernel, self._broadcast(self.amplitude), bits)
         return theta if self.mask is None else theta * self.mask
 
     def _levels(self):
+        if self.learned_width is not None:
+            return self.learned_width.levels(self._theta())
         return levels(self._theta(), self.bits.bits, self.bits.grid)
 
     def _unit(self):
         # In float64, rounded once: TensorFlow's graph optimizer multiplies factors in an order of its own, and integers
         # made in a graph, in which models are trained, would differ from those made eagerly, which are exported.
         factors = tf.cast(self.gain, tf.float64) * tf.cast(self.amplitude, tf.float64)
+        if self.learned_width is not None:
+            return tf.cast(factors * self.learned_width.step(), tf.float32)
         return tf.cast(factors * grid_constants(self.bits.bits, self.bits.grid)[2], tf.float32)
 
     def _codes(self):
-        return codes(self._theta(), self.bits.bits, self.bits.grid).numpy().astype(np.uint8)
+        return codes(self._theta(), self.weight_bits, self.weight_grid).numpy().astype(np.uint8)
 
     def _channels(self):
         return self.gain.shape[0]
 
     def load_float_kernel(self, weight: np.ndarray, bias: np.ndarray | None) -> None:
         """Starts from trained float weights of the original layer."""
-        flat = np.asarray(weight).reshape(-1, self._channels())
-        if self._output_axes() == -2:  # depthwise: [height, width, channels, multiplier]
-            flat = np.asarray(weight).reshape(int(np.prod(weight.shape[:-2])), -1)
-        theta, gain, amplitude = initial_theta(flat, self.bits.bits, self.bits.grid)
-        gain, amplitude = room_to_grow(gain, amplitude, len(flat))
-        self.kernel.assign(kernel_of(theta, self.bits.bits).reshape(self.kernel.shape))
+        self._start_from(np.asarray(weight))
         if self.mask is not None and np.any(weight):  # a layer of zeros alone is not pruned but new, and has to learn
             self.mask.assign((np.asarray(weight) != 0).astype(np.float32).reshape(self.kernel.shape))
-        self.gain.assign(gain)
-        self.amplitude.assign(amplitude)
         if bias is not None:
             self.bias.assign(bias)
+
+    def _start_from(self, weight: np.ndarray) -> None:
+        flat = weight.reshape(-1, self._channels())
+        if self._output_axes() == -2:  # depthwise: [height, width, channels, multiplier]
+            flat = weight.reshape(int(np.prod(weight.shape[:-2])), -1)
+        theta, gain, amplitude = initial_theta(flat, self.weight_bits, self.weight_grid)
+        gain, amplitude = room_to_grow(gain, amplitude, len(flat))
+        self.kernel.assign(kernel_of(theta, self.weight_bits).reshape(self.kernel.shape))
+        self.gain.assign(gain)
+        self.amplitude.assign(amplitude)
+
+    def take_width(self, bits: int) -> None:
+        """Computes with another whole width from now on, starting as near as it can to what the weights are.
+
+        Args:
+          bits: 1..8, of a layer whose width is learned.
+        """
+        if bits == self.weight_bits:
+            return
+        real = tf.tanh(self._theta()) * self._broadcast(self.amplitude * self.gain)
+        self.learned_width.take(bits)
+        self._start_from(real.numpy())
 
 
 class Window:

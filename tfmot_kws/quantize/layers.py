@@ -188,14 +188,14 @@ class QuantizedKernel(TanhKernel, QuantizedAffine):
         Amplitudes grow until each channel's gain, times ``factor``, is whole; the weights stay what they are. With few
         levels a weight cannot follow so small a change.
         """
-        if self.bits.bits < _FINE_WEIGHTS:
+        if self.weight_bits < _FINE_WEIGHTS:
             return
         gains = np.abs(self.gain.numpy().astype(np.float64) * self.amplitude.numpy() * factor)
         steps = gains / max(gains.max(), 1e-30) * (2.0 ** ((self.bits.gain_bits or self._OWN_BITS) - 1) - 1)
         least = 1e-2  # with less, no level but zero would be left of the weights
         growth = np.where(steps > least, np.ceil(steps - 1e-4) / np.maximum(steps, least), 1.0).astype(np.float32)
-        squashed = np.tanh(self.kernel.numpy() * speed(self.bits.bits)) / self._broadcast(growth).numpy()
-        self.kernel.assign(kernel_of(np.arctanh(squashed), self.bits.bits))
+        squashed = np.tanh(self.kernel.numpy() * speed(self.weight_bits)) / self._broadcast(growth).numpy()
+        self.kernel.assign(kernel_of(np.arctanh(squashed), self.weight_bits))
         self.amplitude.assign(self.amplitude.numpy() * growth)
 
 

@@ -15,6 +15,8 @@ the gradient is scaled by ``1 / (speed * amplitude)^2``: near zero the weight th
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import tensorflow as tf
 
@@ -27,6 +29,9 @@ _NOTHING = 1e-12  # a channel whose weights are all smaller counts as zero
 _SMALL = 0.3  # of a fresh layer's largest weights: channels below are small
 _AT_ONCE = 2**18  # weights times amplitudes tried together: many small arrays are slow, huge ones take memory
 _SPEEDS = {1: 20.0, 2: 20.0, 3: 8.0}
+_MOST_RISE = 7.5
+"""Widths above have the grid mid-tread, where it is "auto"."""
+_LN2 = 0.6931472
 
 
 def check_bits(bits: int, what: str, low: int = 1, high: int = 8) -> int:
@@ -66,11 +71,56 @@ def codes(theta: tf.Tensor, bits: int, grid: str) -> tf.Tensor:
     tanh(theta) in (-1, 1) is cut into equal cells: 2^bits of them (mid-rise, codes 0..2^bits-1) or 2^bits - 1
     (mid-tread, codes 1..2^bits-1).
     """
-    squashed = tf.tanh(theta)
-    if grid == "mid-rise":
-        return tf.clip_by_value(tf.floor((squashed + 1.0) * 2.0 ** (bits - 1)), 0.0, 2.0**bits - 1)
     half = 2.0 ** (bits - 1)
-    return tf.clip_by_value(round_half_up(squashed * (half - 0.5)) + half, 1.0, 2.0**bits - 1)
+    return _rise(tf.tanh(theta), half) if grid == "mid-rise" else _tread(tf.tanh(theta), half)
+
+
+def _rise(squashed, half):
+    return tf.clip_by_value(tf.floor((squashed + 1.0) * half), 0.0, 2.0 * half - 1)
+
+
+def _tread(squashed, half):
+    return tf.clip_by_value(round_half_up(squashed * (half - 0.5)) + half, 1.0, 2.0 * half - 1)
+
+
+def of_width(table: Callable[[int], float], width: tf.Tensor, dtype=tf.float32) -> tf.Tensor:
+    """``table(bits)`` of a width that is a tensor, 1..8 as a whole-number float."""
+    values = tf.constant([table(bits) for bits in range(1, 9)], dtype)
+    return tf.gather(values, tf.cast(width, tf.int32) - 1)
+
+
+def codes_of_width(theta: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
+    """``codes`` on the grid "auto" of a width that is a tensor: the same codes."""
+    squashed, half = tf.tanh(theta), of_width(lambda bits: 2.0 ** (bits - 1), width)
+    return tf.where(width > _MOST_RISE, _tread(squashed, half), _rise(squashed, half))
+
+
+@tf.custom_gradient
+def levels_of_width(theta: tf.Tensor, width: tf.Tensor, whole: tf.Tensor, price: tf.Tensor, free: tf.Tensor):
+    """``levels`` of a width that is learned, on the grid "auto".
+
+    The range of the weights is fixed by tanh, so that the step, 2^(1 - width), decides alone. Its gradient is that of
+    Uhlich et al. 2020 (arXiv 1905.11452), straight through the rounding: a value ``q`` of ``x`` moves by
+    ``(q - x) / step`` with the step, and by ``-ln(2) (q - x)`` with the width.
+
+    Args:
+        theta: free parameters.
+        width: learned, real.
+        whole: the width that is computed with, a whole number.
+        price: added to the gradient of ``width``, once a backward pass.
+        free: 1.0, or 0.0 where the width is settled and gets no gradient.
+    """
+    step = of_width(lambda bits: grid_constants(bits, resolve_grid("auto", bits))[2], whole)
+    a, b = (of_width(lambda bits, n=n: grid_constants(bits, resolve_grid("auto", bits))[n], whole) for n in (0, 1))
+    squashed = tf.tanh(theta)
+    found = a * codes_of_width(theta, whole) - b
+
+    def grad(upstream):
+        d_theta = upstream * (1.0 - squashed * squashed) / step
+        d_width = free * (price - _LN2 * tf.reduce_sum(upstream * (found - squashed / step)))
+        return d_theta, d_width, None, None, None
+
+    return found, grad
 
 
 def levels(theta: tf.Tensor, bits: int, grid: str) -> tf.Tensor:
@@ -111,9 +161,9 @@ def speed(bits: int) -> float:
     return _SPEEDS.get(bits, 5.0)
 
 
-def theta_of(kernel: tf.Tensor, amplitude: tf.Tensor, bits: int) -> tf.Tensor:
-    """theta of what a layer stores; ``amplitude`` broadcasts against ``kernel``."""
-    factor = speed(bits)
+def theta_of(kernel: tf.Tensor, amplitude: tf.Tensor, bits: int | tf.Tensor) -> tf.Tensor:
+    """theta of what a layer stores; ``amplitude`` broadcasts against ``kernel``; ``bits`` may be a tensor."""
+    factor = speed(bits) if isinstance(bits, int) else of_width(speed, bits)
     reach = tf.maximum(factor * amplitude, 1e-3)  # dead channels would drown all others where gradients are clipped
     return scale_gradient(tf.convert_to_tensor(kernel), reach**-2.0) * factor
 

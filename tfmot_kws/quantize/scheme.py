@@ -7,11 +7,17 @@ import fnmatch
 from collections.abc import Mapping
 
 from tfmot_kws.keras import keras, tfmot
-from tfmot_kws.quantize import quantizers, rewrite
+from tfmot_kws.quantize import model_costs, quantizers, rewrite
+from tfmot_kws.quantize.budget import Budget
 from tfmot_kws.quantize.configs import KwsQuantizeConfig, NothingToWrap
 from tfmot_kws.quantize.layer_bits import LayerBits, grid_of
 
 _tfmot = tfmot.quantization.keras
+_LEARN = (
+    keras.layers.Dense, keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.SeparableConv1D,
+    keras.layers.SeparableConv2D,
+)  # fmt: skip
+"""And their subclasses: layers that can learn their width."""
 _DEPTHWISE = (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)
 
 
@@ -37,7 +43,7 @@ class _Layout(_tfmot.QuantizeLayoutTransform):
             return config.widths
 
         self._scheme.check_names([layer.name for layer in model.layers])
-        return rewrite.rewrite(model, set(configs), bits_of), {}
+        return self._scheme.checked(rewrite.rewrite(model, set(configs), bits_of)), {}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +59,9 @@ class KwsQuantizeScheme(_tfmot.QuantizeScheme):
         """The layer's widths; the first matching entry of ``layer_bits`` counts."""
         for pattern, bits in self.layer_bits:
             if fnmatch.fnmatchcase(layer.name, pattern):
-                return dataclasses.replace(self.default, bits=bits, grid=self.grid)
+                return dataclasses.replace(self.default, bits=bits, grid=self.grid, learned=None)
+        if self.default.learned is not None and not isinstance(layer, _LEARN):
+            return dataclasses.replace(self.default, learned=None)
         if depthwise or isinstance(layer, _DEPTHWISE):
             return dataclasses.replace(self.default, bits=self.depthwise_bits, grid="auto")
         return self.default
@@ -72,7 +80,13 @@ class KwsQuantizeScheme(_tfmot.QuantizeScheme):
         """
         names = [layer.name for layer in model.layers]
         self.check_names(names)
-        return rewrite.rewrite(model, set(names), self.bits_of)
+        return self.checked(rewrite.rewrite(model, set(names), self.bits_of))
+
+    def checked(self, quantized: keras.Model) -> keras.Model:
+        """The model; ValueError where widths are learned and it cannot meet their budget."""
+        if self.default.learned is not None:
+            model_costs.costs_of(quantized)
+        return quantized
 
     def get_layout_transformer(self):
         """For TFMOT."""
@@ -84,7 +98,7 @@ class KwsQuantizeScheme(_tfmot.QuantizeScheme):
 
 
 def kws_scheme(
-    bits: int = 4,
+    bits: int | str = 4,
     layer_bits: Mapping[str, int] | None = None,
     activation_bits: int = 8,
     bias_bits: int | None = None,
@@ -92,12 +106,15 @@ def kws_scheme(
     grid: str = "auto",
     depthwise_bits: int = 8,
     keep_zeros: bool = False,
+    budget: Budget | None = None,
 ) -> KwsQuantizeScheme:
     """The two-stage scheme of Zeng et al. 2022 (arXiv 2207.06920).
 
     Args:
-      bits: width of dense and convolution weights, 1..8.
-      layer_bits: other widths by layer name or pattern (``"dense_*"``); the first match counts.
+      bits: width of dense and convolution weights, 1..8. "learned": each layer learns its own in stage 1, from 8 down,
+        so that together they meet ``budget``; they are whole numbers, and stay, before stage 2 begins.
+      layer_bits: other widths by layer name or pattern (``"dense_*"``); the first match counts. Such widths are not
+        learned, but what they cost counts.
       activation_bits: inputs and activations, 2..8.
       bias_bits: 2..16. None: 8 in layers with a kernel, for which the fast kernels of the device are made, and 16 where
         8 would be coarser than 16 steps of the output (features far from zero); 16 in a batch normalization of its own.
@@ -108,12 +125,21 @@ def kws_scheme(
       keep_zeros: weights that are zero in the float model, of a pruned one say, stay zero in both stages; in a layer of
         zeros alone, a new head say, they learn. The grid is then mid-tread, at 2 bits and more. It saves no byte of the
         packed weights; a compressed file gets smaller.
+      budget: what learned widths may cost.
 
     Raises:
-      ValueError: an option is out of its range; the message names it.
+      ValueError: an option is out of its range, or two do not go together; the message names it.
     """
+    if bits == "learned":
+        if not isinstance(budget, Budget):
+            raise ValueError(f"kws_scheme: bits='learned' needs budget=Budget(...), found {budget!r}")
+        if grid != "auto" or keep_zeros:
+            raise ValueError("kws_scheme: bits='learned' goes with grid='auto' and keep_zeros=False only")
+        bits = 8
+    elif budget is not None:
+        raise ValueError(f"kws_scheme: budget={budget} goes with bits='learned', found bits={bits!r}")
     widths = (quantizers.check_bits(bits, "kws_scheme"), activation_bits, bias_bits, gain_bits)
-    default = LayerBits(*widths, grid_of(grid, bits, keep_zeros, "kws_scheme"), keep_zeros)
+    default = LayerBits(*widths, grid_of(grid, bits, keep_zeros, "kws_scheme"), keep_zeros, budget)
     entries = tuple((layer_bits or {}).items())
     for name, width in entries:
         what = f"layer_bits[{name!r}]"

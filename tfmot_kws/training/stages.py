@@ -12,10 +12,11 @@ import tensorflow as tf
 
 from tfmot_kws.keras import keras
 from tfmot_kws.quantize import layers as quantized_layers
+from tfmot_kws.quantize import model_costs, ranges
 from tfmot_kws.quantize import ops as quantized_ops
-from tfmot_kws.quantize import ranges
 from tfmot_kws.quantize.dynamic import layers as dynamic_layers
 from tfmot_kws.quantize.output_grid import OutputGrid
+from tfmot_kws.training.width_steering import WidthSteering
 
 _STAGED = (quantized_layers.QuantizedAffine, quantized_ops.QuantizedOp, quantized_ops.QuantizedSoftmax)
 _CALIBRATION_BATCH = 256
@@ -71,6 +72,7 @@ def set_stage(model: keras.Model, stage: int) -> None:
     layers = staged_layers(model)
     if stage == 2:
         _check_ranges(layers)
+        model_costs.settle(model)
         if get_stage(model) == 1:
             _join_replicas(layers)
     for layer in layers:
@@ -297,10 +299,13 @@ class TwoStageSchedule(keras.callbacks.Callback):
     or ``EarlyStopping`` stops or goes back too early: give that ``start_from_epoch=stage2_epoch``, and save the best
     model with ``StageCheckpoint``.
 
+    Where widths are learned (``kws_scheme(bits="learned")``) it steers them into their budget: for seven tenths of
+    stage 1 they move, then they are whole numbers and stay.
+
     Args:
       stage2_epoch: first epoch (counted from 0) of stage 2. A run that is resumed later starts in the right stage.
         0 needs a model that has its ranges, from ``calibrate``.
-      verbose: prints the change.
+      verbose: prints the change, and each epoch what widths that are learned have come to.
 
     Raises:
       ValueError: ``stage2_epoch`` is no whole number of at least 0; in ``fit``, stage 2 begins with ranges unknown.
@@ -313,6 +318,8 @@ class TwoStageSchedule(keras.callbacks.Callback):
             raise ValueError(f"stage2_epoch must be a whole number of at least 0, found {stage2_epoch!r}")
         self.stage2_epoch, self.verbose = int(stage2_epoch), verbose
         self._epoch = -1
+        self._steering: WidthSteering | None = None
+        self._supports_tf_logs = True  # nothing here reads them
 
     def on_epoch_begin(self, epoch, logs=None):
         """Sets the stage of this epoch."""
@@ -324,11 +331,26 @@ class TwoStageSchedule(keras.callbacks.Callback):
                 print(f"epoch {epoch + 1}: stage {stage}")
         if stage == 1:
             reset_ranges(self.model)
+            if self._steering is None and model_costs.learning(self.model):
+                self._steering = WidthSteering(self.model, self.stage2_epoch * self._batches())
+
+    def _batches(self) -> int:
+        steps = (self.params or {}).get("steps")
+        if not steps:
+            raise ValueError("learned widths need to know how many batches an epoch has: fit(steps_per_epoch=...)")
+        return int(steps)
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Steers widths that are learned into their budget, in stage 1."""
+        if self._steering is not None and self._epoch < self.stage2_epoch:
+            self._steering.after_batch(self._epoch * self._batches() + batch + 1)
 
     def on_epoch_end(self, epoch, logs=None):
         """Joins the ranges that replicas have seen in stage 1, so that a checkpoint holds them."""
         if get_stage(self.model) == 1:
             _join_replicas(staged_layers(self.model))
+        if self.verbose and self._steering is not None and epoch < self.stage2_epoch:
+            print(f"epoch {epoch + 1}: {self._steering.said()}")
 
     def on_train_end(self, logs=None):
         """Warns where the model is left in stage 1."""

@@ -226,9 +226,11 @@ def _file(model: pathlib.Path, about: Sidecar) -> list[str]:
     options, front = about.options, about.frontend
     widths = Counter(layer.weight_bits for layer in summary.layers if layer.weight_bits)
     stored = ", ".join(f"{count} of {bits} bits" for bits, count in sorted(widths.items())) or "none"
-    trained = (
-        "dynamic " + str(options["dynamic"]) if options.get("dynamic") else f"{options.get('bits', 'unknown')} bits"
-    )
+    trained = f"{options.get('bits', 'unknown')} bits"
+    if options.get("dynamic"):
+        trained = f"dynamic {options['dynamic']}"
+    if options.get("widths"):
+        trained = f"widths learned for each layer ({', '.join(f'{k} {v}' for k, v in options['widths'].items())})"
     apart = options.get("layer_bits")
     trained += f", apart from {', '.join(f'{k} {v}' for k, v in apart.items())}" if apart else ""
     kind = f"stream, state {options['streaming']}" if options.get("streaming") else "whole clips"

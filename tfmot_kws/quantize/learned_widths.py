@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The width of a layer's weights as something that is learned."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from tfmot_kws.keras import keras
+from tfmot_kws.quantize.quantizers import check_bits, grid_constants, levels_of_width, of_width, resolve_grid
+
+LEAST, MOST = 1, 8
+BITS_A_STEP = 10.0
+"""Adam moves a parameter by about the learning rate a step; a width by so many times that, or more in a short run."""
+
+
+class LearnedWidth:
+    """The variables of a layer's width: one number that is learned, and the whole width that is computed with.
+
+    The forward pass always computes with a whole width, the very integers of the device. ``width`` moves freely beside
+    it, by the gradient of the rounding error (``quantizers.levels_of_width``) and by a price for each bit.
+
+    Args:
+      layer: gets the variables.
+      bits: where the width starts.
+    """
+
+    def __init__(self, layer: keras.layers.Layer, bits: int):
+        def add(name: str, value: float, trainable: bool = False) -> tf.Variable:
+            constant = keras.initializers.Constant(value)
+            return layer.add_weight(name=name, shape=(), initializer=constant, trainable=trainable, dtype=tf.float32)
+
+        self._width = add("width", bits / BITS_A_STEP, trainable=True)
+        self._speed = add("width_speed", BITS_A_STEP)
+        self.whole = add("width_whole", float(bits))
+        self._price = add("width_price", 0.0)
+        self._free = add("width_free", 1.0)
+        self.multiplier = add("width_multiplier", 0.0)
+        """The price of the whole budget, 0 before it is steered: saved with the model, so that a run can go on."""
+
+    @property
+    def bits(self) -> int:
+        """The whole width."""
+        return int(round(float(self.whole.numpy())))
+
+    @property
+    def width(self) -> float:
+        """The learned width, within 1..8."""
+        return min(max(float(self._width.numpy() * self._speed.numpy()), LEAST), MOST)
+
+    @property
+    def settled(self) -> bool:
+        """Whether the width is no longer learned."""
+        return float(self._free.numpy()) == 0.0
+
+    def set_price(self, price: float) -> None:
+        """What a bit more costs, in units of the loss; a width beyond 1..8 comes back to it."""
+        self._price.assign(price)
+        self._move(self.width)
+
+    def set_speed(self, speed: float) -> None:
+        """How many times the learning rate the width moves a step, under Adam."""
+        width = self.width
+        self._speed.assign(speed)
+        self._move(width)
+
+    def _move(self, width: float) -> None:
+        self._width.assign(width / float(self._speed.numpy()))
+
+    def take(self, bits: int) -> None:
+        """Computes with that whole width; the layer has to start from it anew."""
+        self.whole.assign(float(check_bits(bits, "width")))
+
+    def settle(self) -> None:
+        """The width is learned no longer, and is the whole one."""
+        self._free.assign(0.0)
+        self._price.assign(0.0)
+        self._move(self.bits)
+
+    def levels(self, theta: tf.Tensor) -> tf.Tensor:
+        """Integer levels of theta, with gradients for theta and the width."""
+        return levels_of_width(theta, self._width * self._speed, self.whole, self._price, self._free)
+
+    def step(self) -> tf.Tensor:
+        """What half a level is worth, float64: ``grid_constants`` of the whole width."""
+        return of_width(lambda bits: grid_constants(bits, resolve_grid("auto", bits))[2], self.whole, tf.float64)
