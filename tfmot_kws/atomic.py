@@ -51,3 +51,23 @@ def write_text(path: str | os.PathLike, text: str) -> Path:
 def write_json(path: str | os.PathLike, value: Any) -> Path:
     """Writes a value as indented JSON; returns the path. Raises ValueError for NaN and infinities."""
     return write_text(path, json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def read_table(path: str | os.PathLike, what_to_do: str) -> dict[str, Any]:
+    """The table of a JSON file.
+
+    Args:
+        path: of the file.
+        what_to_do: the end of the message where it is damaged.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is no JSON, or no table; the message names it.
+    """
+    try:
+        value = json.loads(Path(path).read_text(encoding="utf-8"))
+        if not isinstance(value, dict):
+            raise TypeError(f"found {type(value).__name__}, expected a table")
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path}: is damaged ({error}); {what_to_do}") from error
+    return value

@@ -87,20 +87,6 @@ def test_learns_and_keeps_its_best_epoch(parts, trained, tmp_path):
     )
 
 
-def test_quantized_with_a_teacher(parts, trained):
-    drawn, streams = parts
-    before = [w.copy() for w in trained[0].get_weights()]
-    model, heard = wake_word.train_quantized(
-        trained[0], scheme.kws_scheme(bits=4), drawn, streams, CONFIG, teacher=trained[0]
-    )
-    assert stages.get_stage(model) == 2
-    assert [one.epoch for one in heard] == [0, 1] and heard[1].cost < 0.5
-    curve = streams.hear(model.predict_on_batch, FRAMES).pooled_curve
-    assert streams.cost(curve) == pytest.approx(heard[1].cost)  # stage 1 is heard, but not what is exported
-    for old, new in zip(before, trained[0].get_weights()):
-        np.testing.assert_array_equal(old, new)
-
-
 class Stop(Exception):
     """As if the process were killed."""
 
@@ -113,36 +99,32 @@ def _stop_after(epochs: int):
     return progress
 
 
-@pytest.mark.slow
-def test_a_run_that_was_stopped_goes_on_to_the_same_model(tmp_path):
-    # Mined before the first epoch only: what was mined is kept too. The second epoch may be the best.
-    config = dataclasses.replace(CONFIG, epochs=3, steps=3, mine_from=0, mine_every=9, choose_from=0.0)
-    masked = dataclasses.replace(config, masks=wake_word.recipes.FeatureAugment(1, 3, 1, 3, 0), tempo=1.1)
-    streams = wake_word.Streams((_sound(2),), ("up",), hop=4)
-    first = _model()
+def test_quantized_with_a_teacher_and_after_a_stop(parts, trained, tmp_path):
+    """A run that is stopped goes on to the same model; what was mined, once at the start, is kept too."""
+    _, streams = parts
+    before = [w.copy() for w in trained[0].get_weights()]
 
     def train(folder=None, stop=None):
-        drawn = windows.Windows([_sound(0)], ("up",), FRAMES)
+        drawn = windows.Windows([_sound(0), _sound(1)], ("up",), FRAMES)
         progress = None if stop is None else _stop_after(stop)
-        model = keras.models.clone_model(first)
-        model.set_weights(first.get_weights())
-        heard = wake_word.train_float(model, drawn, streams, masked, first, progress, folder)
-        return model, heard
+        chosen = scheme.kws_scheme(bits=4)
+        return wake_word.train_quantized(trained[0], chosen, drawn, streams, config, trained[0], progress, folder)
 
-    whole, heard = train()  # of the same seed as all others here
+    config = dataclasses.replace(CONFIG, masks=wake_word.recipes.FeatureAugment(1, 3, 1, 3, 0), tempo=1.1)
+    model, heard = train()
+    assert stages.get_stage(model) == 2
+    assert [one.epoch for one in heard] == [0, 1] and heard[1].cost < 0.5
+    curve = streams.hear(model.predict_on_batch, FRAMES).pooled_curve
+    assert streams.cost(curve) == pytest.approx(heard[1].cost)  # stage 1 is heard, but not what is exported
+    for old, new in zip(before, trained[0].get_weights()):
+        np.testing.assert_array_equal(old, new)
     with pytest.raises(Stop):
         train(tmp_path / "run", 1)
-    again, heard_again = train(tmp_path / "run")
-    assert heard_again == heard and [one.epoch for one in heard] == [0, 1, 2]
-    for one, other in zip(whole.get_weights(), again.get_weights()):
-        np.testing.assert_array_equal(one, other)
-    done, heard_done = train(tmp_path / "run")  # nothing is left to do
-    assert heard_done == heard
-    for one, other in zip(whole.get_weights(), done.get_weights()):
-        np.testing.assert_array_equal(one, other)
-    masked = dataclasses.replace(masked, steps=5)
-    with pytest.raises(ValueError, match="holds a run with other options .steps 3, now 5"):
-        train(tmp_path / "run")
+    for _ in range(2):  # goes on; then nothing is left to do
+        again, heard_again = train(tmp_path / "run")
+        assert heard_again == heard
+        for one, other in zip(model.get_weights(), again.get_weights(), strict=True):
+            np.testing.assert_array_equal(one, other)
 
 
 def test_the_loss_weighs_false_accepts_and_follows_a_teacher():

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -256,13 +255,7 @@ def _recorded(record: Path) -> dict[str, Any]:
     """What was fetched before."""
     if not record.is_file():
         return {}
-    try:
-        known = json.loads(record.read_text(encoding="utf-8"))
-        if not isinstance(known, dict):
-            raise TypeError(f"found {type(known).__name__}, expected a table")
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{record}: is damaged ({error}); remove it, what was unpacked stays") from error
-    return known
+    return atomic.read_table(record, "remove it, what was unpacked stays")
 
 
 def _fetch_archives(

@@ -159,7 +159,7 @@ def say(
         RuntimeError: the back end failed; what was said until then stays, and the same call goes on.
     """
     folder = Path(folder)
-    clips, options = _checked(folder, voice, lines, seed, patterns, mixed, speeds, jobs)
+    clips, options = check(folder, voice, lines, seed, patterns, mixed, speeds, jobs)
     _begin(folder, options)
     seconds = {clip: _seconds(folder / clip.path) for clip in clips}
     missing = [clip for clip, found in seconds.items() if found is None]
@@ -181,22 +181,12 @@ def check(
     mixed: float = 0.0,
     speeds: tuple[float, float] = (0.85, 1.2),
     jobs: int = 1,
-) -> None:
-    """Raises what ``say`` would raise of these arguments, and makes nothing."""
-    _checked(Path(folder), voice, lines, seed, patterns, mixed, speeds, jobs)
-
-
-def _checked(
-    folder: Path,
-    voice: sources.Voice,
-    lines: Sequence[tuple[Line, int]],
-    seed: int,
-    patterns: Sequence[str],
-    mixed: float,
-    speeds: tuple[float, float],
-    jobs: int,
 ) -> tuple[list[Clip], dict]:
-    """All clips, and what the folder's stamp says of them."""
+    """All clips that ``say`` would make of these arguments, and what the folder's stamp says of them; makes nothing.
+
+    Raises:
+        ValueError, OSError: what ``say`` would raise before anything is said.
+    """
     slow, fast = speeds
     if not sources.SLOWEST <= slow <= fast <= sources.FASTEST:
         raise ValueError(f"speeds={speeds!r}: must be two rising numbers in {sources.SLOWEST}..{sources.FASTEST}")
@@ -217,7 +207,7 @@ def _checked(
         "mixed": mixed,
         "speeds": [slow, fast],
     }
-    _check_folder(folder, options)
+    _check_folder(Path(folder), options)
     return plan(lines, names, seed, mixed, (slow, fast)), options
 
 
@@ -228,12 +218,7 @@ def _check_folder(folder: Path, options: dict) -> None:
         raise NotADirectoryError(f"{there}: is a file; give a folder")
     stamp = folder / STAMP
     if stamp.is_file():
-        try:
-            before = json.loads(stamp.read_text(encoding="utf-8"))
-            if not isinstance(before, dict):
-                raise TypeError(f"found {type(before).__name__}, expected a table")
-        except (ValueError, TypeError) as error:
-            raise ValueError(f"{stamp}: is damaged ({error}); give another folder, or remove this one") from error
+        before = atomic.read_table(stamp, "give another folder, or remove this one")
         for key in options:
             if before.get(key) != options[key]:
                 raise ValueError(

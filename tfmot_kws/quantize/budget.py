@@ -59,8 +59,8 @@ class Budget:
     """What the weights of a model may cost at most; at least one of them.
 
     Attributes:
-        flash: bytes of all packed weights, or text such as "12KB" (1 KB = 1000 bytes). The file has some hundred bytes
-            more for each layer (biases, gains, options), whatever the widths.
+        flash: bytes of all packed weights, or text such as "12KB" (1 KB = 1000 bytes). The file has more
+            for each layer (biases, gains, options), whatever the widths.
         average_bits: mean width over all weights, 1..8.
 
     Raises:

@@ -115,10 +115,7 @@ class Checkpoints(keras.callbacks.Callback):
         run = json.loads(json.dumps(run))
         kept = self.folder / _RUN
         if kept.is_file():
-            try:
-                old = dict(json.loads(kept.read_text(encoding="utf-8")))
-            except (ValueError, TypeError) as error:
-                raise ValueError(f"{kept}: is damaged ({error}); remove {self.folder} to train anew") from error
+            old = atomic.read_table(kept, f"remove {self.folder} to train anew")
             differ = [f"{k} {old.get(k)!r}, now {run.get(k)!r}" for k in {**old, **run} if old.get(k) != run.get(k)]
             if differ:
                 raise ValueError(
