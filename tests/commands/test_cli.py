@@ -232,7 +232,7 @@ def test_errors_name_the_thing(made, tmp_path) -> None:
     both = ("--dynamic", 8, "--budget-flash", "1KB")
     assert "leave --dynamic out" in error("quantize", *float_model, *words, *out, *both)
     assert "12 apples" in error("quantize", *float_model, *words, *out, "--budget-flash", "12 apples")
-    assert "with 1 bit where" in error("quantize", *float_model, *words, *out, "--budget-flash", "10")
+    assert "the least that" in error("quantize", *float_model, *words, *out, "--budget-flash", "10")
     assert "NAME=BITS" in error("quantize", *float_model, *words, *out, "--layer-bits", "logits")
     assert "matches no layer" in error("quantize", *float_model, *words, *out, "--layer-bits", "nothing=8")
     (tmp_path / "damaged.tflite").write_bytes(b"\0" * 100)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
+from tfmot_kws.keras import keras
 from tfmot_kws.quantize.budget import Budget
 from tfmot_kws.quantize.quantizers import check_bits, resolve_grid
 
@@ -40,7 +42,49 @@ class LayerBits:
                 check_bits(getattr(self, name), name, 2, 16)
         object.__setattr__(self, "grid", grid_of(self.grid, self.bits, self.keep_zeros))
         if isinstance(self.learned, Mapping):  # a saved layer's
-            object.__setattr__(self, "learned", Budget(**self.learned))
+            object.__setattr__(self, "learned", _loaded(self.learned))
+
+
+def config_of(bits: LayerBits | DynamicBits, settled: bool) -> dict[str, Any]:
+    """Widths as values that a file can hold.
+
+    Args:
+      bits: of a layer.
+      settled: whether its width is learned no longer, so that nothing asks for costs of one's own any more.
+
+    Raises:
+      ValueError: a cost of one's own is computed by a function that could not be found again.
+    """
+    config = dataclasses.asdict(bits)
+    if config.get("learned") is not None:
+        own = [[name, _name_of(name, function, settled), limit] for name, function, limit in bits.learned.own]
+        config["learned"]["own"] = own
+    return config
+
+
+def _name_of(cost: str, function: Any, settled: bool) -> str | None:
+    """The name under which Keras knows a function."""
+    if not callable(function):
+        return function
+    name = keras.saving.get_registered_name(function)
+    if keras.saving.get_registered_object(name) is function:
+        return name
+    if settled:
+        return None
+    raise ValueError(
+        f"a model whose widths are still learned cannot be saved: its budget's {cost!r} is computed by {name!r}, which "
+        "would not be found again; put @keras.saving.register_keras_serializable() ahead of that function, or save the "
+        "model when its widths stay (after stage 1)"
+    )
+
+
+def _loaded(config: Mapping[str, Any]) -> Budget:
+    """A budget from a file; functions that are not registered here stay names, of which costs speak when asked."""
+    own = [
+        (name, keras.saving.get_registered_object(function) or function if function else function, limit)
+        for name, function, limit in config.get("own", ())
+    ]
+    return Budget(**{**config, "own": own})
 
 
 def grid_of(grid: str, bits: int, keep_zeros: bool, what: str = "grid") -> str:

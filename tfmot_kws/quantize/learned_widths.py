@@ -22,6 +22,9 @@ class LearnedWidth:
     Args:
       layer: gets the variables.
       bits: where the width starts.
+
+    Attributes:
+      uses: how often a step of training computes levels of this width, each of which adds the price.
     """
 
     def __init__(self, layer: keras.layers.Layer, bits: int):
@@ -29,6 +32,7 @@ class LearnedWidth:
             constant = keras.initializers.Constant(value)
             return layer.add_weight(name=name, shape=(), initializer=constant, trainable=trainable, dtype=tf.float32)
 
+        self.uses = 1
         self._width = add("width", bits / BITS_A_STEP, trainable=True)
         self._speed = add("width_speed", BITS_A_STEP)
         self.whole = add("width_whole", float(bits))
@@ -54,7 +58,7 @@ class LearnedWidth:
 
     def set_price(self, price: float) -> None:
         """What a bit more costs, in units of the loss; a width beyond 1..8 comes back to it."""
-        self._price.assign(price)
+        self._price.assign(price / self.uses)
         self._move(self.width)
 
     def set_speed(self, speed: float) -> None:

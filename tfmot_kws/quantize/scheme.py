@@ -15,7 +15,7 @@ from tfmot_kws.quantize.layer_bits import LayerBits, grid_of
 _tfmot = tfmot.quantization.keras
 _LEARN = (
     keras.layers.Dense, keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.SeparableConv1D,
-    keras.layers.SeparableConv2D,
+    keras.layers.SeparableConv2D, keras.layers.LSTM, keras.layers.GRU, keras.layers.SimpleRNN, keras.layers.RNN,
 )  # fmt: skip
 """And their subclasses: layers that can learn their width."""
 _DEPTHWISE = (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)
@@ -86,6 +86,7 @@ class KwsQuantizeScheme(_tfmot.QuantizeScheme):
         """The model; ValueError where widths are learned and it cannot meet their budget."""
         if self.default.learned is not None:
             model_costs.costs_of(quantized)
+            model_costs.check_ram(quantized, self.default.learned)
         return quantized
 
     def get_layout_transformer(self):
@@ -133,6 +134,11 @@ def kws_scheme(
     if bits == "learned":
         if not isinstance(budget, Budget):
             raise ValueError(f"kws_scheme: bits='learned' needs budget=Budget(...), found {budget!r}")
+        if not budget.limits_weights:
+            raise ValueError(
+                "kws_scheme: bits='learned' needs a budget that limits weights: flash, average_bits, instructions or a "
+                "cost of your own"
+            )
         if grid != "auto" or keep_zeros:
             raise ValueError("kws_scheme: bits='learned' goes with grid='auto' and keep_zeros=False only")
         bits = 8
