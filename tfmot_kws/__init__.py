@@ -28,6 +28,7 @@ _NAMES = {
     "TimeWindow": "models.time_layers",
     "TwoStageSchedule": "training.stages",
     "WakeWord": "commands.parts.wake_word",
+    "WidthSchedule": "training.width_schedule",
     "calibrate": "training.stages",
     "ds_cnn_stream": "models.spotters",
     "dynamic_scheme": "quantize.dynamic.scheme",

@@ -15,6 +15,8 @@ from tfmot_kws.keras import keras
 from tfmot_kws.quantize import device_facts, model_costs
 from tfmot_kws.quantize.budget import Budget
 
+pytestmark = pytest.mark.slow
+
 L = keras.layers
 
 

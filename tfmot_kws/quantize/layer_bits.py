@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from tfmot_kws.keras import keras
+from tfmot_kws.quantize import activation_bits
+from tfmot_kws.quantize.activation_bits import ActivationBits
 from tfmot_kws.quantize.budget import Budget
 from tfmot_kws.quantize.quantizers import check_bits, resolve_grid
 
@@ -19,7 +21,7 @@ class LayerBits:
 
     Attributes:
       bits: weights, 1..8.
-      activation_bits: the layer's output, 2..8.
+      activation_bits: the layer's output, 2..8, or learned.
       bias_bits, gain_bits: 2..16; one byte each on the device up to 8. None: what the layer needs, see ``kws_scheme``.
       grid: "mid-rise", "mid-tread" or "auto" (see ``quantizers.resolve_grid``); stored resolved.
       keep_zeros: weights that are zero stay zero; needs a mid-tread grid, which "auto" then is.
@@ -27,7 +29,7 @@ class LayerBits:
     """
 
     bits: int = 4
-    activation_bits: int = 8
+    activation_bits: ActivationBits = 8
     bias_bits: int | None = None
     gain_bits: int | None = None
     grid: str = "auto"
@@ -36,7 +38,7 @@ class LayerBits:
 
     def __post_init__(self):
         check_bits(self.bits, "bits")
-        check_bits(self.activation_bits, "activation_bits", 2, 8)
+        object.__setattr__(self, "activation_bits", activation_bits.checked(self.activation_bits, "activation_bits"))
         for name in ("bias_bits", "gain_bits"):
             if getattr(self, name) is not None:
                 check_bits(getattr(self, name), name, 2, 16)
@@ -115,6 +117,7 @@ class DynamicBits:
         learned gain, 1..8 bits).
       grid: levels of "tanh" weights, see ``quantizers.resolve_grid``; stored resolved. "linear" ones know "auto" only.
       gain_bits, bias_bits: 2..16.
+      learned: what the widths of the model may cost, where the layer learns its width; ``bits`` is where it starts.
 
     Raises:
       ValueError: a width out of its range, or two that no kernel multiplies; the message names what was found.
@@ -126,8 +129,11 @@ class DynamicBits:
     grid: str = "auto"
     gain_bits: int = 16
     bias_bits: int = 16
+    learned: Budget | None = None
 
     def __post_init__(self):
+        if isinstance(self.learned, Mapping):  # a saved layer's
+            object.__setattr__(self, "learned", _loaded(self.learned))
         if self.weights not in WEIGHTS:
             raise ValueError(f"weights must be 'linear' or 'tanh', found {self.weights!r}")
         wide = _is_16(self.bits)

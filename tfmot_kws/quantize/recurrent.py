@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfmot_kws.keras import keras
-from tfmot_kws.quantize import integer_math, recurrent_math
+from tfmot_kws.quantize import activation_bits, integer_math, recurrent_math
 from tfmot_kws.quantize.layer_bits import LayerBits
 from tfmot_kws.quantize.layer_parts import TanhKernel
 from tfmot_kws.quantize.layers import LayerIntegers, QuantizedAffine
@@ -103,7 +103,8 @@ class QuantizedRecurrent(QuantizedOp):
         **kwargs: Any,
     ):
         self.bits = bits if isinstance(bits, LayerBits) else LayerBits(**(bits or {}))
-        super().__init__(**{**kwargs, "activation_bits": self.bits.activation_bits})
+        # The state, which every row multiplies again, learns no width of its own.
+        super().__init__(**{**kwargs, "activation_bits": activation_bits.fixed(self.bits.activation_bits)})
         if cell not in recurrent_math.GATES:
             raise ValueError(f"layer {self.name!r}: cell must be one of {tuple(recurrent_math.GATES)}, found {cell!r}")
         self.units, self.cell, self.sequences, self.use_bias = int(units), cell, bool(sequences), bool(use_bias)

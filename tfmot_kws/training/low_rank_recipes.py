@@ -28,11 +28,15 @@ from tfmot_kws.data.frame_labels import UNKNOWN, FrameLabels
 from tfmot_kws.keras import keras
 from tfmot_kws.models import multitask
 from tfmot_kws.models.multitask import KEYWORDS, PHONES, keyword_model
-from tfmot_kws.quantize import saving
+from tfmot_kws.quantize import model_costs, saving
+from tfmot_kws.quantize.dynamic.layers import DynamicKernel
 from tfmot_kws.training import recipes, resumable
+from tfmot_kws.training.width_schedule import WidthSchedule
 
 _LEAST_DEVIATION = 1e-3
 """Bands that hardly change are not blown up."""
+_LEARNING_SHARE = 0.25
+"""Of the epochs of stage 4, in which learned widths move."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -255,7 +259,8 @@ def train_quantized(
 ) -> keras.Model:
     """Stage 4: trains any model of one output for keywords alone, by the same schedule.
 
-    A model that knows stages of quantization (``kws_scheme``) is trained in the one that it is in.
+    A model that knows stages of quantization (``kws_scheme``) is trained in the one that it is in. Widths that are
+    learned (``dynamic_scheme("learned")``) move in the first quarter of the epochs, while the learning rate is high.
 
     Args:
         model: as ``quantize_apply`` gave it, or its .keras file; its weights change.
@@ -278,6 +283,8 @@ def train_quantized(
     _check(features, None, model)
     keras.utils.set_random_seed(config.seed + 2)
     epochs, factor = config.quantized_epochs, config.quantized_rate_factor
+    if any(isinstance(layer, DynamicKernel) for layer in model_costs.learning(model)):
+        callbacks = [WidthSchedule(max(1, round(_LEARNING_SHARE * epochs)), verbose), *callbacks]
     return _fit("quantized", model, features, None, config, epochs, factor, checkpoints, callbacks, verbose)
 
 
