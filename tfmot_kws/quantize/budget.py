@@ -56,10 +56,15 @@ class Budget:
     own: Mapping[str, tuple[OwnFunction, float]] | Iterable[Any] = ()
 
     def __repr__(self) -> str:
+        return self.named()
+
+    def named(self) -> str:
+        """The limits that are given; the same in every process, whatever functions costs of one's own are."""
         given = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         defaults = {field.name: field.default for field in dataclasses.fields(self)}
-        shown = ", ".join(f"{name}={value!r}" for name, value in given.items() if value != defaults[name])
-        return f"Budget({shown})"
+        if self.own:
+            given["own"] = {name: limit for name, _, limit in self.own}
+        return f"Budget({', '.join(f'{name}={value!r}' for name, value in given.items() if value != defaults[name])})"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "own", tuple(_own(entry) for entry in _entries(self.own)))
@@ -238,6 +243,12 @@ class Costs:
         if cost in ("average_bits", "average_activation_bits"):
             return f"{value / sum(counted):.2f} bits {'a weight' if cost == 'average_bits' else 'an activation'}"
         return f"{value:.6g} of {cost!r}"
+
+    def summary(self, widths: Mapping[str, float]) -> str:
+        """Each cost of widths by name, and what share of its limit it is."""
+        found = self.of(widths)
+        parts = (f"{self.said(cost, value)} ({value / self.limits[cost]:.0%})" for cost, value in found.items())
+        return ", ".join(parts) + " of the budget"
 
     def of(self, widths: Mapping[str, float]) -> dict[str, float]:
         """Each cost of widths by name; of widths between whole ones, between their costs."""

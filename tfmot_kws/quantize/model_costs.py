@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from tfmot_kws.keras import keras
 from tfmot_kws.quantize import budget, device_facts, layers
+from tfmot_kws.quantize.activation_bits import LearnedActivations
 from tfmot_kws.quantize.costs import Layer
 from tfmot_kws.quantize.dynamic.layers import DynamicKernel
 from tfmot_kws.quantize.recurrent import QuantizedRecurrent
@@ -99,6 +100,22 @@ def _places(layer, node) -> int:
             "keras.Input a fixed shape"
         )
     return int(np.prod(shape, dtype=np.int64))
+
+
+def budgets_of(model: keras.Model) -> dict[str, str]:
+    """What a run of training depends on beside its weights, for its record: limits of widths that are learned."""
+    learned = learning(model)
+    averages = {
+        bits.average
+        for layer in model._flatten_layers()
+        if isinstance(bits := _activation_bits(layer), LearnedActivations)
+    }
+    found = {"budget": learned[0].bits.learned.named()} if learned else {}
+    return found | ({"average_activation_bits": str(max(averages))} if averages else {})
+
+
+def _activation_bits(layer):
+    return getattr(layer, "activation_bits", getattr(getattr(layer, "bits", None), "activation_bits", None))
 
 
 def check_ram(model: keras.Model, allowed: budget.Budget) -> None:

@@ -17,6 +17,7 @@ from tfmot_kws.quantize import ops as quantized_ops
 from tfmot_kws.quantize.dynamic import layers as dynamic_layers
 from tfmot_kws.quantize.output_grid import OutputGrid
 from tfmot_kws.training.activation_steering import ActivationSteering
+from tfmot_kws.training.width_history import WidthHistory
 from tfmot_kws.training.width_steering import WidthSteering
 
 _STAGED = (quantized_layers.QuantizedAffine, quantized_ops.QuantizedOp, quantized_ops.QuantizedSoftmax)
@@ -315,24 +316,29 @@ class TwoStageSchedule(keras.callbacks.Callback):
       stage2_epoch: first epoch (counted from 0) of stage 2. A run that is resumed later starts in the right stage.
         0 needs a model that has its ranges, from ``calibrate``.
       verbose: prints the change, and each epoch what widths that are learned have come to.
+      history: takes down what they pass on their way, with the Pareto front of cost and loss (``history.front()``);
+        where None, one of its own.
 
     Raises:
       ValueError: ``stage2_epoch`` is no whole number of at least 0; in ``fit``, stage 2 begins with ranges unknown.
     """
 
-    def __init__(self, stage2_epoch: int, verbose: int = 0):
+    def __init__(self, stage2_epoch: int, verbose: int = 0, history: WidthHistory | None = None):
         super().__init__()
         whole = isinstance(stage2_epoch, (int, np.integer)) and not isinstance(stage2_epoch, bool)
         if not whole or stage2_epoch < 0:
             raise ValueError(f"stage2_epoch must be a whole number of at least 0, found {stage2_epoch!r}")
         self.stage2_epoch, self.verbose = int(stage2_epoch), verbose
+        self.history = history if history is not None else WidthHistory()
         self._epoch = -1
         self._steering: WidthSteering | None = None
         self._activations: ActivationSteering | None = None
-        self._supports_tf_logs = True  # nothing here reads them
+        self._supports_tf_logs = True  # nothing here reads those of batches
 
     def on_epoch_begin(self, epoch, logs=None):
         """Sets the stage of this epoch."""
+        if self._epoch < 0:
+            self.history.begin(epoch)
         self._epoch = epoch
         stage = 2 if epoch >= self.stage2_epoch else 1
         if stage != get_stage(self.model):
@@ -355,18 +361,28 @@ class TwoStageSchedule(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         """Steers widths that are learned into their budget."""
-        if self._steering is not None and self._epoch < self.stage2_epoch:
-            self._steering.after_batch(self._epoch * self._batches() + batch + 1)
-        elif self._activations is not None:
-            self._activations.after_batch((self._epoch - self.stage2_epoch) * self._batches() + batch + 1)
+        kind, steering = self._steered()
+        if steering is None:
+            return
+        done, looks = self._epoch * self._batches() + batch + 1, len(steering.history)
+        steering.after_batch(done - (kind == "activations") * self.stage2_epoch * self._batches())
+        if len(steering.history) > looks:
+            self.history.look(kind, done / self._batches(), steering)
+
+    def _steered(self) -> tuple[str, WidthSteering | None]:
+        """Whose widths this stage learns, and what steers them."""
+        first = self._epoch < self.stage2_epoch
+        return ("weights", self._steering) if first else ("activations", self._activations)
 
     def on_epoch_end(self, epoch, logs=None):
         """Joins the ranges that replicas have seen in stage 1, so that a checkpoint holds them."""
         if get_stage(self.model) == 1:
             _join_replicas(staged_layers(self.model))
-        steering = self._steering if epoch < self.stage2_epoch else self._activations
-        if self.verbose and steering is not None:
-            print(f"epoch {epoch + 1}: {steering.said()}")
+        kind, steering = self._steered()
+        if steering is not None:
+            self.history.epoch_ended(kind, epoch, steering, logs)
+            if self.verbose:
+                print(f"epoch {epoch + 1}: {self.history.said}")
 
     def on_train_end(self, logs=None):
         """Warns where the model is left in stage 1, or with widths of activations that were still learned."""

@@ -23,7 +23,7 @@ from tfmot_kws.evaluation import streams as stream_evaluation
 from tfmot_kws.evaluation.detector import DetectorConfig
 from tfmot_kws.evaluation.stream_results import StreamCurve
 from tfmot_kws.keras import keras
-from tfmot_kws.quantize import activation_costs, apply, scheme
+from tfmot_kws.quantize import activation_costs, apply, model_costs, scheme
 from tfmot_kws.training import activation_steering, recipes, resumable, stages, windows
 from tfmot_kws.training.windows import Windows
 
@@ -385,7 +385,7 @@ def _fit(
         taught = None if teacher is None else resumable.checksum(teacher.get_weights())
         run = {**dataclasses.asdict(config), "epochs in all": epochs, "start": start, "teacher": taught}
         run |= {"sounds": [[len(one.x), sum(map(len, one.targets))] for one in (*drawn.sounds, *streams.sounds)]}
-        run |= {"words": list(streams.words), "fa_per_hour": streams.fa_per_hour}
+        run |= {"words": list(streams.words), "fa_per_hour": streams.fa_per_hour, **model_costs.budgets_of(model)}
         kept = [resumable.Checkpoints(folder, run)]
         done = kept[0].restore(model)
         select.restore(done)

@@ -73,16 +73,20 @@ class WidthSteering:
         """Learned widths by layer."""
         return {layer.name: layer.learned_width.width for layer in self._layers}
 
+    def whole_widths(self) -> dict[str, int]:
+        """Whole widths by layer, which the model computes with."""
+        return {layer.name: layer.weight_bits for layer in self._layers}
+
     @property
     def settled(self) -> bool:
         """Whether all widths stay."""
         return all(layer.learned_width.settled for layer in self._layers)
 
     def said(self) -> str:
-        """A line of how far it is: the share of the budget that is used, and the width of each layer."""
-        widths = {layer.name: layer.weight_bits for layer in self._layers} if self.settled else self.widths()
+        """A line of how far it is: each cost against its limit, and the width of each layer."""
+        widths = self.whole_widths() if self.settled else self.widths()
         parts = ", ".join(f"{name} {width:.3g}" for name, width in widths.items())
-        return f"{self.costs.fullest(widths):.0%} of the budget, bits: {parts}"
+        return f"{self.costs.summary(widths)}; bits: {parts}"
 
     def after_batch(self, number: int) -> None:
         """Looks at the widths after so many batches of their stage (from 1)."""
