@@ -58,7 +58,20 @@ def text() -> str:
     return '{"rows": [\n' + ",\n".join(rows) + "\n]}\n"
 
 
+def errors(row: dict) -> np.ndarray:
+    """How far off the factors of a row are, as shares of its counts."""
+    made = fit(row)
+    factors = np.array([*made["factors"], *made["alone"][:-1]])
+    return np.array([factors @ terms(row, cell) / count - 1.0 for cell, count in row["cells"].items()])
+
+
 if __name__ == "__main__":
     sys.path.insert(0, str(ROOT))
     TARGET.write_text(text())
     print(f"wrote {TARGET.relative_to(ROOT)}")
+    found: dict[tuple[str, str], list[np.ndarray]] = {}
+    for one in json.loads(COUNTS.read_text())["rows"]:
+        found.setdefault((one["core"], one["op"]), []).append(errors(one))
+    for (core, op), parts in found.items():
+        off = np.concatenate(parts)
+        print(f"{core:13} {op:15} off by {np.sqrt(np.mean(off**2)):5.1%} in the mean, {np.abs(off).max():5.1%} at most")

@@ -54,6 +54,7 @@ _MODULES = {
     "confidence": "evaluation.confidence",
     "confusables": "data.confusables",
     "corpus": "data.corpus",
+    "costs": "quantize.costs",
     "datasets": "data.datasets",
     "det": "evaluation.det",
     "det_plot": "evaluation.det_plot",
