@@ -33,8 +33,8 @@ def to_graph(model: keras.Model) -> ir.Graph:
             f"model {model.name!r} holds model {inner.name!r}: export that one by itself, convert(model.get_layer("
             f"{inner.name!r})); what stands around it does not run on the device"
         )
-    _check_settled(model)
     if dynamic.has_dynamic_layers(model):
+        _check_settled(model)
         return dynamic.DynamicConverter(model).run()
     try:
         stage = stages.get_stage(model)
@@ -46,6 +46,7 @@ def to_graph(model: keras.Model) -> ir.Graph:
             "tfmot_kws.calibrate(model, features), so that what is exported is what was evaluated; EarlyStopping and "
             "checkpoints of the best model may go back to stage 1, see TwoStageSchedule"
         )
+    _check_settled(model)
     return Converter(model).run()
 
 
