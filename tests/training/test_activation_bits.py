@@ -8,6 +8,7 @@ import warnings
 import numpy as np
 import pytest
 import tensorflow as tf
+from quick_fit import flat_clips, quick_fit, two_layers
 
 import tflite_export
 import tfmot_kws
@@ -51,10 +52,8 @@ def quantized(average: float = AVERAGE) -> keras.Model:
 
 
 def fit(model: keras.Model, stage1: int, stage2: int, *callbacks: keras.callbacks.Callback) -> stages.TwoStageSchedule:
-    model.compile(keras.optimizers.Adam(2e-3), keras.losses.SparseCategoricalCrossentropy(True))
     schedule = stages.TwoStageSchedule(stage1)
-    x, y = clips()
-    model.fit(x, y, epochs=stage1 + stage2, batch_size=8, verbose=0, callbacks=[schedule, *callbacks])
+    quick_fit(model, clips(), stage1 + stage2, 8, [schedule, *callbacks])
     return schedule
 
 
@@ -114,18 +113,38 @@ def test_a_settled_model_computes_as_one_of_these_widths() -> None:
         if layer.name in bits:  # the input keeps 8
             layer.output_grid._bits = bits[layer.name]
     tfmot_kws.calibrate(plain, x)
-    np.testing.assert_array_equal(model.predict(x, verbose=0), plain.predict(x, verbose=0))
+    np.testing.assert_array_equal(model(x).numpy(), plain(x).numpy())
     assert tflite_export.convert(model) == tflite_export.convert(plain)
 
 
 @pytest.fixture(scope="module")
-def trained():
-    model = quantized()
-    return model, fit(model, 3, 8)
+def trained(tmp_path_factory):
+    """A model that was trained, its schedule, and what an onlooker saw at the end of each epoch."""
+    model, path, seen = quantized(), tmp_path_factory.mktemp("best") / "best.keras", []
+
+    class Look(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            said = ""
+            if epoch == 4:  # in stage 2, while widths move
+                with pytest.raises(ExportError) as caught:
+                    tflite_export.convert(self.model)
+                said = str(caught.value)
+            seen.append((activation_costs.settled(self.model), path.exists(), said))
+
+    best = stages.StageCheckpoint(path, monitor="loss", save_best_only=True)
+    return model, fit(model, 3, 8, best, Look()), seen, path
+
+
+def test_nothing_is_saved_or_exported_while_widths_move(trained) -> None:
+    *_, seen, path = trained
+    first = activation_steering.first_settled_epoch(3, 8)
+    assert [(settled, exists) for settled, exists, _ in seen] == [(n >= first - 1, n >= first - 1) for n in range(11)]
+    assert "activations of layers 'conv', 'gate', 'gate_sigmoid' still learn their widths" in seen[4][2]
+    assert activation_costs.settled(tfmot_kws.load_model(path))
 
 
 def test_widths_end_whole_at_their_mean(trained) -> None:
-    model, schedule = trained
+    model, schedule, *_ = trained
     costs = activation_costs.costs_of(model)
     widths = {one.name: one.weight_bits for one in activation_costs.learning(model)}
     assert set(widths) == {"conv", "gate", "gate_sigmoid", "gated", "mean", "logits"}
@@ -137,9 +156,9 @@ def test_widths_end_whole_at_their_mean(trained) -> None:
 
 
 def test_the_file_its_stream_and_a_saved_model_give_the_models_numbers(trained, tmp_path) -> None:
-    model, _ = trained
+    model, *_ = trained
     x = clips(16)[0]
-    expected = model.predict(x, verbose=0)
+    expected = model(x).numpy()
     data = tflite_export.convert(model)
     got = tflite_export.Interpreter(data, "reference").run(x)
     scale = model.get_layer("logits").output_grid.quantization()[0]
@@ -150,7 +169,7 @@ def test_the_file_its_stream_and_a_saved_model_give_the_models_numbers(trained, 
     np.testing.assert_array_equal(rows[-1], got[0])
     model.save(tmp_path / "m.keras")
     loaded = tfmot_kws.load_model(tmp_path / "m.keras")
-    np.testing.assert_array_equal(loaded.predict(x, verbose=0), expected)
+    np.testing.assert_array_equal(loaded(x).numpy(), expected)
     assert tflite_export.convert(loaded) == data
 
 
@@ -165,15 +184,19 @@ class Stop(keras.callbacks.Callback):
 
 
 def test_a_run_that_was_stopped_goes_on_to_the_same_widths(tmp_path) -> None:
-    x, y = clips(32)
+    x, y = flat_clips(32)
+    x = x[:, :, None]  # as frames of one band
     report = feature_set.LoadReport(len(x), {})
     features = feature_set.FeatureSet(x, y, ("a", "b", "c"), report, np.zeros(len(x), np.int32), ("a.wav",))
     config = recipes.TrainConfig(batch_size=8, augment=None)
     limits = Budget(average_activation_bits=AVERAGE, average_bits=5)
     scheme = tfmot_kws.kws_scheme("learned", activation_bits="learned", budget=limits)
 
+    inputs = keras.Input((16, 1), name="features")
+    float_model = keras.Model(inputs, two_layers()(L.Flatten(name="flat")(inputs)), name="two_layers")
+
     def train(folder, callbacks=()):
-        return recipes.train_quantized(spotter(), scheme, features, config, 1, 4, callbacks, checkpoints=folder)
+        return recipes.train_quantized(float_model, scheme, features, config, 1, 4, callbacks, checkpoints=folder)
 
     whole = train(tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
@@ -183,26 +206,9 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_widths(tmp_path) -> None:
         np.testing.assert_array_equal(one, other)
 
 
-def test_nothing_is_saved_or_exported_while_widths_move(tmp_path) -> None:
-    model = quantized()
-    saved = []
-
-    class Look(keras.callbacks.Callback):
-        def on_epoch_end(self, epoch, logs=None):
-            saved.append((epoch, activation_costs.settled(self.model), (tmp_path / "best.keras").exists()))
-            if epoch == 1:
-                with pytest.raises(ExportError, match="activations of layers 'conv', 'gate', .* still learn their"):
-                    tflite_export.convert(self.model)
-
-    best = stages.StageCheckpoint(tmp_path / "best.keras", monitor="loss", save_best_only=True)
-    fit(model, 1, 4, best, Look())
-    first = activation_steering.first_settled_epoch(1, 4)
-    assert [(settled, exists) for _, settled, exists in saved] == [(n >= first - 1, n >= first - 1) for n in range(5)]
-    assert activation_costs.settled(tfmot_kws.load_model(tmp_path / "best.keras"))
-
-
 def test_a_training_that_ends_too_early_is_warned_about_and_settled() -> None:
-    model = quantized()
+    limits = Budget(average_activation_bits=AVERAGE)
+    model = tfmot_kws.quantize_apply(two_layers(), tfmot_kws.kws_scheme(activation_bits="learned", budget=limits))
 
     class End(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
@@ -210,7 +216,7 @@ def test_a_training_that_ends_too_early_is_warned_about_and_settled() -> None:
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        fit(model, 1, 8, End())
+        quick_fit(model, flat_clips(), 9, 8, [stages.TwoStageSchedule(1), End()])
     assert any("activations still learned their widths" in str(one.message) for one in caught)
     assert activation_costs.settled(model) and len(tflite_export.convert(model)) > 1000
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from quick_fit import flat_clips, quick_fit, two_layers
 
 import tfmot_kws
 from tfmot_kws.keras import keras
@@ -34,20 +34,11 @@ def test_the_front_is_what_no_other_point_beats(values) -> None:
     assert [p.used for p in front] == sorted({p.used for p in front})
 
 
-def _fit(history: width_history.WidthHistory | None, epochs: int, initial: int = 0, **options) -> keras.Model:
-    keras.utils.set_random_seed(0)
-    inputs = keras.Input((16,), name="features")
-    x = keras.layers.Dense(16, activation="relu", name="first")(inputs)
-    model = keras.Model(inputs, keras.layers.Dense(3, name="logits")(x))
+def _fit(history: width_history.WidthHistory, epochs: int) -> keras.Model:
     scheme = tfmot_kws.kws_scheme("learned", budget=Budget(flash=400, average_bits=4))
-    model = tfmot_kws.quantize_apply(model, scheme)
-    model.compile(keras.optimizers.Adam(2e-3), keras.losses.SparseCategoricalCrossentropy(True))
-    rng = np.random.default_rng(0)
-    x, y = rng.normal(size=(64, 16)).astype(np.float32), rng.integers(0, 3, 64)
+    model = tfmot_kws.quantize_apply(two_layers(), scheme)
     schedule = stages.TwoStageSchedule(4, history=history)
-    options = {"epochs": epochs, "initial_epoch": initial, "batch_size": 8, "verbose": 0, **options}
-    model.fit(x, y, callbacks=[schedule], **({"validation_data": (x, y)} | options))
-    model.schedule = schedule
+    quick_fit(model, flat_clips(), epochs, 8, [schedule])
     return model
 
 
@@ -56,7 +47,6 @@ def test_a_training_takes_down_what_it_passes(tmp_path) -> None:
     path = tmp_path / "run" / "widths.json"
     history = width_history.WidthHistory(path)
     model = _fit(history, 5)
-    assert model.schedule.history is history
     assert [p.epoch for p in history.points] == [1, 2, 3, 4]  # of stage 1, in which weights learn
     assert {look.kind for look in history.looks} == {"weights"}
     assert all(set(look.used) == {"flash", "average_bits"} for look in history.looks)
@@ -76,9 +66,26 @@ def test_a_training_takes_down_what_it_passes(tmp_path) -> None:
         again.begin(3)
 
 
-@pytest.mark.slow
+class Steering:
+    """What a history asks of what steers widths."""
+
+    class costs:
+        @staticmethod
+        def fullest(widths: dict[str, int]) -> float:
+            return sum(widths.values()) / 10
+
+    def whole_widths(self) -> dict[str, int]:
+        return {"first": 4, "logits": 8}
+
+    def said(self) -> str:
+        return "120% of the budget"
+
+
 def test_losses_are_those_of_validation_where_there_are_any() -> None:
-    seen = _fit(None, 2).schedule.history.points
-    plain = _fit(None, 2, validation_data=None).schedule.history.points
-    assert [p.widths for p in seen] == [p.widths for p in plain]
-    assert all(a.loss != b.loss and math.isfinite(b.loss) for a, b in zip(seen, plain))
+    history = width_history.WidthHistory()
+    for logs in ({"loss": 0.5, "val_loss": 0.75}, {"loss": 0.25}, {}, None):
+        history.epoch_ended("weights", len(history.points), Steering(), logs)
+    assert [p.loss for p in history.points[:2]] == [0.75, 0.25]
+    assert all(math.isnan(p.loss) for p in history.points[2:])
+    assert [p.epoch for p in history.points] == [1, 2, 3, 4] and history.said == "120% of the budget"
+    assert history.front() == [history.points[1]] and history.points[0].used == 1.2

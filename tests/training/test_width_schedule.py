@@ -6,6 +6,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tensorflow as tf
+from quick_fit import compiled, flat_clips, quick_fit, two_layers
 
 import tflite_export
 import tfmot_kws
@@ -48,9 +49,7 @@ def quantized(weights: str = "linear", **options) -> keras.Model:
 
 
 def fit(model: keras.Model, epochs: int, *callbacks: keras.callbacks.Callback) -> None:
-    model.compile(keras.optimizers.Adam(2e-3), keras.losses.SparseCategoricalCrossentropy(True))
-    x, y = clips()
-    model.fit(x, y, epochs=epochs, batch_size=8, verbose=0, callbacks=list(callbacks))
+    quick_fit(model, clips(), epochs, 8, callbacks)
 
 
 def widths_of(model: keras.Model) -> dict[str, int]:
@@ -108,7 +107,7 @@ def test_widths_end_whole_within_the_budget_and_in_the_file(weights: str, tmp_pa
     used = [share for share, _ in schedule.steering.history]
     assert used[0] > 1.6 and used[-1] < 1.4
     x = clips(16)[0]
-    expected = model.predict(x, verbose=0)
+    expected = model(x).numpy()
     data = tflite_export.convert(model)
     ops = {op.output: op.weights for op in reader.read(data).ops if hasattr(op, "weights")}
     assert {name: weights.bits for name, weights in ops.items()} == {**widths, "logits": 8}
@@ -117,7 +116,7 @@ def test_widths_end_whole_within_the_budget_and_in_the_file(weights: str, tmp_pa
     np.testing.assert_allclose(tflite_export.Interpreter(data, "reference").run(x), expected, atol=1e-5)
     model.save(tmp_path / "m.keras")
     loaded = tfmot_kws.load_model(tmp_path / "m.keras")
-    np.testing.assert_array_equal(loaded.predict(x, verbose=0), expected)
+    np.testing.assert_array_equal(loaded(x).numpy(), expected)
     assert tflite_export.convert(loaded) == data
 
 
@@ -128,7 +127,7 @@ def test_another_width_is_that_of_a_model_made_with_it(weights: str) -> None:
         layer.take_width(5)
     fixed = quantized(weights, bits=5, input_bits=8, budget=None)
     close = 0.02 if weights == "tanh" else 0.0  # which starts from the width before
-    np.testing.assert_allclose(model.predict(x, verbose=0), fixed.predict(x, verbose=0), atol=close)
+    np.testing.assert_allclose(model(x).numpy(), fixed(x).numpy(), atol=close)
 
 
 def test_instructions_and_ram_of_a_dynamic_model_are_limited() -> None:
@@ -142,11 +141,11 @@ def test_instructions_and_ram_of_a_dynamic_model_are_limited() -> None:
 
 
 def test_a_run_that_was_stopped_goes_on_to_the_same_widths(tmp_path) -> None:
-    x, y = clips(32)
+    x, y = flat_clips(32)
+    scheme = tfmot_kws.dynamic_scheme("learned", budget=Budget(average_bits=4))
 
     def train(folder, stop_at: int = 9) -> keras.Model:
-        model = quantized()
-        model.compile(keras.optimizers.Adam(2e-3), keras.losses.SparseCategoricalCrossentropy(True))
+        model = compiled(tfmot_kws.quantize_apply(two_layers(), scheme))
 
         class Stop(keras.callbacks.Callback):
             def on_epoch_end(self, epoch, logs=None):
@@ -172,8 +171,9 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_widths(tmp_path) -> None:
 
 
 def test_a_training_shorter_than_the_learning_ends_whole() -> None:
-    model = quantized()
-    fit(model, 1, width_schedule.WidthSchedule(9))
+    scheme = tfmot_kws.dynamic_scheme("learned", budget=Budget(average_bits=4))
+    model = tfmot_kws.quantize_apply(two_layers(), scheme)
+    quick_fit(model, flat_clips(), 1, 8, [width_schedule.WidthSchedule(9)])
     assert model_costs.costs_of(model).fullest(widths_of(model)) <= 1.0 and tflite_export.convert(model)
 
 
