@@ -14,7 +14,7 @@ import typer.core
 
 import tfmot_kws
 from tfmot_kws import extras
-from tfmot_kws.commands import fetch_data, phrase, say, serve
+from tfmot_kws.commands import fetch_data, npu, phrase, say, serve
 from tfmot_kws.commands.parts import console as consoles
 from tfmot_kws.commands.parts.options import (
     DEFAULT_RUNTIME,
@@ -474,6 +474,7 @@ def inspect(
     command.run(model)
 
 
+app.command(name="npu")(npu.npu)
 app.command(name="phrase")(phrase.phrase)
 app.command(name="say")(say.say)
 app.command(name="serve")(serve.serve)
