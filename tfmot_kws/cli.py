@@ -242,6 +242,7 @@ def quantize(
             show_default="fixed ranges, int8 in and out",
         ),
     ] = None,
+    target: Annotated[str, typer.Option(help="any, or ethos-u: levels of weights that 'npu' compresses best.")] = "any",
     weights: Annotated[
         str, typer.Option(help="With --dynamic: linear (a column's range) or tanh (trained through tanh).")
     ] = "linear",
@@ -267,7 +268,7 @@ def quantize(
 
     command.run(
         model, data, out, bits, layer_bits or [], stage1_epochs, stage2_epochs, copies, batch_size, learning_rate, seed,
-        cache, dynamic, weights, speakers, resume, budget_flash, budget_bits,
+        cache, dynamic, weights, speakers, resume, budget_flash, budget_bits, target,
     )  # fmt: skip
 
 
