@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import math
 import pathlib
 from collections.abc import Callable, Sequence
 
@@ -70,7 +71,7 @@ def with_zeros(graph: ir.Graph, share: float) -> ir.Graph:
     for op in graph.ops:
         if isinstance(op, ir.PackedDense):
             levels = op.weights.levels
-            order = np.argsort(np.abs(levels), axis=None, kind="stable")[: round(share * levels.size)]
+            order = np.argsort(np.abs(levels), axis=None, kind="stable")[: math.ceil(share * levels.size)]
             codes = op.weights.codes.copy()
             codes.flat[order] = 1 << (op.weights.bits - 1)  # the level 0
             op = dataclasses.replace(op, weights=dataclasses.replace(op.weights, codes=codes))

@@ -67,8 +67,8 @@ def parts(data: bytes):
     return model, model.subgraphs[0]
 
 
-def names(graph, indices) -> set[str]:
-    return {graph.tensors[i].name.decode() for i in indices}
+def names(graph, indices) -> list[str]:
+    return [graph.tensors[i].name.decode() for i in indices]
 
 
 @pytest.mark.slow
@@ -98,8 +98,8 @@ def test_a_stream_runs_wholly_on_every_family(installed, accelerator: str, capfd
     compiled, graph = parts(found.flatbuffer)
     assert [code.customCode for code in compiled.operatorCodes] == [reader.ETHOS_U.encode()]
     # What a caller goes by is all there: names of the tensors, their scales, and the schedule.
-    assert names(graph, graph.inputs) == {model.tensors[i].name for i in model.inputs}
-    assert names(graph, graph.outputs) == {model.tensors[i].name for i in model.outputs}
+    assert names(graph, graph.inputs) == [model.tensors[i].name for i in model.inputs]
+    assert names(graph, graph.outputs) == [model.tensors[i].name for i in model.outputs]
     scales = {t.name.decode(): float(t.quantization.scale[0]) for t in (graph.tensors[i] for i in graph.inputs)}
     assert scales == {t.name: t.scales[0] for t in (model.tensors[i] for i in model.inputs)}
     (buffer,) = [m.buffer for m in compiled.metadata if m.name == b"tfmot_kws_stream"]
@@ -120,6 +120,18 @@ def test_fewer_levels_take_less_flash_and_fewer_cycles(installed, rng) -> None:
 
 
 @pytest.mark.slow
+def test_a_grid_without_a_zero_pays_where_layers_are_filled_up(installed, rng) -> None:
+    """To 8 outputs and 16 inputs: with zeros, which are then one more level."""
+
+    def bits_a_weight(inputs: int, bits: int, grid: ir.Grid) -> float:
+        return 8 * npu.compile(stock(eg.dense(rng, (1, inputs), 24, bits, grid))).flash / (24 * inputs)
+
+    even, filled = (bits_a_weight(inputs, 2, "mid-rise") for inputs in (512, 504))
+    assert filled > even + 0.4
+    assert bits_a_weight(504, 2, "mid-tread") < even
+
+
+@pytest.mark.slow
 def test_the_same_file_makes_the_same_bytes_by_path_and_by_bytes(installed, rng, tmp_path) -> None:
     data = dense(rng, 3)
     (tmp_path / "a name.tflite").write_bytes(data)
@@ -127,10 +139,29 @@ def test_the_same_file_makes_the_same_bytes_by_path_and_by_bytes(installed, rng,
 
 
 @pytest.mark.slow
+def test_what_runs_on_the_npu(installed, rng) -> None:
+    """The ops that docs/how-to/npu.md names, in one model."""
+    m = eg.Maker(rng)
+    x = m.dense(m.input(20, 8), 12, 3, window=ir.Window((5, 1), (2, 1), (1, 1), (2, 1, 0, 0)))
+    x = m.depthwise(x, 1, ir.Window((3, 1), padding=(1, 1, 0, 0)))
+    x = m.average_pool(m.max_pool(x, ir.Window((2, 1))), ir.Window((2, 1), (2, 1)))
+    x = m.multiply(m.add(x, x), x)
+    x = m.concatenate(0, m.slice(x, 0, 4, 2), m.pad(m.slice(x, 1, 3, 1), (1, 0), (0, 0)))
+    x = m.dense(m.reshape(x, m.tensors[x].size), 5, 1)
+    graph = m.graph(m.softmax(x))
+    kinds = {reader_op.name for reader_op in reader.parse(stock(graph)).operators}
+    assert kinds >= {"ADD", "AVERAGE_POOL_2D", "CONCATENATION", "CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"}
+    assert kinds >= {"MAX_POOL_2D", "MUL", "PAD", "SOFTMAX", "STRIDED_SLICE"}
+    for accelerator in ("ethos-u55-64", "ethos-u85-256"):
+        assert npu.compile(stock(graph), accelerator).cpu_ops == ()
+
+
+@pytest.mark.slow
 def test_a_function_by_table_stays_on_the_cpu_and_is_named(installed, rng) -> None:
     maker = eg.Maker(rng)
     last = maker.dense(maker.lookup(maker.dense(maker.input(32), 16, 4)), 4, 4)
     data = stock(maker.graph(last))
+    assert npu.compile(data, "ethos-u85-128").cpu_ops == ()
     found = npu.compile(data)
     assert [op.op for op in found.cpu_ops] == ["CAST", "GATHER"]
     assert all(op.reason == "Unsupported opType" and op.output for op in found.cpu_ops)
