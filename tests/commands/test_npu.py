@@ -32,19 +32,20 @@ def test_a_model_becomes_files_and_a_table(folder, tmp_path, stream: bool) -> No
     out = tmp_path / "new" / "npu"
     options = ("--accelerator", "ethos-u65-256", *(["--stream"] if stream else []))
     said = command_line.run("npu", folder / "q.keras", "--out", out, *options).output
-    names = {"q_ethos-u65-256.tflite", "q_ethos-u65-256.report.json", "q_stock.tflite", "q_stock.tflite.json"}
-    assert {path.name for path in out.iterdir()} == names
-    stock = (out / "q_stock.tflite").read_bytes()
+    name = "q_stream" if stream else "q"
+    names = {f"{name}_ethos-u65-256{end}" for end in (".tflite", ".report.json")}
+    assert {path.name for path in out.iterdir()} == names | {f"{name}_stock.tflite", f"{name}_stock.tflite.json"}
+    stock = (out / f"{name}_stock.tflite").read_bytes()
     found = npu.compile(stock, "ethos-u65-256")
-    assert found.flatbuffer == (out / "q_ethos-u65-256.tflite").read_bytes()
-    report = json.loads((out / "q_ethos-u65-256.report.json").read_text())
+    assert found.flatbuffer == (out / f"{name}_ethos-u65-256.tflite").read_bytes()
+    report = json.loads((out / f"{name}_ethos-u65-256.report.json").read_text())
     assert report | json.loads(json.dumps(found.to_dict())) == report
     assert report["frame_seconds"] == 0.01 and report["npu_share"] == 1.0
     assert report["cycles_a_second"] == (found.cycles_a_second(0.01) if stream else None)
     for value in (found.flash, found.sram, found.cycles, len(found.flatbuffer)):
         assert f"{value:,}" in said
     assert ("a second of sound" in said) == ("RAM of the caller" in said) == stream
-    about = sidecar.read(out / "q_stock.tflite")
+    about = sidecar.read(out / f"{name}_stock.tflite")
     assert (about.kind, about.task, about.options["streaming"]) == (
         "tflite", esphome_files.TASK, "external" if stream else None,
     )  # fmt: skip
@@ -76,6 +77,33 @@ def test_a_file_of_stock_ops(folder, tmp_path) -> None:
     assert "cycles a second of sound" in command_line.run("npu", path, "--out", tmp_path / "a").output
     said = command_line.error("npu", path, "--out", tmp_path / "b", "--stream")
     assert f"{path}: is exported already" in said and not (tmp_path / "b").exists()
+
+
+def test_cpp_for_firmware(folder, tmp_path) -> None:
+    """A clip has no schedule and no detector; a stream has both, and takes the detector's settings."""
+    command_line.run("npu", folder / "q.keras", "--out", tmp_path / "clip", "--c-array")
+    made = {path.name for path in (tmp_path / "clip").iterdir()}
+    assert made >= {"kws_npu_model.h", "kws_npu_model.cc", "kws_npu_ops.inc"}
+    assert not made & {"kws_npu.h", "kws_spotter.h"}
+    options = ("--stream", "--c-array", "--threshold", 0.5, "--smooth", 0.3)
+    command_line.run("npu", folder / "q.keras", "--out", tmp_path / "stream", *options)
+    texts = {path.name: path.read_text() for path in (tmp_path / "stream").glob("kws_*")}
+    assert "kws_external_config kws_npu_stream = {3, " in texts["kws_npu.h"]
+    assert "of the mean over 10 steps" in texts["kws_spotter.h"]
+    assert texts["kws_npu_ops.inc"].startswith("#ifdef KWS_ETHOS_U\ntflite::MicroMutableOpResolver<1> resolver;")
+
+
+def test_cpp_that_cannot_be_made(folder, tmp_path) -> None:
+    out = tmp_path / "out"
+    said = command_line.error("npu", folder / "q.keras", "--out", out, "--threshold", 2)
+    assert "--threshold, --smooth, --refractory: " in said and "go with --c-array" in said
+    said = command_line.error("npu", folder / "q.keras", "--out", out, "--stream", "--c-array", "--threshold", "loud")
+    assert "loud" in said
+    path = tmp_path / "mine.tflite"
+    path.write_bytes(tflite_export.convert(esphome_files.model(), "builtin", streaming="external"))
+    said = command_line.error("npu", path, "--out", out, "--c-array")
+    assert f"{path}.json: not found; --c-array of a stream needs it" in said
+    assert not out.exists()
 
 
 def test_ops_on_the_cpu_are_named(folder, tmp_path, rng) -> None:

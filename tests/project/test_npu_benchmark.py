@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import json
+import pathlib
+import re
 
 import numpy as np
 import pytest
@@ -10,6 +13,8 @@ import pytest
 from benchmarks import npu as benchmark
 from tflite_export import ir
 from tflite_export.reference import run as reference
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
 def test_grids_are_those_that_int8_holds() -> None:
@@ -98,3 +103,23 @@ def test_a_method_runs_what_is_compiled(require_package, monkeypatch) -> None:
     assert found[0] == "4 bits, mid-tread" and found[1]["bytes"] == seen["bytes"] > 0
     assert found[1]["second"] > 0 and found[1]["sram"] > 0
     assert seen["outputs"].shape == (12, 3) and np.ptp(seen["outputs"]) > 0
+
+
+def test_the_manual_says_what_was_measured() -> None:
+    """Every number of bytes in the how-to is one of the table, and what it says of grids holds for each row."""
+    rows = json.loads((ROOT / "benchmarks" / "results" / "npu.json").read_text())["rows"]
+    text = (ROOT / "docs" / "how-to" / "npu.md").read_text()
+    section = text[text.index("## How many bits") : text.index("## What runs on the NPU")]
+    named = {int(number.replace(",", "")) for number in re.findall(r"\d+,\d{3}", section)}
+    assert named and named <= {row[f"{key}_flash"] for row in rows for key in benchmark.ACCELERATORS}
+    flash = {
+        (r["model"], r["bits"], r["grid"], r["zeros"], key): r[f"{key}_flash"] for r in rows for key in ("u55", "u85")
+    }
+    for (model, bits, grid, zeros, key), size in flash.items():
+        if grid == "mid-rise" and bits > 1:
+            tread = flash[model, bits, "mid-tread", zeros, key]
+            assert tread <= size and (bits < 6 or tread < 0.94 * size)
+    for model in ("250K, stream", "15K, stream"):
+        assert flash[model, 1, "mid-rise", None, "u85"] >= flash[model, 2, "mid-tread", None, "u85"]
+        for bits in (8, 4):
+            assert flash[model, bits, "mid-tread", 0.5, "u55"] < 0.67 * flash[model, bits, "mid-tread", None, "u55"]

@@ -145,7 +145,7 @@ def test_bad_options_are_named(options: dict, message: str) -> None:
         scheme.kws_scheme(**options)
 
 
-@pytest.mark.parametrize("target, widest", [("any", 7), ("ethos-u", 2)])
+@pytest.mark.parametrize("target, widest", [("any", 7), ("ethos-u", 5)])
 def test_grids_of_a_target(target: str, widest: int) -> None:
     """Of the default width, of layers by name, and of depthwise kernels; a grid that is asked for stays."""
     model = spotter()

@@ -10,9 +10,11 @@ import typer
 
 from tfmot_kws import atomic, extras
 from tfmot_kws.commands.parts import console as consoles
+from tfmot_kws.commands.parts.options import Refractory, Smooth, Threshold
 
 if TYPE_CHECKING:
     from tflite_export import npu as npus
+    from tfmot_kws.commands.parts import spotter
     from tfmot_kws.commands.parts.sidecar import Sidecar
 
 _SUFFIXES = (".keras", ".tflite")
@@ -51,17 +53,29 @@ def npu(
     optimise: Annotated[
         str, typer.Option(help="performance (fewer cycles) or size (less SRAM), by Vela.")
     ] = "performance",
+    c_array: Annotated[
+        bool,
+        typer.Option(
+            "--c-array",
+            help="Also write C++ for firmware: the file, and of a stream its states, front end and detector.",
+        ),
+    ] = False,
+    threshold: Threshold = None,
+    smooth: Smooth = None,
+    refractory: Refractory = None,
 ) -> None:
     """Compiles a quantized model for an Arm Ethos-U by Vela, and says what it takes.
 
     Writes NAME_ACCELERATOR.tflite for firmware, its numbers as .report.json, and NAME_stock.tflite, the file that was
-    compiled, which 'evaluate' measures. Needs: pip install "tfmot-kws\\[npu]"
+    compiled, which 'evaluate' measures; of a stream NAME is NAME_stream. Needs: pip install "tfmot-kws\\[npu]"
 
     Examples:
       tfmot-kws npu q.keras --accelerator ethos-u55-128 --out npu
       tfmot-kws npu q.keras --accelerator ethos-u85-256 --stream --out npu
+      tfmot-kws npu q.keras --stream --c-array --threshold 2 --out src
     """
-    run(model, out, accelerator, stream, system_config, memory_mode, config, optimise)
+    settings = (threshold, smooth, refractory)
+    run(model, out, accelerator, stream, system_config, memory_mode, config, optimise, c_array, settings)
 
 
 def run(
@@ -73,9 +87,14 @@ def run(
     memory_mode: str | None = None,
     config: pathlib.Path | None = None,
     optimise: str = "performance",
+    c_array: bool = False,
+    settings: tuple[str | float | None, float | None, float | None] = (None, None, None),
 ) -> None:
     """Compiles, writes the files and prints a table; a mistake in an option says so before the model is loaded."""
     from tflite_export import npu as npus
+    from tflite_export.c import external
+    from tflite_export.flatbuffer import reader
+    from tfmot_kws.commands import firmware
     from tfmot_kws.commands.parts import results, sidecar
 
     extras.require("ethosu", "compiling for an Ethos-U")
@@ -83,22 +102,32 @@ def run(
         raise ValueError(f"{model}: must end in {' or '.join(_SUFFIXES)}")
     chosen = {"system_config": system_config, "memory_mode": memory_mode, "config": config, "optimise": optimise}
     npus.check(accelerator, **chosen)
-    compiled_path, stock_path = out / f"{model.stem}_{accelerator}.tflite", out / f"{model.stem}_stock.tflite"
+    if settings != (None, None, None) and not c_array:
+        raise ValueError("--threshold, --smooth, --refractory: are for the firmware's detector; they go with --c-array")
+    stem = f"{model.stem}_stream" if stream else model.stem
+    compiled_path, stock_path = out / f"{stem}_{accelerator}.tflite", out / f"{stem}_stock.tflite"
     report_path = compiled_path.with_suffix(".report.json")
     about, stock = _stock(model, stream)
-    for path in (compiled_path, *([stock_path] if about else [])):
+    of_keras = about is not None
+    about = about or (sidecar.read(model) if sidecar.path_of(model).is_file() else None)
+    for path in (compiled_path, *([stock_path] if of_keras else [])):
         results.check_output(path, ".tflite", "--out")
     results.check_writable(report_path, "--out")
     try:
         compiled = npus.compile(stock, accelerator, **chosen)
     except (ValueError, npus.NpuError) as error:
         raise type(error)(f"{model}: {error}") from error
-    about = about or (sidecar.read(model) if sidecar.path_of(model).is_file() else None)
+    ear = _spotter(model, stock, about, settings) if c_array and compiled.hop else None
     report = _report(model, compiled, about)
     written = [atomic.write_bytes(compiled_path, compiled.flatbuffer), atomic.write_json(report_path, report)]
-    if model.suffix == ".keras":
+    if of_keras:
         written.append(atomic.write_bytes(stock_path, stock))
         sidecar.write(stock_path, about)
+    if c_array:
+        ops = [reader.ETHOS_U, *(op.op for op in compiled.cpu_ops)]
+        written += external.write_external(stock, compiled.flatbuffer, ops, out)
+    if ear is not None:
+        written.append(firmware.write_header(ear, out))
     console = consoles.stdout()
     console.print(consoles.table(f"{compiled_path.name}: {accelerator}", _ROWS, _rows(report)))
     if compiled.cpu_ops:
@@ -136,6 +165,27 @@ def _stock(model: pathlib.Path, stream: bool) -> tuple[Sidecar | None, bytes]:
     data = tflite_export.convert(saving.load_model(model), "builtin", streaming=streaming)
     options = {**before.options, "keras_model": model.name, "ops": "builtin", "target": "any", "streaming": streaming}
     return sidecar.Sidecar("tflite", before.frontend, before.task, options, before.metrics), data
+
+
+def _spotter(
+    model: pathlib.Path,
+    stock: bytes,
+    about: Sidecar | None,
+    settings: tuple[str | float | None, float | None, float | None],
+) -> spotter.Spotter:
+    """The front end and the detector around a stream, whose settings the firmware gets."""
+    from tflite_export.runtimes import interpreter
+    from tfmot_kws.commands.parts import sidecar, spotter, thresholds
+
+    if about is None:
+        raise FileNotFoundError(
+            f"{sidecar.path_of(model)}: not found; --c-array of a stream needs it for the front end and the detector"
+        )
+    chosen = thresholds.choose(*settings, about.task.keywords)
+    runtime = interpreter.default_runtime()
+    ear = spotter.Spotter(stock, about, chosen.values, chosen.smooth, chosen.refractory, runtime)
+    chosen.check_mode(ear.config.mode)
+    return ear
 
 
 def _report(model: pathlib.Path, compiled: npus.Compiled, about: Sidecar | None) -> dict[str, Any]:

@@ -29,10 +29,10 @@ _NOTHING = 1e-12  # a channel whose weights are all smaller counts as zero
 _SMALL = 0.3  # of a fresh layer's largest weights: channels below are small
 _AT_ONCE = 2**18  # weights times amplitudes tried together: many small arrays are slow, huge ones take memory
 _SPEEDS = {1: 20.0, 2: 20.0, 3: 8.0}
-MOST_RISE = {"any": 7, "ethos-u": 2}
+MOST_RISE = {"any": 7, "ethos-u": 5}
 """Target -> the widest weights that "auto" gives the grid mid-rise. An Ethos-U reads weights that Vela has compressed,
-and a grid with a zero compresses better: one level less, no gaps between levels, and channels that are filled up with
-zeros take none of its own. At 2 bits three levels are less accurate than four. benchmarks/npu.py measures both."""
+and a grid with a zero compresses better: its levels have no gaps. From 6 bits on that costs a step that is wider by
+1/63 at most; below, a level less is a larger share of them, and may cost accuracy. benchmarks/npu.py measures both."""
 _MOST_RISE = MOST_RISE["any"] + 0.5
 """The same for a width that is a tensor: a whole number, as a float."""
 _LN2 = 0.6931472

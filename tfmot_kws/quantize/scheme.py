@@ -134,8 +134,8 @@ def kws_scheme(
         packed weights; a compressed file gets smaller.
       budget: what learned widths may cost.
       target: what the model is for. "any": packed weights, where a width takes its bits whatever the levels. "ethos-u":
-        Arm's NPU, whose compiler compresses weights (``tflite_export.npu``); "auto" is then mid-tread from 3 bits on,
-        which compresses better and is as accurate (docs/how-to/npu.md).
+        Arm's NPU, whose compiler compresses weights (``tflite_export.npu``); "auto" is then mid-tread from 6 bits on,
+        which compresses better for a step that is hardly wider (docs/how-to/npu.md).
 
     Raises:
       ValueError: an option is out of its range, or two do not go together; the message names it.
