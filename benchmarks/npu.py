@@ -177,7 +177,8 @@ def run_accuracy(args) -> None:
     config = models.ModelConfig(len(held.classes), *training.x.shape[1:], width=args.width)
     common.write(
         args.name,
-        f"Accuracy on {args.accelerator}, {models.build(config).count_params():,} parameters, {len(runs)} seeds",
+        f"Accuracy on {args.accelerator}, {models.build(config).count_params():,} parameters, {len(runs)} "
+        f"seed{'s' if len(runs) > 1 else ''}",
         ACCURACY,
         accuracy_rows(runs, made),
         [
