@@ -16,6 +16,7 @@ from quantization_helpers import features as random_features
 import tflite_export
 from tflite_export import npu
 from tflite_export.flatbuffer import reader
+from tfmot_kws.commands import quantize
 from tfmot_kws.commands.parts import sidecar
 
 pytestmark = pytest.mark.slow
@@ -161,3 +162,16 @@ def test_without_vela(folder, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(extras.importlib.util, "find_spec", lambda name, package=None: None)
     said = command_line.error("npu", folder / "q.keras", "--out", tmp_path / "out")
     assert said == "error: compiling for an Ethos-U needs ethosu: pip install 'tfmot-kws[npu]'"
+
+
+def test_quantize_for_an_ethos_u() -> None:
+    for target, grid, label in (("any", "mid-rise", "6 bits"), ("ethos-u", "mid-tread", "6 bits for ethos-u")):
+        made, said = quantize.choose(6, {"logits": 7}, None, "linear", target=target)
+        assert (made.default.grid, made.target, said) == (grid, target, label)
+    for options, said in (
+        ({"target": "npu"}, "--target npu: must be any or ethos-u"),
+        ({"target": "ethos-u", "dynamic": "8"}, "--target ethos-u: goes with --bits, not with --dynamic"),
+        ({"target": "ethos-u", "flash": "12KB"}, "--target ethos-u: goes with --bits"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            quantize.choose(None, {}, **{"dynamic": None, "weights": "linear", **options})
