@@ -123,19 +123,22 @@ def test_fewer_levels_take_less_flash_and_fewer_cycles(installed, rng) -> None:
 def test_a_grid_without_a_zero_pays_where_layers_are_filled_up(installed, rng) -> None:
     """To 8 outputs and 16 inputs: with zeros, which are then one more level."""
 
-    def bits_a_weight(inputs: int, bits: int, grid: ir.Grid) -> float:
-        return 8 * npu.compile(stock(eg.dense(rng, (1, inputs), 24, bits, grid))).flash / (24 * inputs)
+    def bits_a_weight(inputs: int, outputs: int, grid: ir.Grid) -> float:
+        return 8 * npu.compile(stock(eg.dense(rng, (1, inputs), outputs, 2, grid))).flash / (outputs * inputs)
 
-    even, filled = (bits_a_weight(inputs, 2, "mid-rise") for inputs in (512, 504))
-    assert filled > even + 0.4
-    assert bits_a_weight(504, 2, "mid-tread") < even
+    assert bits_a_weight(512, 24, "mid-rise") < 2.3 < 2.6 < bits_a_weight(504, 24, "mid-rise")
+    assert bits_a_weight(504, 24, "mid-tread") < 1.9
 
 
 @pytest.mark.slow
-def test_the_same_file_makes_the_same_bytes_by_path_and_by_bytes(installed, rng, tmp_path) -> None:
+def test_the_same_file_makes_the_same_bytes_and_is_known_everywhere(installed, rng, tmp_path) -> None:
     data = dense(rng, 3)
     (tmp_path / "a name.tflite").write_bytes(data)
-    assert npu.compile(data) == npu.compile(tmp_path / "a name.tflite")
+    compiled = npu.compile(data)
+    assert compiled == npu.compile(tmp_path / "a name.tflite")
+    for use in (npu.compile, tflite_export.Interpreter):
+        with pytest.raises(ValueError, match="compiled for an Ethos-U .*give the file of stock ops"):
+            use(compiled.flatbuffer)
 
 
 @pytest.mark.slow
@@ -218,14 +221,6 @@ def test_files_that_are_refused_before_vela_runs(installed, rng, tmp_path, monke
             npu.compile(path)
     with pytest.raises(FileNotFoundError):
         npu.compile(tmp_path / "none.tflite")
-
-
-@pytest.mark.slow
-def test_a_compiled_file_is_known_everywhere(installed, rng) -> None:
-    compiled = npu.compile(dense(rng, 4)).flatbuffer
-    for use in (npu.compile, tflite_export.Interpreter):
-        with pytest.raises(ValueError, match="compiled for an Ethos-U .*give the file of stock ops"):
-            use(compiled)
 
 
 @pytest.mark.parametrize(

@@ -61,9 +61,12 @@ def heard(folder: pathlib.Path) -> list[str]:
     return [*lines, f"{len(lines)} detections in {len(ear.outputs(speech(6.0)))} rows"]
 
 
-@pytest.mark.parametrize(("board", "flags"), [("host", ""), ("host", ETHOS_U), ("m55", ""), ("m55", ETHOS_U)])
-def test_prints_what_the_host_hears(board: str, flags: str, folder, example, require_tool, tmp_path) -> None:
+@pytest.mark.parametrize(("board", "flags"), [("host", ""), ("m55", ETHOS_U)])
+def test_prints_what_the_host_hears(
+    board: str, flags: str, folder, example, require_tool, require_module, tmp_path
+) -> None:
     """States go through the program's memory: the stand-in has inputs and outputs in the same bytes."""
+    require_module("ai_edge_litert")  # which starts sooner than TensorFlow
     here = example(board)
     require_tool("g++" if board == "host" else "arm-none-eabi-g++")
     network = tmp_path / "network.o"
@@ -79,6 +82,7 @@ def test_prints_what_the_host_hears(board: str, flags: str, folder, example, req
         "TFLM_DIR": TFLM / "include",
         "TFLM_LIB": f"{TFLM / 'interpreter.cc'} {network} -I{folder / 'packed'}",
         "NPU_FLAGS": flags,
+        "RUNTIME": "litert",
         "THRESHOLD": THRESHOLD,
     }
     command = ["make", "-s", "run-npu", *(f"{name}={value}" for name, value in settings.items())]
