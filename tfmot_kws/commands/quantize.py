@@ -31,7 +31,7 @@ def parse_layer_bits(entries: Sequence[str]) -> dict[str, int]:
 
 def choose(
     bits: int | None, widths: dict[str, int], dynamic: str | None, weights: str, flash: str | None = None,
-    average_bits: float | None = None,
+    average_bits: float | None = None, target: str = "any",
 ):  # fmt: skip
     """The scheme of the options, and what it is called.
 
@@ -39,9 +39,13 @@ def choose(
         ValueError: options that do not go together, or widths out of their range; the message names the option.
     """
     import tfmot_kws
-    from tfmot_kws.quantize import budget, scheme
+    from tfmot_kws.quantize import budget, quantizers, scheme
 
     limited = flash is not None or average_bits is not None
+    if target not in quantizers.MOST_RISE:
+        raise ValueError(f"--target {target}: must be {' or '.join(quantizers.MOST_RISE)}")
+    if target != "any" and (limited or dynamic is not None):
+        raise ValueError(f"--target {target}: goes with --bits, not with --dynamic, --budget-flash or --budget-bits")
     if limited and (bits is not None or dynamic is not None):
         other = "--dynamic" if dynamic is not None else "--bits"
         raise ValueError(f"--budget-flash and --budget-bits: widths are learned then; leave {other} out")
@@ -51,7 +55,8 @@ def choose(
         if limited:
             allowed = budget.Budget(flash=flash, average_bits=average_bits)
             return scheme.kws_scheme("learned", widths, budget=allowed), "learned widths"
-        return scheme.kws_scheme(bits=bits or _BITS, layer_bits=widths), f"{bits or _BITS} bits"
+        suffix = "" if target == "any" else f" for {target}"
+        return scheme.kws_scheme(bits=bits or _BITS, layer_bits=widths, target=target), f"{bits or _BITS} bits{suffix}"
     hybrid = dynamic.strip()
     if hybrid != "4-8" and not hybrid.isdigit():
         raise ValueError(f"--dynamic {dynamic}: must be 16, 8, 4, another width of 1..8, or 4-8")
@@ -83,6 +88,7 @@ def run(
     resume: bool = False,
     flash: str | None = None,
     average_bits: float | None = None,
+    target: str = "any",
 ) -> None:
     """Quantizes a float model, trains it on and writes it with its sidecar."""
     results.check_output(out, ".keras", "--out")
@@ -95,9 +101,10 @@ def run(
         "speakers": speakers, "seed": seed,
     }  # fmt: skip
     asked |= {"budget-flash": flash, "budget-bits": average_bits} if flash or average_bits else {}
+    asked |= {"target": target} if target != "any" else {}
     unfinished.check(out, resume, asked)
     widths = parse_layer_bits(layer_bits)
-    chosen, label = choose(bits, widths, dynamic, weights, flash, average_bits)
+    chosen, label = choose(bits, widths, dynamic, weights, flash, average_bits, target)
     before = sidecar.read(model)
     if before.kind != "float":
         raise ValueError(f"{model}: is {before.kind}; quantize starts from a float model, made by 'tfmot-kws train'")
@@ -176,6 +183,8 @@ def run(
             "speakers": speakers or before.options.get("speakers") or "auto",
             "data": [*(before.options.get("data") or ()), card.data_of(data, "training while quantized")],
         }
+        if target != "any":
+            options["quantized_for"] = target  # "target" is what an export packs for
         if chosen_widths:
             options |= {"widths": chosen_widths, "budget": {"flash": flash, "average_bits": average_bits}}
         with atomic.replacing(out) as temporary:

@@ -54,17 +54,23 @@ class KwsQuantizeScheme(_tfmot.QuantizeScheme):
     layer_bits: tuple[tuple[str, int], ...] = ()
     depthwise_bits: int = 8
     grid: str = "auto"
+    target: str = "any"
 
     def bits_of(self, layer: keras.layers.Layer, depthwise: bool = False) -> LayerBits:
         """The layer's widths; the first matching entry of ``layer_bits`` counts."""
         for pattern, bits in self.layer_bits:
             if fnmatch.fnmatchcase(layer.name, pattern):
-                return dataclasses.replace(self.default, bits=bits, grid=self.grid, learned=None)
+                return dataclasses.replace(self.default, bits=bits, grid=self._grid(bits, self.grid), learned=None)
         if self.default.learned is not None and not isinstance(layer, _LEARN):
             return dataclasses.replace(self.default, learned=None)
         if depthwise or isinstance(layer, _DEPTHWISE):
-            return dataclasses.replace(self.default, bits=self.depthwise_bits, grid="auto")
+            bits = self.depthwise_bits
+            return dataclasses.replace(self.default, bits=bits, grid=self._grid(bits, "auto"))
         return self.default
+
+    def _grid(self, bits: int, grid: str) -> str:
+        """Of a layer whose width is not the default one."""
+        return grid_of(grid, bits, self.default.keep_zeros, target=self.target)
 
     def check_names(self, names: list[str]) -> None:
         """ValueError where an entry of ``layer_bits`` matches no layer."""
@@ -107,6 +113,7 @@ def kws_scheme(
     depthwise_bits: int = 8,
     keep_zeros: bool = False,
     budget: Budget | None = None,
+    target: str = "any",
 ) -> KwsQuantizeScheme:
     """The two-stage scheme of Zeng et al. 2022 (arXiv 2207.06920).
 
@@ -126,11 +133,21 @@ def kws_scheme(
         zeros alone, a new head say, they learn. The grid is then mid-tread, at 2 bits and more. It saves no byte of the
         packed weights; a compressed file gets smaller.
       budget: what learned widths may cost.
+      target: what the model is for. "any": packed weights, where a width takes its bits whatever the levels. "ethos-u":
+        Arm's NPU, whose compiler compresses weights (``tflite_export.npu``); "auto" is then mid-tread from 6 bits on,
+        which compresses better for a step that is hardly wider (docs/how-to/npu.md).
 
     Raises:
       ValueError: an option is out of its range, or two do not go together; the message names it.
     """
+    if target not in quantizers.MOST_RISE:
+        raise ValueError(f"kws_scheme: target must be {' or '.join(map(repr, quantizers.MOST_RISE))}, found {target!r}")
     if bits == "learned":
+        if target != "any":
+            raise ValueError(
+                f"kws_scheme: bits='learned' goes with target='any', found {target!r}: widths are learned on the grids "
+                "of 'any', and what they cost is counted in packed bits"
+            )
         if not isinstance(budget, Budget):
             raise ValueError(f"kws_scheme: bits='learned' needs budget=Budget(...), found {budget!r}")
         if grid != "auto" or keep_zeros:
@@ -139,9 +156,9 @@ def kws_scheme(
     elif budget is not None:
         raise ValueError(f"kws_scheme: budget={budget} goes with bits='learned', found bits={bits!r}")
     widths = (quantizers.check_bits(bits, "kws_scheme"), activation_bits, bias_bits, gain_bits)
-    default = LayerBits(*widths, grid_of(grid, bits, keep_zeros, "kws_scheme"), keep_zeros, budget)
+    default = LayerBits(*widths, grid_of(grid, bits, keep_zeros, "kws_scheme", target), keep_zeros, budget)
     entries = tuple((layer_bits or {}).items())
     for name, width in entries:
         what = f"layer_bits[{name!r}]"
-        grid_of(grid, quantizers.check_bits(width, what), keep_zeros, what)
-    return KwsQuantizeScheme(default, entries, quantizers.check_bits(depthwise_bits, "depthwise_bits"), grid)
+        grid_of(grid, quantizers.check_bits(width, what), keep_zeros, what, target)
+    return KwsQuantizeScheme(default, entries, quantizers.check_bits(depthwise_bits, "depthwise_bits"), grid, target)
