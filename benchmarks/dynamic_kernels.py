@@ -71,7 +71,7 @@ def measure(core: emulation.Core, folder: pathlib.Path) -> list[dict]:
     nm = core.compiler[0].removesuffix("gcc") + "nm"
     rows = []
     for number, (line, count) in enumerate(zip(said, regions)):
-        name, bits, inputs, outputs, _ = line.split()
+        name, bits, inputs, outputs, *_ = line.split()
         emulation.run(core, program, f"{plugin},pcs={pcs},region={number}")
         macs = int(inputs) * int(outputs)
         parts = {part: ran / macs for part, ran in by_part(nm, program, pcs).items()}

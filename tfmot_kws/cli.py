@@ -18,14 +18,24 @@ from tfmot_kws.commands import fetch_data, npu, phrase, say, serve
 from tfmot_kws.commands.parts import console as consoles
 from tfmot_kws.commands.parts.options import (
     DEFAULT_RUNTIME,
+    ActivationBits,
     Backend,
+    BudgetActivationBits,
+    BudgetBits,
+    BudgetFlash,
+    BudgetInstructions,
+    BudgetRam,
+    BudgetStreaming,
+    BudgetTarget,
     Cache,
     Compare,
     ComponentName,
+    Core,
     Data,
     FoundThreshold,
     HopMs,
     Keywords,
+    LayerBits,
     Negatives,
     Package,
     Pcan,
@@ -217,28 +227,22 @@ def quantize(
     data: Data,
     out: Annotated[pathlib.Path, typer.Option(help="Quantized model, .keras.")],
     bits: Annotated[int | None, typer.Option(help="Width of the weights, 1..8.", show_default="4")] = None,
-    layer_bits: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="NAME=BITS for one layer (patterns like dense_* too); may be given again.", show_default=False
-        ),
-    ] = None,
-    budget_flash: Annotated[
-        str | None,
-        typer.Option(
-            help="Bytes that all packed weights may take, such as 12KB: each layer learns its width; without --bits.",
-            show_default=False,
-        ),
-    ] = None,
-    budget_bits: Annotated[
-        float | None,
-        typer.Option(help="Mean width of all weights, 1..8: the same, by another measure.", show_default=False),
-    ] = None,
+    layer_bits: LayerBits = None,
+    budget_flash: BudgetFlash = None,
+    budget_bits: BudgetBits = None,
+    budget_instructions: BudgetInstructions = None,
+    core: Core = None,
+    budget_ram: BudgetRam = None,
+    budget_streaming: BudgetStreaming = False,
+    budget_target: BudgetTarget = "any",
+    activation_bits: ActivationBits = "8",
+    budget_activation_bits: BudgetActivationBits = None,
     dynamic: Annotated[
         str | None,
         typer.Option(
             help="Quantize inputs row by row while the model runs, float in and out, instead of --bits: 16, 8, 4, any "
-            "other width of 1..8, or 4-8 (low-rank models). Both stages' epochs are trained in one.",
+            "other width of 1..8, 4-8 (low-rank models), or learned (within a budget). Both stages' epochs are trained "
+            "in one.",
             show_default="fixed ranges, int8 in and out",
         ),
     ] = None,
@@ -266,9 +270,13 @@ def quantize(
     """
     from tfmot_kws.commands import quantize as command
 
+    limits = command.Limits(
+        budget_flash, budget_bits, budget_instructions, core, budget_ram, budget_streaming, budget_target,
+        activation_bits, budget_activation_bits,
+    )  # fmt: skip
     command.run(
         model, data, out, bits, layer_bits or [], stage1_epochs, stage2_epochs, copies, batch_size, learning_rate, seed,
-        cache, dynamic, weights, speakers, resume, budget_flash, budget_bits, target,
+        cache, dynamic, weights, speakers, resume, limits, target,
     )  # fmt: skip
 
 

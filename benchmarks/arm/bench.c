@@ -3,7 +3,10 @@
  *
  *     KERNEL LAYOUT BITS ZERO_POINT INPUTS OUTPUTS BATCH
  *
- * Weights are random bytes, which nearly always are packed codes. Outputs must equal those of the reference kernel. */
+ * Weights are random bytes, which nearly always are packed codes. Outputs must equal those of the reference kernel.
+ *
+ * With BENCH_CELLS, a list of {inputs, outputs, batch}, it runs these instead, as layers behind a ReLU: of each layout
+ * the fastest kernel, and all that kws_invoke() does. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,15 +17,22 @@
 #include "loops.h"
 #include "marks.h"
 
-enum { MOST_INPUTS = 640, MOST_OUTPUTS = 256, MOST_WEIGHTS = 640 * 128, MOST_BATCH = 4 };
+enum { MOST_INPUTS = 640, MOST_OUTPUTS = 256, MOST_WEIGHTS = 640 * 128 };
+#ifdef BENCH_CELLS
+enum { MOST_BATCH = 16 };
+#else
+enum { MOST_BATCH = 4 };
+#endif
 
 static uint8_t weights[2 * MOST_WEIGHTS] __attribute__((aligned(16)));
 static uint8_t channels[4 * MOST_OUTPUTS];
 static int8_t x[MOST_BATCH * MOST_INPUTS] __attribute__((aligned(16)));
 static int8_t y[MOST_BATCH * MOST_OUTPUTS], expected[MOST_BATCH * MOST_OUTPUTS];
-static uint8_t scratch[16 * MOST_INPUTS] __attribute__((aligned(16)));
+static uint8_t scratch[32 * MOST_INPUTS] __attribute__((aligned(16)));
+#ifndef BENCH_CELLS
 static float float_weights[MOST_WEIGHTS] __attribute__((aligned(16)));
 static float float_x[MOST_INPUTS] __attribute__((aligned(16))), float_y[MOST_OUTPUTS], float_bias[MOST_OUTPUTS];
+#endif
 
 static uint32_t state = 1;
 static uint8_t draw(void) {
@@ -33,6 +43,8 @@ static uint8_t draw(void) {
 static void put_u32(uint8_t* to, uint32_t v) {
   for (int i = 0; i < 4; ++i) to[i] = (uint8_t)(v >> 8 * i);
 }
+
+static kws_call call;
 
 /* A layer as the exporter makes them: gains and biases of one byte; the zero point is 0, or -128 behind a ReLU. */
 static kws_op layer(int bits, int layout, int zero_point, uint32_t inputs, uint32_t outputs, int batch) {
@@ -60,7 +72,7 @@ static kws_op layer(int bits, int layout, int zero_point, uint32_t inputs, uint3
   dims[1] = (int32_t)inputs;
   sizes[0] = (int32_t)kws_packed_size(outputs, inputs, bits, layout);
   sizes[1] = (int32_t)((zero_point ? 4 : 2) * outputs);
-  kws_call call = {.kind = KWS_PACKED_DENSE, .options = options, .options_bytes = sizeof options, .input_count = 3};
+  call = (kws_call){.kind = KWS_PACKED_DENSE, .options = options, .options_bytes = sizeof options, .input_count = 3};
   call.inputs[0] = (kws_tensor){KWS_INT8, 2, dims, (size_t)batch * inputs, x};
   call.inputs[1] = (kws_tensor){KWS_UINT8, 1, &sizes[0], (size_t)sizes[0], weights};
   call.inputs[2] = (kws_tensor){KWS_UINT8, 1, &sizes[1], (size_t)sizes[1], channels};
@@ -116,9 +128,21 @@ static void packed(int bits, int layout, int zero_point, uint32_t inputs, uint32
   for (size_t i = 1; i < kws_kernel_count; ++i) {
     if (!kws_kernel_suits(&kws_kernels[i], &op)) continue;
     memset(y, 0, sizeof y);
+#ifdef BENCH_CELLS
+    if (best != &kws_kernels[i]) continue;
+    const kws_tensor output = {KWS_INT8, 2, op.dims, (size_t)batch * outputs, y};
+    kws_error error;
+    call.scratch = scratch;
+    call.scratch_bytes = sizeof scratch;
+    MARK_BEGIN();
+    const bool good = kws_invoke(&call, &output, &error);
+    MARK_END();
+    if (!good) printf("refused: %s (%ld, %ld)\n", error.message, error.found, error.wanted);
+#else
     MARK_BEGIN();
     kws_kernels[i].run(&op);
     MARK_END();
+#endif
     printf("%s %d %d %d %lu %lu %d\n", kws_kernels[i].name, layout, bits, zero_point, (unsigned long)inputs,
            (unsigned long)outputs, batch);
     if (memcmp(y, expected, (size_t)batch * outputs)) {
@@ -129,9 +153,16 @@ static void packed(int bits, int layout, int zero_point, uint32_t inputs, uint32
 }
 
 int main(void) {
-  static const uint32_t sizes[][2] = {{640, 128}, {256, 256}, {512, 128}, {128, 128}};
   for (size_t i = 0; i < sizeof channels; ++i) channels[i] = draw();
   for (size_t i = 0; i < sizeof x; ++i) x[i] = (int8_t)draw();
+#ifdef BENCH_CELLS
+  static const uint32_t cells[][3] = {BENCH_CELLS};
+  for (size_t c = 0; c < sizeof cells / sizeof cells[0]; ++c)
+    for (int layout = 0; layout < KWS_LAYOUT_END; ++layout)
+      for (int bits = 1; bits <= 8; ++bits) packed(bits, layout, -128, cells[c][0], cells[c][1], (int)cells[c][2]);
+  return 0;
+#else
+  static const uint32_t sizes[][2] = {{640, 128}, {256, 256}, {512, 128}, {128, 128}};
   for (size_t i = 0; i < MOST_WEIGHTS; ++i) float_weights[i] = (float)(int8_t)draw();
   for (size_t i = 0; i < MOST_INPUTS; ++i) float_x[i] = (float)(int8_t)draw();
   for (size_t s = 0; s < sizeof sizes / sizeof sizes[0]; ++s) {
@@ -154,4 +185,5 @@ int main(void) {
   }
   printf("int8 loop: %s\n", int8_dense_kind);
   return float_y[0] > 1e30f;
+#endif
 }

@@ -67,15 +67,39 @@ def test_quantized_model_and_layer_bits(made) -> None:
 
 def test_widths_are_learned_within_a_budget(made) -> None:
     common = ("--data", made / "words", "--cache", made / "cache", "--copies", 1, "--batch-size", 16)
-    stages = ("--stage1-epochs", 1, "--stage2-epochs", 0, "--budget-flash", "3KB", "--budget-bits", 3.5)
-    shown = run("quantize", "--model", made / "float.keras", *common, *stages, "--out", made / "learned.keras").stdout
+    stages = ("--stage1-epochs", 2, "--stage2-epochs", 2, "--budget-flash", "3KB", "--budget-bits", 3.5)
+    limits = ("--budget-instructions", 200000, "--core", "cortex-m4", "--budget-ram", "8KB")
+    activations = ("--activation-bits", "learned", "--budget-activation-bits", 5)
+    out = ("--out", made / "learned.keras")
+    every = (*common, *stages, *limits, *activations)
+    shown = run("quantize", "--model", made / "float.keras", *every, *out).stdout
     about = sidecar.read(made / "learned.keras").options
-    assert about["bits"] == "learned" and about["budget"] == {"flash": "3KB", "average_bits": 3.5}
+    assert about["bits"] == "learned" and about["budget"] == {
+        "flash": "3KB", "average_bits": 3.5, "instructions": 200000, "core": "cortex-m4", "ram": "8KB",
+        "average_activation_bits": 5,
+    }  # fmt: skip
     widths = about["widths"]
     assert set(widths.values()) != {8} and all(f"{name} {bits}" in shown for name, bits in widths.items())
-    assert "learned" in run("inspect", made / "learned.keras").stdout
+    assert {point["kind"] for point in about["pareto_front"]} == {"weights", "activations"}
+    said = " ".join(shown.split())
+    assert "bytes of weights (" in said and "instructions on cortex-m4 (" in said and "bits an activation (" in said
+    assert "learned.widths.png, learned.activation_widths.png" in said
+    for name in ("widths", "activation_widths"):
+        assert (made / f"learned.{name}.png").read_bytes().startswith(b"\x89PNG")
+    inspected = run("inspect", made / "learned.keras").stdout
+    assert "learned" in inspected and "of the budget" in inspected
     run("export", "--model", made / "learned.keras", "--out", made / "learned.tflite")
     assert "widths learned for each layer" in (made / "learned.md").read_text()
+    assert "; of activations too (" in (made / "learned.md").read_text()
+
+
+def test_widths_of_dynamic_quantization_are_learned(made) -> None:
+    common = ("--data", made / "words", "--cache", made / "cache", "--copies", 1, "--batch-size", 16)
+    options = ("--dynamic", "learned", "--budget-bits", 4, "--stage1-epochs", 1, "--stage2-epochs", 0)
+    shown = run("quantize", "--model", made / "float.keras", *common, *options, "--out", made / "d.keras").stdout
+    about = sidecar.read(made / "d.keras").options
+    assert set(about["widths"].values()) != {8} and "learned widths, dynamic" in shown
+    assert "inputs 8, learned" in run("inspect", made / "d.keras").stdout
 
 
 def test_export_writes_c_arrays_named_after_the_file(made) -> None:
@@ -230,9 +254,18 @@ def test_errors_name_the_thing(made, tmp_path) -> None:
     assert "found 9" in error("quantize", *float_model, *words, *out, "--bits", 9)
     assert "leave --bits out" in error("quantize", *float_model, *words, *out, "--bits", 2, "--budget-bits", 3)
     both = ("--dynamic", 8, "--budget-flash", "1KB")
-    assert "leave --dynamic out" in error("quantize", *float_model, *words, *out, *both)
+    assert "--dynamic learned and a budget" in error("quantize", *float_model, *words, *out, *both)
+    assert "--dynamic learned and" in error("quantize", *float_model, *words, *out, "--dynamic", "learned")
+    assert "go with each other" in error("quantize", *float_model, *words, *out, "--activation-bits", "learned")
+    assert "must be 2..8 or learned" in error("quantize", *float_model, *words, *out, "--activation-bits", "few")
+    assert "found 9" in error("quantize", *float_model, *words, *out, "--activation-bits", 9)
+    assert "there are cortex-a53" in error(
+        "quantize", *float_model, *words, *out, "--budget-instructions", 9, "--core", "m4"
+    )
+    assert "--core: limits nothing" in error("quantize", *float_model, *words, *out, "--core", "cortex-m4")
+    assert "bytes of RAM" in error("quantize", *float_model, *words, *out, "--budget-ram", 100)
     assert "12 apples" in error("quantize", *float_model, *words, *out, "--budget-flash", "12 apples")
-    assert "with 1 bit where" in error("quantize", *float_model, *words, *out, "--budget-flash", "10")
+    assert "the least that" in error("quantize", *float_model, *words, *out, "--budget-flash", "10")
     assert "NAME=BITS" in error("quantize", *float_model, *words, *out, "--layer-bits", "logits")
     assert "matches no layer" in error("quantize", *float_model, *words, *out, "--layer-bits", "nothing=8")
     (tmp_path / "damaged.tflite").write_bytes(b"\0" * 100)

@@ -171,7 +171,7 @@ def test_quantize_for_an_ethos_u() -> None:
     for options, said in (
         ({"target": "npu"}, "--target npu: must be any or ethos-u"),
         ({"target": "ethos-u", "dynamic": "8"}, "--target ethos-u: goes with --bits, not with --dynamic"),
-        ({"target": "ethos-u", "flash": "12KB"}, "--target ethos-u: goes with --bits"),
+        ({"target": "ethos-u", "limits": quantize.Limits(flash="12KB")}, "--target ethos-u: goes with --bits"),
     ):
         with pytest.raises(ValueError, match=said):
             quantize.choose(None, {}, **{"dynamic": None, "weights": "linear", **options})

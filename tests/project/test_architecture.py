@@ -31,8 +31,12 @@ ONLY = {
 }
 # (which modules, what they may not import, the ones that may all the same)
 NEVER = [
-    # only commands know both sides
-    ("tfmot_kws/*", ("tflite_export",), ("tfmot_kws/cli.py", "tfmot_kws/commands/*")),
+    # only commands know both sides, and what a budget asks of the exported graph
+    (
+        "tfmot_kws/*",
+        ("tflite_export",),
+        ("tfmot_kws/cli.py", "tfmot_kws/commands/*", "tfmot_kws/quantize/device_facts.py"),
+    ),
     # integers right of the waist
     (
         "tflite_export/*",
@@ -48,6 +52,7 @@ NEVER = [
 LAZY = {
     "tflite_export/runtimes/interpreter.py": RUNTIMES,
     "tfmot_kws/frontend/features.py": TENSORFLOW,
+    "tfmot_kws/quantize/device_facts.py": ("tflite_export",),
     "tflite_export/__init__.py": (*RUNTIMES, "tflite_export.from_keras"),
 }
 REGISTRATION = ("register_keras_serializable", "register_op", "register_kernel")

@@ -188,6 +188,7 @@ def test_wheel_serves_every_python_and_carries_library_and_sources(tmp_path: pat
     in_c = [p for folder in ("kernels", "shims") for p in (ROOT / "tflite_export" / folder).rglob("*")]
     c_sources = {str(p.relative_to(ROOT)) for p in in_c if p.suffix in (".c", ".cc", ".h", ".inc", ".S")}
     assert c_sources and c_sources <= names
+    assert "tfmot_kws/quantize/instructions.json" in names
     assert not [name for name in names if name.startswith(("tests/", "benchmarks/", "scripts/"))]
     assert not [name for name in names if "__pycache__" in name]
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Costs of widths: equal to what is packed; whole widths within a budget, as good as they can be."""
+"""Budgets, and whole widths within them, as good as they can be."""
 
 from __future__ import annotations
 
@@ -10,23 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tflite_export.packed import packing
 from tfmot_kws.quantize import budget
 
 LAYERS = (
     budget.Layer("first", 64, 120),
-    budget.Layer("depthwise", 64, 9, depthwise=True, bits=8),
+    budget.Layer("depthwise", 64, 9, kind="depthwise", bits=8),
     budget.Layer("second", 64, 64),
     budget.Layer("logits", 5, 64),
 )
-
-
-@pytest.mark.parametrize("bits", range(1, 9))
-def test_flash_is_what_is_packed(bits):
-    for outputs, inputs in itertools.product((1, 7, 8, 9, 64, 65), (1, 15, 16, 17, 200)):
-        expected = packing.packed_size(outputs, inputs, bits, packing.layout_for("any", bits))
-        assert budget.flash_bytes(budget.Layer("a", outputs, inputs), bits) == expected
-    assert budget.flash_bytes(budget.Layer("a", 64, 9, depthwise=True), bits) == 64 * 9
 
 
 @pytest.mark.parametrize(
@@ -46,6 +37,20 @@ def test_sizes_are_read(size, found):
         ({"flash": -5}, "flash=-5"),
         ({"average_bits": 0.5}, "between 1 and 8"),
         ({"average_bits": 9}, "between 1 and 8"),
+        ({"average_bits": True}, "between 1 and 8"),
+        ({"average_activation_bits": 1.5}, "average_activation_bits=1.5: must be between 2 and 8"),
+        ({"ram": "much"}, "ram='much'"),
+        ({"instructions": 300000}, "needs core=..., one of cortex-a53, "),
+        ({"instructions": 0, "core": "cortex-m4"}, "instructions=0: must be a number above 0"),
+        ({"instructions": 9, "core": "cortex-m99"}, "'cortex-m99': no instructions were counted there; there are"),
+        ({"flash": 9, "core": "cortex-m4"}, "goes with instructions"),
+        ({"flash": 9, "target": "m4"}, "must be one of any, aarch64-i8mm, cortex-m4"),
+        ({"instructions": 9, "core": "cortex-m55", "target": "cortex-m4"}, "cortex-m55 has no fast kernel"),
+        ({"flash": 9, "streaming": True}, "goes with instructions or ram"),
+        ({"own": {"energy": 3}}, r"own\['energy'\]=3: must be \(function, limit\)"),
+        ({"own": {"energy": (3, 3)}}, "found 3 for the function"),
+        ({"own": {"energy": (len, -3)}}, "limit must be a number above 0"),
+        ({"own": {"flash": (len, 3)}}, "a cost cannot be called 'flash'"),
     ],
 )
 def test_budgets_that_are_none_are_refused(options, says):
@@ -55,11 +60,16 @@ def test_budgets_that_are_none_are_refused(options, says):
 
 def test_a_budget_that_nothing_meets_is_refused():
     with pytest.raises(
-        ValueError, match="at most 1,000 bytes of weights, but with 1 bit where widths are learned it is 2,"
+        ValueError, match="at most 1,000 bytes of weights, but the least that learned widths come to is 2,"
     ):
         budget.Costs(LAYERS, budget.Budget(flash=1000))
     with pytest.raises(ValueError, match="at most 1.20 bits a weight"):
         budget.Costs(LAYERS, budget.Budget(average_bits=1.2))  # the depthwise weights have 8
+    with pytest.raises(ValueError, match="at most 20,000 instructions on cortex-m4, but the least .* instructions"):
+        budget.Costs(LAYERS, budget.Budget(instructions=20000, core="cortex-m4"))
+    dear = {"heat": (lambda layer, bits: float(9 - bits), 10)}  # at 8 bits each, which is too much flash
+    with pytest.raises(ValueError, match="no widths meet all limits at once: 4,000 bytes of weights, 10 of 'heat'"):
+        budget.Costs(LAYERS, budget.Budget(flash=4000, own=dear))
 
 
 def test_costs_of_widths_lie_between_those_of_whole_ones():
@@ -92,15 +102,78 @@ def test_whole_widths_are_what_was_learned_where_that_fits():
     assert costs.whole({"first": 3.1, "second": 2.0, "logits": 6.9}) == {"first": 3, "second": 2, "logits": 7}
 
 
-def test_many_layers_are_filled_bit_by_bit():
-    layers = [budget.Layer(f"l{n}", 32, 48 + n) for n in range(12)]
+def brute(costs: budget.Costs, widths: dict[str, float]) -> float:
+    """The least sum of weighed errors of all combinations within the budget."""
+    return min(
+        weighed(costs, widths, dict(zip(costs.names, bits)))
+        for bits in itertools.product(range(1, 9), repeat=len(costs.names))
+        if costs.fullest(dict(zip(costs.names, bits))) <= 1.0
+    )
+
+
+def weighed(costs: budget.Costs, learned: dict[str, float], whole: dict[str, int]) -> float:
+    slopes = costs.mean_slopes(learned)
+    floor = 1e-3 * min((slope for slope in slopes.values() if slope > 0), default=1.0)
+    return sum(max(slopes[name], floor) * 4.0 ** (learned[name] - whole[name]) for name in costs.names)
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        {"flash": 6000},
+        {"flash": 9000, "average_bits": 4.3},
+        {"instructions": 40000, "core": "cortex-m4"},
+        {"instructions": 38000, "core": "cortex-m4", "flash": 9000},
+        {"instructions": 27000, "core": "cortex-m4", "target": "cortex-m4", "average_bits": 5.5},
+        {"own": {"heat": (lambda layer, bits: layer.outputs * bits**1.5, 2500)}, "flash": 8000},
+    ],
+)
+def test_no_combination_of_whole_widths_is_better(limits):
+    costs = budget.Costs(LAYERS, budget.Budget(**limits))
+    for learned in ((4.2, 3.7, 7.1), (2.0, 5.5, 3.0), (6.0, 6.0, 6.0)):
+        widths = dict(zip(costs.names, learned))
+        found = costs.whole(widths)
+        assert costs.fullest(found) <= 1.0
+        assert weighed(costs, widths, found) == pytest.approx(brute(costs, widths), rel=1e-6)
+
+
+def test_many_layers_use_what_there_is():
+    layers = [budget.Layer(f"l{n}", 32, 48 + n) for n in range(40)]
     costs = budget.Costs(layers, budget.Budget(average_bits=3.3))
-    found = costs.whole({layer.name: 2.0 + n / 4 for n, layer in enumerate(layers)})
+    found = costs.whole({layer.name: 2.0 + n / 15 for n, layer in enumerate(layers)})
     assert 0.98 < costs.fullest(found) <= 1.0
-    assert np.corrcoef(list(found.values()), range(12))[0, 1] > 0.8
+    assert np.corrcoef(list(found.values()), range(40))[0, 1] > 0.8
+
+
+def test_activations_have_two_bits_at_least():
+    layers = [budget.Layer(f"l{n}", 100, 1, "activation", least=2) for n in range(4)]
+    costs = budget.Costs(layers, budget.Budget(average_activation_bits=2.9, flash=5))
+    assert costs.limits == {"average_activation_bits": 2.9 * 400}
+    found = costs.whole({f"l{n}": 1.0 + 2 * n for n in range(4)})
+    assert sum(found.values()) == 11 and min(found.values()) == 2
+    costs = budget.Costs(layers, budget.Budget(average_activation_bits=2))
+    assert set(costs.whole(dict.fromkeys(costs.names, 8.0)).values()) == {2}
+
+
+def test_a_cost_of_ones_own_must_give_numbers():
+    for value in (None, float("nan"), -1.0, "3"):
+        with pytest.raises(ValueError, match="'heat' of layer 'depthwise' at 8 bits is"):
+            budget.Costs(LAYERS, budget.Budget(own={"heat": (lambda layer, bits, v=value: v, 3)}))
+    with pytest.raises(ValueError, match="function 'mine>heat', which is not known here"):
+        budget.Costs(LAYERS, budget.Budget(own=[["heat", "mine>heat", 3.0]]))
 
 
 def test_slopes_are_of_the_fullest_limit():
     costs = budget.Costs(LAYERS, budget.Budget(flash=100000, average_bits=2))
     slopes = costs.slopes({"first": 2, "second": 2, "logits": 2})
     assert slopes["first"] / slopes["second"] == pytest.approx(120 / 64)
+
+
+def test_bits_that_cost_nothing_are_taken():
+    """Files for Cortex-M4 hold 3 bits in 4, and 6 and 7 in 8."""
+    costs = budget.Costs(LAYERS, budget.Budget(flash=9000, target="cortex-m4"))
+    for learned in (2.6, 3.0, 5.5, 6.4):
+        found = costs.whole({"first": learned, "second": learned, "logits": 8.0})
+        assert not {3, 6, 7} & set(found.values()) and costs.fullest(found) <= 1.0
+    slopes = costs.mean_slopes(dict.fromkeys(costs.names, 3.0))
+    assert slopes["first"] / slopes["second"] == pytest.approx(128 / 64)

@@ -10,7 +10,7 @@ from tflite_export import ir
 from tflite_export.from_keras import dynamic
 from tflite_export.from_keras.integers import Converter, ExportError
 from tfmot_kws.keras import keras
-from tfmot_kws.quantize import apply
+from tfmot_kws.quantize import activation_costs, apply, model_costs
 from tfmot_kws.training import stages
 
 __all__ = ["ExportError", "to_graph"]
@@ -34,6 +34,7 @@ def to_graph(model: keras.Model) -> ir.Graph:
             f"{inner.name!r})); what stands around it does not run on the device"
         )
     if dynamic.has_dynamic_layers(model):
+        _check_settled(model)
         return dynamic.DynamicConverter(model).run()
     try:
         stage = stages.get_stage(model)
@@ -45,4 +46,18 @@ def to_graph(model: keras.Model) -> ir.Graph:
             "tfmot_kws.calibrate(model, features), so that what is exported is what was evaluated; EarlyStopping and "
             "checkpoints of the best model may go back to stage 1, see TwoStageSchedule"
         )
+    _check_settled(model)
     return Converter(model).run()
+
+
+def _check_settled(model: keras.Model) -> None:
+    """ExportError where widths are learned still: nothing was measured with those that they would come to."""
+    moving = [one.name for one in activation_costs.learning(model) if not one.learned_width.settled]
+    what, way = "activations", "train to the end of fit, or set_stage(model, 2) makes them whole"
+    if dynamic.has_dynamic_layers(model):
+        moving = [layer.name for layer in model_costs.learning(model) if not layer.learned_width.settled]
+        what, way = "weights", "train with tfmot_kws.WidthSchedule, which makes them whole"
+    if moving:
+        raise ExportError(
+            f"model {model.name!r}: {what} of layers {', '.join(map(repr, moving[:3]))} still learn their widths: {way}"
+        )

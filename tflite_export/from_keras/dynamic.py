@@ -82,8 +82,8 @@ class DynamicConverter(Converter):
         integers = layer.integers()
         outputs = len(integers.gain)
         codes = np.ascontiguousarray(integers.codes.reshape(-1, outputs).T)
-        grid = "linear" if integers.zeros is not None else layer.bits.grid
-        weights = ir.ColumnWeights(codes, layer.bits.bits, grid, integers.zeros)
+        grid = "linear" if integers.zeros is not None else layer.weight_grid
+        weights = ir.ColumnWeights(codes, layer.weight_bits, grid, integers.zeros)
         out = self._add(layer.name, self._shape(node.outputs, layer), None)
         self.names[id(node.outputs)] = out
         self.ops.append(

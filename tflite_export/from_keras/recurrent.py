@@ -23,7 +23,7 @@ def op_of(layer: QuantizedRecurrent, in_scale: float, x: str, y: str) -> ir.Recu
 
 
 def _weights(layer: QuantizedRecurrent, v: LayerIntegers) -> ir.Weights:
-    return ir.Weights(np.ascontiguousarray(v.codes.T), layer.bits.bits, layer.bits.grid)
+    return ir.Weights(np.ascontiguousarray(v.codes.T), layer.weight_bits, layer.weight_grid)
 
 
 def _requantization(v: LayerIntegers) -> ir.Requantization:

@@ -16,6 +16,7 @@ _COLUMNS = (
     {"key": "kind", "label": "type", "format": ""},
     {"key": "shape", "label": "output", "format": ""},
     {"key": "bits", "label": "weight bits", "format": ""},
+    {"key": "activation_bits", "label": "activation bits", "format": ""},
     {"key": "parameters", "label": "parameters", "format": ",d"},
 )
 
@@ -47,7 +48,7 @@ def run(model: pathlib.Path) -> None:
 
 def _keras(path: pathlib.Path, console: rich.console.Console) -> None:
     from tfmot_kws.models import spotters as models
-    from tfmot_kws.quantize import apply, saving
+    from tfmot_kws.quantize import activation_costs, apply, model_costs, saving
     from tfmot_kws.quantize.dynamic import layers as dynamic_layers
     from tfmot_kws.training import stages as train
 
@@ -66,12 +67,38 @@ def _keras(path: pathlib.Path, console: rich.console.Console) -> None:
                 "name": layer.name,
                 "kind": type(layer).__name__,
                 "shape": "x".join(str(d) for d in shape[1:] if d is not None),
-                "bits": _bits(layer) + _zeros(layer) if hasattr(bits, "grid") and hasattr(layer, "kernel") else None,
+                "bits": _bits(layer) + _zeros(layer) if hasattr(bits, "grid") and _has_kernel(layer) else None,
+                "activation_bits": _activation_bits(layer),
                 "parameters": layer.count_params(),
             }
         )
     state = "quantized as it runs" if dynamic else f"stage {train.get_stage(model)}"
-    console.print(table(f"{path.name}: {state}", _COLUMNS, rows))
+    shown = [c for c in _COLUMNS if c["key"] != "activation_bits" or not dynamic]
+    console.print(table(f"{path.name}: {state}", shown, rows))
+    for costs in (model_costs, activation_costs):
+        learned = costs.learning(model)
+        if learned and not any(one.learned_width.settled for one in learned):
+            console.print("widths are learned still; those shown are what the model computes with now", markup=False)
+        if learned:
+            console.print(_used(costs, model, {one.name: one.weight_bits for one in learned}), markup=False)
+
+
+def _used(costs, model, widths: dict[str, int]) -> str:
+    """What widths use of their budget."""
+    try:
+        return costs.costs_of(model).summary(widths)
+    except ValueError as error:  # a cost of one's own whose function is not here
+        return str(error)
+
+
+def _has_kernel(layer) -> bool:
+    return hasattr(layer, "kernel") or hasattr(layer, "kernel_part")
+
+
+def _activation_bits(layer) -> str | None:
+    """Width of the output, where the layer has a grid for it."""
+    grid = getattr(layer, "output_grid", None)
+    return None if grid is None else f"{grid.bits}{', learned' if grid.width is not None else ''}"
 
 
 def _zeros(layer) -> str:
@@ -83,7 +110,8 @@ def _zeros(layer) -> str:
 def _bits(layer) -> str:
     """Width and grid of weights, and of inputs where a layer quantizes them itself."""
     bits = layer.bits
+    learned = ", learned" if bits.learned is not None else ""
     if not hasattr(bits, "input_bits"):
-        return f"{layer.weight_bits} {layer.weight_grid}" + (", learned" if bits.learned is not None else "")
-    grid = "linear" if bits.weights == "linear" else bits.grid
-    return f"{bits.bits} {grid}, inputs {bits.input_bits}"
+        return f"{layer.weight_bits} {layer.weight_grid}{learned}"
+    grid = "linear" if bits.weights == "linear" else layer.weight_grid
+    return f"{layer.weight_bits} {grid}, inputs {bits.input_bits}{learned}"

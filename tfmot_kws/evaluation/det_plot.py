@@ -15,9 +15,9 @@ from tfmot_kws.evaluation.det import DetCurve
 from tfmot_kws.evaluation.stream_results import Result, StreamCurve
 
 _TICKS = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8)
-_COLORS = ("#1f5fa8", "#d1581b", "#2a8a57", "#8a4fb0", "#b8860b", "#c2364a", "#3a8fa3", "#555555")
-_STYLES = ("-", "--", "-.", ":")
-_FORMATS = (".png", ".svg", ".pdf")
+COLORS = ("#1f5fa8", "#d1581b", "#2a8a57", "#8a4fb0", "#b8860b", "#c2364a", "#3a8fa3", "#555555")
+STYLES = ("-", "--", "-.", ":")
+FORMATS = (".png", ".svg", ".pdf")
 
 
 def _percent(rate: float) -> str:
@@ -67,8 +67,8 @@ def plot_det(
     path = Path(path)
     if not curves:
         raise ValueError("plot_det: no curves given")
-    if path.suffix.lower() not in _FORMATS:
-        raise ValueError(f"{path}: cannot draw {path.suffix!r}; use one of {_FORMATS}")
+    if path.suffix.lower() not in FORMATS:
+        raise ValueError(f"{path}: cannot draw {path.suffix!r}; use one of {FORMATS}")
     if rates is None:
         high = 0.6
         lowest = [_tick_below(min(1.0 / n for n in sizes)) for sizes in _sizes(curves)]
@@ -82,8 +82,8 @@ def plot_det(
     axes = figure.add_subplot()
     tiny = 1e-9
     for number, (name, curve) in enumerate(curves.items()):
-        color = _COLORS[number % len(_COLORS)]
-        style = _STYLES[number // len(_COLORS) % len(_STYLES)]
+        color = COLORS[number % len(COLORS)]
+        style = STYLES[number // len(COLORS) % len(STYLES)]
         label = name
         if mark_frr is not None:
             far = curve.fdr_at_frr(mark_frr)
@@ -163,8 +163,8 @@ def plot_streams(
         raise ValueError(f"plot_streams: {f'no targets of {bare}' if bare else 'no curves given'}")
     if not set(chosen) <= set(curves):
         raise ValueError(f"plot_streams: chosen {sorted(set(chosen) - set(curves))} have no curve")
-    if path.suffix.lower() not in _FORMATS:
-        raise ValueError(f"{path}: cannot draw {path.suffix!r}; use one of {_FORMATS}")
+    if path.suffix.lower() not in FORMATS:
+        raise ValueError(f"{path}: cannot draw {path.suffix!r}; use one of {FORMATS}")
     figure = Figure(figsize=size, dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
@@ -174,8 +174,8 @@ def plot_streams(
     highest = max(highest_fa_per_hour, 20.0 * zero, 10.0 / min(hours))
     worst = 0.0
     for number, (name, curve) in enumerate(curves.items()):
-        color = _COLORS[number % len(_COLORS)]
-        style = _STYLES[number // len(_COLORS) % len(_STYLES)]
+        color = COLORS[number % len(COLORS)]
+        style = STYLES[number // len(COLORS) % len(STYLES)]
         accepts, label = np.maximum(curve.fa_per_hour, zero), name
         at = chosen.get(name)
         if at is None and mark_fa_per_hour is not None:

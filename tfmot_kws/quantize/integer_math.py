@@ -35,8 +35,8 @@ def round_half_up(x: tf.Tensor) -> tf.Tensor:
     return tf.floor(x + tf.constant(0.5, x.dtype))
 
 
-def divide(x: tf.Tensor, whole: int) -> tf.Tensor:
-    """``x / whole``, rounded once to float32.
+def divide(x: tf.Tensor, whole: int | tf.Tensor) -> tf.Tensor:
+    """``x / whole``, rounded once to float32; ``whole`` may be a tensor, a whole-number float64.
 
     TensorFlow's graph optimizer makes ``x * (1 / whole)`` of a division by a constant, which rounds twice; integers
     made in a graph would then differ from those made eagerly. In float64 the difference lies below float32's rounding:

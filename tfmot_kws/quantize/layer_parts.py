@@ -6,13 +6,11 @@ kernel is trained through tanh (``TanhKernel``); a convolution knows its window 
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 import tensorflow as tf
 
 from tfmot_kws.keras import AsWritten, keras
-from tfmot_kws.quantize.layer_bits import LayerBits
+from tfmot_kws.quantize.layer_bits import LayerBits, config_of
 from tfmot_kws.quantize.learned_widths import LearnedWidth
 from tfmot_kws.quantize.output_grid import tracked_variable
 from tfmot_kws.quantize.quantizers import (
@@ -103,7 +101,7 @@ class FoldedLayer(AsWritten, keras.layers.Layer):
     def get_config(self):
         """Constructor arguments."""
         own = {
-            "bits": dataclasses.asdict(self.bits),
+            "bits": config_of(self.bits, self._settled),
             "batch_norm": self.batch_norm,
             "use_bias": self.use_bias,
             "activation": self.activation,
@@ -113,6 +111,12 @@ class FoldedLayer(AsWritten, keras.layers.Layer):
             },
         }
         return {**super().get_config(), **own}
+
+    @property
+    def _settled(self) -> bool:
+        """Whether no width is learned any more."""
+        width = getattr(self, "learned_width", None)
+        return width is not None and width.settled
 
     def _build_folded(self, channels: int) -> None:
         self.bias = self._vector("bias", channels, "zeros") if self.use_bias else None
@@ -190,13 +194,17 @@ class TanhKernel:
         channels = self._add_kernel(shape)
         self.gain = self._vector("gain", channels, "ones")
         # A fresh kernel then means weights of its own size: amplitude * tanh(speed * kernel) ~ kernel.
-        self.learned_width = LearnedWidth(self, self.bits.bits) if getattr(self.bits, "learned", None) else None
+        self.learned_width = self._make_width()
         unit = keras.initializers.Constant(1.0 / speed(self.bits.bits))
         self.amplitude = self._vector("amplitude", channels, unit, trainable=False)
         self.mask = None
         if getattr(self.bits, "keep_zeros", False):
             self.mask = self.add_weight(name="mask", shape=self.kernel.shape, initializer="ones", trainable=False)
         return channels
+
+    def _make_width(self) -> LearnedWidth | None:
+        """The width, where it is learned."""
+        return LearnedWidth(self, self.bits.bits) if getattr(self.bits, "learned", None) else None
 
     def _output_axes(self) -> int:
         """First kernel axis that counts outputs."""
@@ -266,9 +274,13 @@ class TanhKernel:
         """
         if bits == self.weight_bits:
             return
-        real = tf.tanh(self._theta()) * self._broadcast(self.amplitude * self.gain)
+        real = self._real_weights()
         self.learned_width.take(bits)
-        self._start_from(real.numpy())
+        self._start_from(real)
+
+    def _real_weights(self) -> np.ndarray:
+        """The weights as they are before they are quantized, in the kernel's shape."""
+        return (tf.tanh(self._theta()) * self._broadcast(self.amplitude * self.gain)).numpy()
 
 
 class Window:

@@ -19,7 +19,7 @@ from tfmot_kws.keras import keras
 from tfmot_kws.quantize import integer_math
 from tfmot_kws.quantize.layer_parts import FoldedLayer, TanhKernel, Window
 from tfmot_kws.quantize.output_grid import OutputGrid, quantize_vector, stage_variable
-from tfmot_kws.quantize.quantizers import kernel_of, place_on_grid, round_through, speed
+from tfmot_kws.quantize.quantizers import kernel_of, round_through, speed
 
 ACTIVATIONS = FoldedLayer.ACTIVATIONS
 _WIDE_BITS = 16
@@ -100,7 +100,7 @@ class QuantizedAffine(FoldedLayer):
             *(tf.stop_gradient(v) for v in (acc, gain_steps, bias_steps)), multiplier, f, shift
         )
         low, high = self._limits(grid)
-        placed = place_on_grid(real, exact, grid.scale, low, high)
+        placed = grid.place(real, exact, (low, high))
         activated = self._activate(real)
         if training is not False and training is not None:
             self._track(activated, training)

@@ -3,10 +3,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import tensorflow as tf
 
 from tfmot_kws.keras import keras
-from tfmot_kws.quantize.quantizers import check_bits, grid_constants, levels_of_width, of_width, resolve_grid
+from tfmot_kws.quantize.quantizers import (
+    check_bits,
+    grid_constants,
+    levels_of_width,
+    of_width,
+    resolve_grid,
+    steps_of_width,
+)
 
 LEAST, MOST = 1, 8
 BITS_A_STEP = 10.0
@@ -14,7 +23,7 @@ BITS_A_STEP = 10.0
 
 
 class LearnedWidth:
-    """The variables of a layer's width: one number that is learned, and the whole width that is computed with.
+    """The variables of a width: one number that is learned, and the whole width that is computed with.
 
     The forward pass always computes with a whole width, the very integers of the device. ``width`` moves freely beside
     it, by the gradient of the rounding error (``quantizers.levels_of_width``) and by a price for each bit.
@@ -22,13 +31,19 @@ class LearnedWidth:
     Args:
       layer: gets the variables.
       bits: where the width starts.
+      least: width, 1 of weights.
+      name: of the variables, ahead of "width".
+
+    Attributes:
+      uses: how often a step of training computes levels of this width, each of which adds the price.
     """
 
-    def __init__(self, layer: keras.layers.Layer, bits: int):
-        def add(name: str, value: float, trainable: bool = False) -> tf.Variable:
-            constant = keras.initializers.Constant(value)
-            return layer.add_weight(name=name, shape=(), initializer=constant, trainable=trainable, dtype=tf.float32)
+    def __init__(self, layer: keras.layers.Layer, bits: int, least: int = LEAST, name: str = ""):
+        def add(part: str, value: float, trainable: bool = False) -> tf.Variable:
+            constant, full = keras.initializers.Constant(value), f"{name}{part}"
+            return layer.add_weight(name=full, shape=(), initializer=constant, trainable=trainable, dtype=tf.float32)
 
+        self.uses, self.least = 1, least
         self._width = add("width", bits / BITS_A_STEP, trainable=True)
         self._speed = add("width_speed", BITS_A_STEP)
         self.whole = add("width_whole", float(bits))
@@ -44,8 +59,8 @@ class LearnedWidth:
 
     @property
     def width(self) -> float:
-        """The learned width, within 1..8."""
-        return min(max(float(self._width.numpy() * self._speed.numpy()), LEAST), MOST)
+        """The learned width, within ``least``..8."""
+        return min(max(float(self._width.numpy() * self._speed.numpy()), self.least), MOST)
 
     @property
     def settled(self) -> bool:
@@ -53,8 +68,8 @@ class LearnedWidth:
         return float(self._free.numpy()) == 0.0
 
     def set_price(self, price: float) -> None:
-        """What a bit more costs, in units of the loss; a width beyond 1..8 comes back to it."""
-        self._price.assign(price)
+        """What a bit more costs, in units of the loss; a width beyond ``least``..8 comes back to it."""
+        self._price.assign(price / self.uses)
         self._move(self.width)
 
     def set_speed(self, speed: float) -> None:
@@ -68,7 +83,7 @@ class LearnedWidth:
 
     def take(self, bits: int) -> None:
         """Computes with that whole width; the layer has to start from it anew."""
-        self.whole.assign(float(check_bits(bits, "width")))
+        self.whole.assign(float(check_bits(bits, "width", self.least)))
 
     def settle(self) -> None:
         """The width is learned no longer, and is the whole one."""
@@ -78,7 +93,15 @@ class LearnedWidth:
 
     def levels(self, theta: tf.Tensor) -> tf.Tensor:
         """Integer levels of theta, with gradients for theta and the width."""
-        return levels_of_width(theta, self._width * self._speed, self.whole, self._price, self._free)
+        return self.of(levels_of_width, theta)
+
+    def of(self, function: Callable[..., tf.Tensor], values: tf.Tensor) -> tf.Tensor:
+        """``function(values, width, whole, price, free)``: ``levels_of_width``, or one like it."""
+        return function(values, self._width * self._speed, self.whole, self._price, self._free)
+
+    def placed(self, steps: tf.Tensor, ratio: tf.Tensor, low: tf.Tensor, high: tf.Tensor, rate: tf.Tensor) -> tf.Tensor:
+        """Steps of an activation as they are, with a gradient for the width; see ``quantizers.steps_of_width``."""
+        return steps_of_width(steps, ratio, low, high, self._width * self._speed, rate, self._price, self._free)
 
     def step(self) -> tf.Tensor:
         """What half a level is worth, float64: ``grid_constants`` of the whole width."""

@@ -3,65 +3,149 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
+import tensorflow as tf
 
 from tfmot_kws.keras import keras
-from tfmot_kws.quantize import budget, layers
-from tfmot_kws.quantize.layer_parts import TanhKernel
+from tfmot_kws.quantize import budget, device_facts, layers
+from tfmot_kws.quantize.activation_bits import LearnedActivations
+from tfmot_kws.quantize.costs import Layer
+from tfmot_kws.quantize.dynamic.layers import DynamicKernel
+from tfmot_kws.quantize.recurrent import QuantizedRecurrent
+from tfmot_kws.quantize.recurrent_math import GATES
+
+_LEARN = (layers.QuantizedKernel, QuantizedRecurrent, DynamicKernel)
+_FLOAT_DEPTHWISE = (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)
+_FLOAT_BITS = 32
 
 
-def learning(model: keras.Model) -> list[layers.QuantizedKernel]:
-    """The layers that learn their width, settled or not."""
-    return [layer for layer in _kernels(model) if layer.learned_width is not None]
+def learning(model: keras.Model) -> list[keras.layers.Layer]:
+    """The layers that learn the width of their weights, settled or not."""
+    return [layer for layer in _weighted(model) if getattr(layer, "learned_width", None) is not None]
 
 
-def _kernels(model) -> list[layers.QuantizedKernel]:
-    found = [layer for layer in model._flatten_layers() if isinstance(layer, layers.QuantizedKernel)]
-    return list({id(layer): layer for layer in found}.values())
+def _weighted(model) -> list[keras.layers.Layer]:
+    """Layers with kernels, in the order in which they run, float depthwise ones of dynamic quantization too."""
+    found = list({id(layer): layer for layer in model._flatten_layers()}.values())
+    kinds = (*_LEARN, *_FLOAT_DEPTHWISE) if any(isinstance(layer, DynamicKernel) for layer in found) else _LEARN
+    return [layer for layer in found if isinstance(layer, kinds)]
+
+
+def calls_of(model: keras.Model) -> dict[int, list]:
+    """By the id of a layer, the nodes at which functional models of ``model`` call it, in the order of the calls."""
+    found: dict[int, list] = {}
+    for one in model._flatten_layers():
+        by_depth = getattr(one, "_nodes_by_depth", None) or {}
+        for depth in sorted(by_depth, reverse=True):
+            for node in by_depth[depth]:
+                found.setdefault(id(node.layer), []).append(node)
+    return found
 
 
 def costs_of(model: keras.Model) -> budget.Costs:
     """The costs of a model's widths against its budget.
 
     Raises:
-      ValueError: no layer learns its width, or the budget cannot be met.
+      ValueError: no layer learns its width, the budget cannot be met, or a cost of a layer is not known.
     """
     learned = learning(model)
-    uncounted = [layer.name for layer in model.layers if _is_uncounted(layer)]
-    if uncounted:
-        raise ValueError(
-            f"budget: what {', '.join(map(repr, uncounted))} costs is not known; widths can be learned in models whose "
-            "weights are in dense layers and convolutions"
-        )
     if not learned:
         raise ValueError(
             f"model {model.name!r}: no layer learns its width; kws_scheme(bits='learned', budget=...) does"
         )
-    return budget.Costs([_facts(layer) for layer in _kernels(model)], learned[0].bits.learned)
+    allowed, calls = learned[0].bits.learned, calls_of(model)
+    for layer in learned:
+        layer.learned_width.uses = len(calls[id(layer)]) * (2 if isinstance(layer, QuantizedRecurrent) else 1)
+    steps = device_facts.places_of_step(model) if allowed.streaming and allowed.instructions is not None else {}
+    weighted = [layer for layer in _weighted(model) if id(layer) in calls]
+    return budget.Costs([_facts(layer, calls[id(layer)], steps) for layer in weighted], allowed)
 
 
-def _is_uncounted(layer) -> bool:
-    """Whether it has kernels inside that are none of dense layers or convolutions, as recurrent layers have."""
-    inside = [one for one in layer._flatten_layers() if isinstance(one, TanhKernel)]
-    return any(not isinstance(one, layers.QuantizedKernel) for one in inside)
+def _facts(layer, calls: list, steps: Mapping[str, int]) -> Layer:
+    outputs, weights, kind, parts = _sizes(layer)
+    places = steps.get(layer.name) or sum(_places(layer, node) for node in calls)
+    fixed = _FLOAT_BITS if kind == "float depthwise" else layer.bits.bits if layer.learned_width is None else None
+    activation = getattr(layer, "activation", "linear")
+    function = "sigmoid" if kind == "dynamic" and activation in ("sigmoid", "tanh") else "linear"
+    return Layer(layer.name, outputs, weights // outputs, kind, fixed, places, function, parts)
 
 
-def _facts(layer: layers.QuantizedKernel) -> budget.Layer:
-    outputs, weights = int(layer.gain.shape[0]), int(np.prod(layer.kernel.shape))
-    fixed = layer.bits.bits if layer.learned_width is None else None
-    depthwise = isinstance(layer, layers.QuantizedDepthwise)
-    return budget.Layer(layer.name, outputs, weights // outputs, depthwise, fixed)
+def _sizes(layer) -> tuple[int, int, str, tuple[tuple[int, int], ...]]:
+    """Outputs, weights, kind, and the matrices of a layer of several."""
+    if isinstance(layer, QuantizedRecurrent):
+        units, rows = layer.units, layer.units * GATES[layer.cell]
+        channels = int(layer.kernel_part.kernel.shape[0])
+        # A GRU that resets ahead of the product multiplies two gates and the third apart.
+        halves = ((2 * units, units), (units, units)) if layer.cell == "gru" else ((rows, units),)
+        return rows, rows * (channels + units), "recurrent", ((rows, channels), *halves)
+    if isinstance(layer, _FLOAT_DEPTHWISE):
+        shape = layer.depthwise_kernel.shape
+        return int(shape[-2] * shape[-1]), int(np.prod(shape)), "float depthwise", ()
+    weights = int(np.prod(layer.kernel.shape))
+    if isinstance(layer, layers.QuantizedDepthwise):
+        return int(layer.gain.shape[0]), weights, "depthwise", ()
+    return int(layer.kernel.shape[-1]), weights, "dynamic" if isinstance(layer, DynamicKernel) else "dense", ()
 
 
-def settle(model: keras.Model) -> dict[str, int]:
+def _places(layer, node) -> int:
+    """Rows of inputs that a call multiplies for one clip."""
+    shape = tf.nest.flatten(node.outputs)[0].shape[1:-1]
+    if isinstance(layer, QuantizedRecurrent):
+        shape = tf.nest.flatten(node.keras_inputs)[0].shape[1:-1]
+    if None in shape:
+        raise ValueError(
+            f"layer {layer.name!r}: shape {tuple(shape)} is not fixed, so what a run costs is not known; give "
+            "keras.Input a fixed shape"
+        )
+    return int(np.prod(shape, dtype=np.int64))
+
+
+def budgets_of(model: keras.Model) -> dict[str, str]:
+    """What a run of training depends on beside its weights, for its record: limits of widths that are learned."""
+    learned = learning(model)
+    averages = {
+        bits.average
+        for layer in model._flatten_layers()
+        if isinstance(bits := _activation_bits(layer), LearnedActivations)
+    }
+    found = {"budget": learned[0].bits.learned.named()} if learned else {}
+    return found | ({"average_activation_bits": str(max(averages))} if averages else {})
+
+
+def _activation_bits(layer):
+    return getattr(layer, "activation_bits", getattr(getattr(layer, "bits", None), "activation_bits", None))
+
+
+def check_ram(model: keras.Model, allowed: budget.Budget) -> None:
+    """ValueError where a model needs more memory for its activations than is allowed: no width changes that."""
+    if allowed.ram is None:
+        return
+    needed = device_facts.ram_bytes(model, allowed.streaming)
+    if needed > allowed.ram:
+        run = "a step of a stream" if allowed.streaming else "a clip"
+        way = "" if allowed.streaming else ", run it as a stream (Budget(streaming=True))"
+        raise ValueError(
+            f"budget: at most {allowed.ram:,} bytes of RAM, but the activations of {run} take {needed:,}, whatever the "
+            f"widths; allow more{way}, or take a smaller model"
+        )
+
+
+def settle(model: keras.Model, costs: budget.Costs | None = None) -> dict[str, int]:
     """Whole widths within the budget, as near to what was learned as can be; they stay.
+
+    Args:
+      model: with layers that learn their width, or without any.
+      costs: ``costs_of(model)``, where it is known.
 
     Returns:
       Widths by layer; of layers that were settled before, what they have.
     """
     learned = learning(model)
     if any(not layer.learned_width.settled for layer in learned):
-        widths = costs_of(model).whole({layer.name: layer.learned_width.width for layer in learned})
+        costs = costs or costs_of(model)
+        widths = costs.whole({layer.name: layer.learned_width.width for layer in learned})
         for layer in learned:
             layer.take_width(widths[layer.name])
             layer.learned_width.settle()

@@ -9,10 +9,11 @@ import numpy as np
 import tensorflow as tf
 
 from tfmot_kws.keras import AsWritten, keras
+from tfmot_kws.quantize import activation_bits as activation_widths
 from tfmot_kws.quantize import integer_math
 from tfmot_kws.quantize.functions import BOUNDS, FUNCTIONS, check_function
 from tfmot_kws.quantize.output_grid import FixedGrid, Grid, OutputGrid, quantize_steps, stage_variable
-from tfmot_kws.quantize.quantizers import check_bits, place_on_grid
+from tfmot_kws.quantize.quantizers import place_on_grid
 
 SOFTMAX_SCALE = 1.0 / 256.0
 _SOFTMAX_ONE = 2.0**15
@@ -22,19 +23,20 @@ class QuantizedOp(AsWritten, keras.layers.Layer):
     """Base: a stage and an output grid.
 
     Args:
-      activation_bits: of the output, 2..8.
+      activation_bits: of the output, 2..8, or learned.
       bounds: (0, 1) or (-1, 1) where that is the known range of the output, whose grid then is fixed; None: its range
         is tracked.
     """
 
     def __init__(self, activation_bits=8, bounds=None, **kwargs):
         super().__init__(**{**kwargs, "dtype": "float32"})
-        self.activation_bits = check_bits(activation_bits, f"layer {self.name!r}: activation_bits", 2, 8)
+        self.activation_bits = activation_widths.checked(activation_bits, f"layer {self.name!r}: activation_bits")
         self.bounds = tuple(bounds) if bounds is not None else None
 
     def get_config(self):
         """Constructor arguments."""
-        return {**super().get_config(), "activation_bits": self.activation_bits, "bounds": self.bounds}
+        bits = activation_widths.config_of(self.activation_bits)
+        return {**super().get_config(), "activation_bits": bits, "bounds": self.bounds}
 
     def build(self, input_shape):
         """Makes the variables."""
@@ -44,7 +46,7 @@ class QuantizedOp(AsWritten, keras.layers.Layer):
 
     def _make_grid(self):
         if self.bounds is not None:
-            return FixedGrid(self.activation_bits, signed=self.bounds[0] < 0)
+            return FixedGrid(self.activation_bits, self.bounds[0] < 0, self)
         return OutputGrid(self, self.activation_bits)
 
     def _emit(self, real, placed, grid: Grid, training):
@@ -157,7 +159,7 @@ class QuantizedFunction(QuantizedOp):
         inside = tf.floor(tf.stop_gradient(real) / grid.scale + 0.5)
         saturated = tf.logical_or(inside < grid.low, inside > grid.high)
         exact = tf.where(saturated, inside, exact)  # keeps the gradient's range mask; clipping gives the same value
-        return self._emit(real, place_on_grid(real, exact, grid.scale, grid.low, grid.high), grid, training)
+        return self._emit(real, grid.place(real, exact), grid, training)
 
     def table(self, in_scale: float, in_zero_point: int) -> np.ndarray:
         """Output steps for each int8 input code -128..127, float [256]."""
@@ -251,7 +253,7 @@ class QuantizedMerge(QuantizedOp):
             total = whole[0] * whole[1] * multipliers[0]
         exact = tf.cast(integer_math.round_half_up(total * integer_math.exp2(-shift)), tf.float32)
         low, high = self.limits(grid)
-        return self._emit(activated, place_on_grid(real, exact, grid.scale, low, high), grid, training)
+        return self._emit(activated, grid.place(real, exact, (low, high)), grid, training)
 
     def compute_output_shape(self, input_shape):
         """[broadcast shape, ()]."""
@@ -359,7 +361,7 @@ class QuantizedAveragePool(QuantizedOp):
         grid = self.output_grid.grid(tf.size(real[0]))
         multiplier, shift = self.multiplier(in_scale, grid.scale)
         exact = integer_math.rounded_mean(tf.stop_gradient(total), count, multiplier, shift)
-        return self._emit(real, place_on_grid(real, exact, grid.scale, grid.low, grid.high), grid, training)
+        return self._emit(real, grid.place(real, exact), grid, training)
 
     def multiplier(self, in_scale, out_scale):
         """Fixed-point ``in_scale / out_scale``."""

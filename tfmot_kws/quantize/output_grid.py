@@ -8,10 +8,14 @@ import numpy as np
 import tensorflow as tf
 
 from tfmot_kws.keras import keras
+from tfmot_kws.quantize import activation_bits
+from tfmot_kws.quantize.activation_bits import ActivationBits, LearnedActivations
 from tfmot_kws.quantize.integer_math import divide
-from tfmot_kws.quantize.quantizers import check_bits, place_on_grid, round_through, scale_gradient
+from tfmot_kws.quantize.learned_widths import LearnedWidth
+from tfmot_kws.quantize.quantizers import of_width, place_on_grid, round_through, scale_gradient
 
 _SMALLEST_REACH = 1e-6
+_LN2 = 0.6931472
 _SEEN = 1e-30  # stands for the largest value of a tensor of zeros, so that "seen" and "never seen" differ
 
 
@@ -38,11 +42,41 @@ def stage_variable(layer: keras.layers.Layer) -> tf.Variable:
 
 @dataclasses.dataclass(frozen=True)
 class Grid:
-    """A quantized tensor's grid: ``real = scale * steps``, ``low <= steps <= high`` (scalar tensors)."""
+    """A quantized tensor's grid: ``real = scale * steps``, ``low <= steps <= high`` (scalar tensors).
+
+    ``width`` is there where it is learned, and ``rate`` how much smaller a bit more makes the step: -d ln(scale).
+    """
 
     scale: tf.Tensor
     low: tf.Tensor
     high: tf.Tensor
+    width: LearnedWidth | None = None
+    rate: tf.Tensor | float = _LN2
+
+    def place(self, real: tf.Tensor, steps: tf.Tensor, limits: tuple[tf.Tensor, tf.Tensor] | None = None) -> tf.Tensor:
+        """``place_on_grid``, with a gradient for the width where it is learned.
+
+        Args:
+          real: values.
+          steps: the integers that they round to, not clipped.
+          limits: ends that are narrower than the grid's.
+        """
+        low, high = limits or (self.low, self.high)
+        placed = place_on_grid(real, steps, self.scale, low, high)
+        if self.width is None:
+            return placed
+        return self.width.placed(placed, tf.stop_gradient(real / self.scale), low, high, self.rate)
+
+
+def _width_of(layer: keras.layers.Layer, bits: ActivationBits) -> LearnedWidth | None:
+    if not isinstance(bits, LearnedActivations):
+        return None
+    return LearnedWidth(layer, activation_bits.MOST, activation_bits.LEAST, "activation_")
+
+
+def _power(width: LearnedWidth | None, bits: int, less: int = 0) -> tf.Tensor | float:
+    """2^(bits - less)."""
+    return 2.0 ** (bits - less) if width is None else of_width(lambda n: 2.0 ** (n - less), width.whole)
 
 
 class OutputGrid:
@@ -58,18 +92,25 @@ class OutputGrid:
 
     Args:
       layer: gets the variables.
-      bits: width, 2..8.
+      bits: width, 2..8, or learned.
       learned: whether stage 2 learns the factor. A model's input does without: its gradient would cost as much as
-        that of the first layer, for a range that the data alone decides.
+        that of the first layer, for a range that the data alone decides. Its width is not learned either.
     """
 
-    def __init__(self, layer: keras.layers.Layer, bits: int, learned: bool = True):
-        self.bits = check_bits(bits, f"layer {layer.name!r}: activation_bits", 2, 8)
+    def __init__(self, layer: keras.layers.Layer, bits: ActivationBits, learned: bool = True):
+        bits = activation_bits.checked(bits, f"layer {layer.name!r}: activation_bits")
+        self._bits = activation_bits.fixed(bits)
+        self.width = _width_of(layer, bits) if learned else None
         self._least = tracked_variable(layer, "output_min", (), 0.0)
         self._largest = tracked_variable(layer, "output_max", (), 0.0)
         self._offset = None
         if learned:
             self._offset = layer.add_weight(name="range_offset", shape=(), initializer="zeros", dtype=tf.float32)
+
+    @property
+    def bits(self) -> int:
+        """The width, or the whole width that stands where it is learned."""
+        return self._bits if self.width is None else self.width.bits
 
     @property
     def tracked(self) -> bool:
@@ -119,7 +160,7 @@ class OutputGrid:
 
     def grid(self, elements: tf.Tensor | int = 1) -> Grid:
         """The grid as it stands; ``elements`` (of the tensor it serves) scales the gradient of the range."""
-        half, full = 2.0 ** (self.bits - 1), 2.0**self.bits
+        half, full = _power(self.width, self._bits, 1), _power(self.width, self._bits)
         # Values above minus half a step are zero on either grid; they do not cost half of the steps above it.
         signed = -self._least * (2.0 * (full - 1.0)) > self._largest
         low, high = tf.where(signed, -half, 0.0), tf.where(signed, half - 1.0, full - 1.0)
@@ -129,7 +170,7 @@ class OutputGrid:
         if self._offset is not None:
             damping = tf.math.rsqrt(tf.cast(elements, tf.float32) * high)
             reach *= tf.exp(scale_gradient(tf.convert_to_tensor(self._offset), damping))
-        return Grid(reach / high, low, high)
+        return Grid(reach / high, low, high, self.width, _LN2 * (high + 1.0) / high)
 
     def quantization(self) -> tuple[float, int]:
         """(scale, zero_point) for export."""
@@ -143,14 +184,21 @@ class FixedGrid:
     grid sees no data, so that no answer is capped at what the clips of a calibration happened to give.
 
     Args:
-      bits: width, 2..8.
+      bits: width, 2..8, or learned.
       signed: -1..1, else 0..1.
+      layer: gets the variables of a width that is learned.
     """
 
     tracked = finite = True
 
-    def __init__(self, bits: int, signed: bool):
-        self.bits, self.signed = bits, signed
+    def __init__(self, bits: ActivationBits, signed: bool, layer: keras.layers.Layer | None = None):
+        self._bits, self.signed = activation_bits.fixed(bits), signed
+        self.width = _width_of(layer, bits)
+
+    @property
+    def bits(self) -> int:
+        """The width, or the whole width that stands where it is learned."""
+        return self._bits if self.width is None else self.width.bits
 
     def join_replicas(self) -> None:
         """Nothing to join."""
@@ -159,10 +207,11 @@ class FixedGrid:
         """Nothing to see."""
 
     def grid(self, elements: tf.Tensor | int = 1) -> Grid:
-        """The grid; constants."""
-        steps = 2.0 ** (self.bits - 1) if self.signed else 2.0**self.bits
+        """The grid; constants, but for a width that is learned."""
+        steps = _power(self.width, self._bits, int(self.signed))
         low = -steps if self.signed else 0.0
-        return Grid(tf.constant(1.0 / steps), tf.constant(low), tf.constant(steps - 1.0))
+        scale, low, high = (tf.convert_to_tensor(v, tf.float32) for v in (1.0 / steps, low, steps - 1.0))
+        return Grid(scale, low, high, self.width)
 
     def quantization(self) -> tuple[float, int]:
         """(scale, zero_point) for export."""
@@ -176,7 +225,7 @@ def _quantization(grid: Grid) -> tuple[float, int]:
 
 def quantize_steps(real: tf.Tensor, grid: Grid) -> tf.Tensor:
     """Steps of real values: ``clip(floor(real / scale + 1/2))``."""
-    return place_on_grid(real, tf.floor(real / grid.scale + 0.5), grid.scale, grid.low, grid.high)
+    return grid.place(real, tf.floor(real / grid.scale + 0.5))
 
 
 def quantize_vector(values: tf.Tensor, bits: int) -> tuple[tf.Tensor, tf.Tensor]:

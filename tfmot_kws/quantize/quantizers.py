@@ -135,6 +135,35 @@ def levels_of_width(theta: tf.Tensor, width: tf.Tensor, whole: tf.Tensor, price:
     return found, grad
 
 
+@tf.custom_gradient
+def steps_of_width(
+    steps: tf.Tensor, ratio: tf.Tensor, low: tf.Tensor, high: tf.Tensor, width: tf.Tensor, rate: tf.Tensor,
+    price: tf.Tensor, free: tf.Tensor,
+):  # fmt: skip
+    """``steps`` of an activation on a grid whose width is learned, as they are; the gradient is for the width.
+
+    The range stays, so that a bit more makes the step smaller by ``rate`` = -d ln(step) / d width. As in
+    ``levels_of_width`` a value ``q`` of ``x`` moves by ``-rate * (q - x)`` with the width (Uhlich et al. 2020, arXiv
+    1905.11452), and not at all beyond the range, which has no other end at another width.
+
+    Args:
+        steps: clipped, whole numbers.
+        ratio: real values in steps, not clipped.
+        low, high: the grid's ends.
+        width: learned, real.
+        rate: see above.
+        price: added to the gradient of ``width``, once a backward pass.
+        free: 1.0, or 0.0 where the width is settled and gets no gradient.
+    """
+
+    def grad(upstream):
+        inside = tf.logical_and(ratio >= low - 0.5, ratio < high + 0.5)
+        error = tf.where(inside, upstream * (steps - ratio), 0.0)
+        return upstream, None, None, None, free * (price - rate * tf.reduce_sum(error)), None, None, None
+
+    return tf.identity(steps), grad
+
+
 def levels(theta: tf.Tensor, bits: int, grid: str) -> tf.Tensor:
     """Integer levels (whole-number floats) with the gradient of ``tanh(theta) / step``."""
     a, b, step = grid_constants(bits, grid)

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfmot_kws.keras import keras
-from tfmot_kws.quantize import integer_math, recurrent_math
+from tfmot_kws.quantize import activation_bits, integer_math, recurrent_math
 from tfmot_kws.quantize.layer_bits import LayerBits
 from tfmot_kws.quantize.layer_parts import TanhKernel
 from tfmot_kws.quantize.layers import LayerIntegers, QuantizedAffine
@@ -34,6 +34,14 @@ class GateKernel(TanhKernel, QuantizedAffine):
     def __init__(self, outputs: int, **kwargs: Any):
         super().__init__(**kwargs)
         self.outputs = outputs
+        self._other: GateKernel | None = None
+
+    def share_width(self, other: GateKernel) -> None:
+        """Learns no width of its own, but that of another kernel, which is built first: a device has one of both."""
+        self.__dict__["_other"] = other  # past Keras, which would save it twice
+
+    def _make_width(self):
+        return super()._make_width() if self._other is None else self._other.learned_width
 
     def get_config(self) -> dict[str, Any]:
         """Constructor arguments."""
@@ -95,7 +103,8 @@ class QuantizedRecurrent(QuantizedOp):
         **kwargs: Any,
     ):
         self.bits = bits if isinstance(bits, LayerBits) else LayerBits(**(bits or {}))
-        super().__init__(**{**kwargs, "activation_bits": self.bits.activation_bits})
+        # The state, which every row multiplies again, learns no width of its own.
+        super().__init__(**{**kwargs, "activation_bits": activation_bits.fixed(self.bits.activation_bits)})
         if cell not in recurrent_math.GATES:
             raise ValueError(f"layer {self.name!r}: cell must be one of {tuple(recurrent_math.GATES)}, found {cell!r}")
         self.units, self.cell, self.sequences, self.use_bias = int(units), cell, bool(sequences), bool(use_bias)
@@ -127,10 +136,40 @@ class QuantizedRecurrent(QuantizedOp):
 
     def build(self, input_shape) -> None:
         """Makes the variables; ``input_shape`` is [shape of the values, shape of the scale]."""
+        self.recurrent_part.share_width(self.kernel_part)
         for part, channels in ((self.kernel_part, tuple(input_shape[0])[-1]), (self.recurrent_part, self.units)):
             with tf.name_scope(part.name):
                 part.build((channels,))
         super().build(input_shape)
+
+    @property
+    def learned_width(self):
+        """The width of both kernels, where it is learned."""
+        return self.kernel_part.learned_width
+
+    @property
+    def weight_bits(self) -> int:
+        """Width of both kernels."""
+        return self.kernel_part.weight_bits
+
+    @property
+    def weight_grid(self) -> str:
+        """Grid of both kernels."""
+        return self.kernel_part.weight_grid
+
+    def take_width(self, bits: int) -> None:
+        """Computes with another whole width from now on, starting as near as it can to what the weights are.
+
+        Args:
+            bits: 1..8, of a layer whose width is learned.
+        """
+        if bits == self.weight_bits:
+            return
+        parts = (self.kernel_part, self.recurrent_part)
+        real = [part._real_weights() for part in parts]
+        self.learned_width.take(bits)
+        for part, weights in zip(parts, real):
+            part._start_from(weights)
 
     def _make_grid(self):
         return FixedGrid(self.activation_bits, signed=True)

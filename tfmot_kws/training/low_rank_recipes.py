@@ -28,11 +28,16 @@ from tfmot_kws.data.frame_labels import UNKNOWN, FrameLabels
 from tfmot_kws.keras import keras
 from tfmot_kws.models import multitask
 from tfmot_kws.models.multitask import KEYWORDS, PHONES, keyword_model
-from tfmot_kws.quantize import saving
+from tfmot_kws.quantize import model_costs, saving
+from tfmot_kws.quantize.dynamic.layers import DynamicKernel
 from tfmot_kws.training import recipes, resumable
+from tfmot_kws.training.width_history import WidthHistory
+from tfmot_kws.training.width_schedule import WidthSchedule
 
 _LEAST_DEVIATION = 1e-3
 """Bands that hardly change are not blown up."""
+_LEARNING_SHARE = 0.25
+"""Of the epochs of stage 4, in which learned widths move."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -252,10 +257,12 @@ def train_quantized(
     checkpoints: str | os.PathLike | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     verbose: int = 0,
+    history: WidthHistory | None = None,
 ) -> keras.Model:
     """Stage 4: trains any model of one output for keywords alone, by the same schedule.
 
-    A model that knows stages of quantization (``kws_scheme``) is trained in the one that it is in.
+    A model that knows stages of quantization (``kws_scheme``) is trained in the one that it is in. Widths that are
+    learned (``dynamic_scheme("learned")``) move in the first quarter of the epochs, while the learning rate is high.
 
     Args:
         model: as ``quantize_apply`` gave it, or its .keras file; its weights change.
@@ -264,6 +271,7 @@ def train_quantized(
         checkpoints: a folder to go on from; None keeps nothing.
         callbacks: for ``model.fit``.
         verbose: for ``model.fit``.
+        history: takes down what learned widths pass on their way into their budget.
 
     Returns:
         The trained model, not compiled.
@@ -278,6 +286,9 @@ def train_quantized(
     _check(features, None, model)
     keras.utils.set_random_seed(config.seed + 2)
     epochs, factor = config.quantized_epochs, config.quantized_rate_factor
+    if any(isinstance(layer, DynamicKernel) for layer in model_costs.learning(model)):
+        schedule = WidthSchedule(max(1, round(_LEARNING_SHARE * epochs)), history=history)
+        callbacks = [schedule, *callbacks]
     return _fit("quantized", model, features, None, config, epochs, factor, checkpoints, callbacks, verbose)
 
 
@@ -376,7 +387,8 @@ def _fit(
         options = {k: v for k, v in dataclasses.asdict(config).items() if not k.endswith("_epochs") or k[:4] == "fast"}
         data = [features.x, features.y, *([] if labels is None else [labels.y])]
         run = {"stage": stage, **options, "data": resumable.checksum(data)}
-        kept = resumable.Checkpoints(checkpoints, {**run, "start": resumable.checksum(model.get_weights())})
+        run |= {"start": resumable.checksum(model.get_weights()), **model_costs.budgets_of(model)}
+        kept = resumable.Checkpoints(checkpoints, run)
     steps = len(features) // min(config.batch_size, len(features))
     rate = resumable.EpochDecay(
         factor * config.learning_rate, steps, config.fast_epochs, config.fast_factor, config.slow_factor

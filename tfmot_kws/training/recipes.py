@@ -20,9 +20,10 @@ import tensorflow as tf
 from tfmot_kws.data.feature_set import FeatureSet
 from tfmot_kws.keras import keras
 from tfmot_kws.models import spotters as models
-from tfmot_kws.quantize import apply, scheme
+from tfmot_kws.quantize import apply, model_costs, scheme
 from tfmot_kws.training import resumable
 from tfmot_kws.training import stages as train
+from tfmot_kws.training.width_history import WidthHistory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -330,6 +331,7 @@ def train_quantized(
     callbacks: Sequence[keras.callbacks.Callback] = (),
     verbose: int = 0,
     checkpoints: str | os.PathLike | None = None,
+    history: WidthHistory | None = None,
 ) -> keras.Model:
     """Quantizes a trained float model and trains it on in two stages.
 
@@ -344,6 +346,7 @@ def train_quantized(
         callbacks: for ``model.fit``.
         verbose: for ``model.fit``.
         checkpoints: folder that keeps the last whole epoch. The same call goes on from there, to the same result.
+        history: takes down what learned widths pass on their way into their budget.
 
     Returns:
         The quantized model in stage 2, ready for ``tflite_export.convert``.
@@ -367,7 +370,7 @@ def train_quantized(
     if not stage1_epochs:
         train.calibrate(model, features.x)
     if stage1_epochs + stage2_epochs:
-        staged = [train.TwoStageSchedule(stage1_epochs), *callbacks]
+        staged = [train.TwoStageSchedule(stage1_epochs, history=history), *callbacks]
         model = _fit(model, features, config, stages, stage1_epochs + stage2_epochs, staged, verbose, checkpoints)
     train.set_stage(model, 2)
     return model
@@ -396,6 +399,7 @@ def _fit(model, features, config, stages, epochs, callbacks, verbose, checkpoint
         options.pop("epochs")  # the stages say how many there are
         run = {**options, "steps": [steps for _, steps in stages]}
         run |= {"data": resumable.checksum([features.x, features.y]), "start": resumable.checksum(model.get_weights())}
+        run |= model_costs.budgets_of(model)
     schedule = CosineStages(stages, config.final_learning_rate_factor)
     weights = None
     if config.class_weights:

@@ -11,11 +11,13 @@ import numpy as np
 import tensorflow as tf
 
 from tfmot_kws.keras import keras
+from tfmot_kws.quantize import activation_costs, model_costs, ranges
 from tfmot_kws.quantize import layers as quantized_layers
-from tfmot_kws.quantize import model_costs, ranges
 from tfmot_kws.quantize import ops as quantized_ops
 from tfmot_kws.quantize.dynamic import layers as dynamic_layers
 from tfmot_kws.quantize.output_grid import OutputGrid
+from tfmot_kws.training.activation_steering import ActivationSteering
+from tfmot_kws.training.width_history import WidthHistory
 from tfmot_kws.training.width_steering import WidthSteering
 
 _STAGED = (quantized_layers.QuantizedAffine, quantized_ops.QuantizedOp, quantized_ops.QuantizedSoftmax)
@@ -57,7 +59,7 @@ def set_stage(model: keras.Model, stage: int) -> None:
     """Stage 1 quantizes weights, stage 2 bias, gain, batch norm, inputs and activations too.
 
     Only assigns variables: compiled training and evaluation functions go on without a retrace, and the stage is saved
-    with the model.
+    with the model. Widths that are learned are whole, and stay, from stage 2 on.
 
     Args:
       model: from ``quantize_apply`` with a ``kws_scheme``, or a model that holds one.
@@ -67,6 +69,13 @@ def set_stage(model: keras.Model, stage: int) -> None:
       ValueError: another stage, a model without stages, or stage 2 of a model with layers whose ranges are unknown,
         because they have seen no data in stage 1, or NaN.
     """
+    _enter(model, stage)
+    if stage == 2:
+        activation_costs.settle(model)
+
+
+def _enter(model: keras.Model, stage: int) -> None:
+    """``set_stage``, but that activations may still learn their widths."""
     if stage not in (1, 2):
         raise ValueError(f"stage must be 1 or 2, found {stage!r}")
     layers = staged_layers(model)
@@ -300,39 +309,49 @@ class TwoStageSchedule(keras.callbacks.Callback):
     model with ``StageCheckpoint``.
 
     Where widths are learned (``kws_scheme(bits="learned")``) it steers them into their budget: for seven tenths of
-    stage 1 they move, then they are whole numbers and stay.
+    stage 1 they move, then they are whole numbers and stay. Those of activations (``activation_bits="learned"``) do so
+    in the first half of stage 2.
 
     Args:
       stage2_epoch: first epoch (counted from 0) of stage 2. A run that is resumed later starts in the right stage.
         0 needs a model that has its ranges, from ``calibrate``.
       verbose: prints the change, and each epoch what widths that are learned have come to.
+      history: takes down what they pass on their way, with the Pareto front of cost and loss (``history.front()``);
+        where None, one of its own.
 
     Raises:
       ValueError: ``stage2_epoch`` is no whole number of at least 0; in ``fit``, stage 2 begins with ranges unknown.
     """
 
-    def __init__(self, stage2_epoch: int, verbose: int = 0):
+    def __init__(self, stage2_epoch: int, verbose: int = 0, history: WidthHistory | None = None):
         super().__init__()
         whole = isinstance(stage2_epoch, (int, np.integer)) and not isinstance(stage2_epoch, bool)
         if not whole or stage2_epoch < 0:
             raise ValueError(f"stage2_epoch must be a whole number of at least 0, found {stage2_epoch!r}")
         self.stage2_epoch, self.verbose = int(stage2_epoch), verbose
+        self.history = history if history is not None else WidthHistory()
         self._epoch = -1
         self._steering: WidthSteering | None = None
-        self._supports_tf_logs = True  # nothing here reads them
+        self._activations: ActivationSteering | None = None
+        self._supports_tf_logs = True  # nothing here reads those of batches
 
     def on_epoch_begin(self, epoch, logs=None):
         """Sets the stage of this epoch."""
+        if self._epoch < 0:
+            self.history.begin(epoch)
         self._epoch = epoch
         stage = 2 if epoch >= self.stage2_epoch else 1
         if stage != get_stage(self.model):
-            set_stage(self.model, stage)
+            _enter(self.model, stage)
             if self.verbose:
                 print(f"epoch {epoch + 1}: stage {stage}")
         if stage == 1:
             reset_ranges(self.model)
             if self._steering is None and model_costs.learning(self.model):
                 self._steering = WidthSteering(self.model, self.stage2_epoch * self._batches())
+        elif self._activations is None and not activation_costs.settled(self.model):
+            total = (int(self.params["epochs"]) - self.stage2_epoch) * self._batches()
+            self._activations = ActivationSteering(self.model, total)
 
     def _batches(self) -> int:
         steps = (self.params or {}).get("steps")
@@ -341,20 +360,34 @@ class TwoStageSchedule(keras.callbacks.Callback):
         return int(steps)
 
     def on_train_batch_end(self, batch, logs=None):
-        """Steers widths that are learned into their budget, in stage 1."""
-        if self._steering is not None and self._epoch < self.stage2_epoch:
-            self._steering.after_batch(self._epoch * self._batches() + batch + 1)
+        """Steers widths that are learned into their budget."""
+        kind, steering = self._steered()
+        if steering is None:
+            return
+        done, looks = self._epoch * self._batches() + batch + 1, len(steering.history)
+        steering.after_batch(done - (kind == "activations") * self.stage2_epoch * self._batches())
+        if len(steering.history) > looks:
+            self.history.look(kind, done / self._batches(), steering)
+
+    def _steered(self) -> tuple[str, WidthSteering | None]:
+        """Whose widths this stage learns, and what steers them."""
+        first = self._epoch < self.stage2_epoch
+        return ("weights", self._steering) if first else ("activations", self._activations)
 
     def on_epoch_end(self, epoch, logs=None):
         """Joins the ranges that replicas have seen in stage 1, so that a checkpoint holds them."""
         if get_stage(self.model) == 1:
             _join_replicas(staged_layers(self.model))
-        if self.verbose and self._steering is not None and epoch < self.stage2_epoch:
-            print(f"epoch {epoch + 1}: {self._steering.said()}")
+        kind, steering = self._steered()
+        if steering is not None:
+            self.history.epoch_ended(kind, epoch, steering, logs)
+            if self.verbose:
+                print(f"epoch {epoch + 1}: {self.history.said}")
 
     def on_train_end(self, logs=None):
-        """Warns where the model is left in stage 1."""
+        """Warns where the model is left in stage 1, or with widths of activations that were still learned."""
         if get_stage(self.model) == 2:
+            self._settle_activations()
             return
         if self._epoch >= self.stage2_epoch:
             what = "went back to weights of stage 1 (EarlyStopping(restore_best_weights=True)?)"
@@ -367,12 +400,24 @@ class TwoStageSchedule(keras.callbacks.Callback):
             stacklevel=2,
         )
 
+    def _settle_activations(self) -> None:
+        if activation_costs.settled(self.model):
+            return
+        activation_costs.settle(self.model)
+        warnings.warn(
+            f"training of model {self.model.name!r} ended while activations still learned their widths, or went back "
+            "to such weights: the widths are whole now, within the mean that is allowed, but nothing was trained with "
+            "them. Train longer, or give EarlyStopping a later start_from_epoch",
+            stacklevel=3,
+        )
+
 
 class StageCheckpoint(keras.callbacks.ModelCheckpoint):
     """``ModelCheckpoint`` of stage 2 alone: the best model is one that was measured as it will be exported.
 
     In stage 1 activations are not quantized, so its losses are lower than those of the same weights in stage 2, and
-    ``save_best_only`` would keep a model that cannot be exported. Takes all arguments of ``ModelCheckpoint``.
+    ``save_best_only`` would keep a model that cannot be exported. While activations learn their widths nothing is saved
+    either. Takes all arguments of ``ModelCheckpoint``.
 
     Args:
       filepath: as there, or a ``pathlib.Path``.
@@ -383,10 +428,13 @@ class StageCheckpoint(keras.callbacks.ModelCheckpoint):
 
     def on_epoch_end(self, epoch, logs=None):
         """Saves as ``ModelCheckpoint`` does, in stage 2."""
-        if get_stage(self.model) == 2:
+        if self._is_final():
             super().on_epoch_end(epoch, logs)
 
     def on_train_batch_end(self, batch, logs=None):
         """Saves as ``ModelCheckpoint`` does, in stage 2."""
-        if get_stage(self.model) == 2:
+        if self._is_final():
             super().on_train_batch_end(batch, logs)
+
+    def _is_final(self) -> bool:
+        return get_stage(self.model) == 2 and activation_costs.settled(self.model)

@@ -23,8 +23,8 @@ from tfmot_kws.evaluation import streams as stream_evaluation
 from tfmot_kws.evaluation.detector import DetectorConfig
 from tfmot_kws.evaluation.stream_results import StreamCurve
 from tfmot_kws.keras import keras
-from tfmot_kws.quantize import apply, scheme
-from tfmot_kws.training import recipes, resumable, stages, windows
+from tfmot_kws.quantize import activation_costs, apply, model_costs, scheme
+from tfmot_kws.training import activation_steering, recipes, resumable, stages, windows
 from tfmot_kws.training.windows import Windows
 
 _BATCH = 1024
@@ -301,9 +301,12 @@ def train_quantized(
     rate = config.learning_rate * config.quantized_rate_factor
     rates = [(rate, first * config.steps), (rate / 2.0, second * config.steps)]
     staged = (stages.TwoStageSchedule(first),)
+    # Only an epoch that ends as the model will be exported can be the best.
+    moving = not activation_costs.settled(model)
+    heard = activation_steering.first_settled_epoch(first, second) if moving else first
     # Mined anew, so that a model depends neither on widths trained before it nor on where a run was taken up again.
     history = _fit(
-        model, drawn, streams, config, teacher, rates, first + second, first, [0], staged, progress, checkpoints
+        model, drawn, streams, config, teacher, rates, first + second, heard, [0], staged, progress, checkpoints
     )
     return model, history
 
@@ -382,7 +385,7 @@ def _fit(
         taught = None if teacher is None else resumable.checksum(teacher.get_weights())
         run = {**dataclasses.asdict(config), "epochs in all": epochs, "start": start, "teacher": taught}
         run |= {"sounds": [[len(one.x), sum(map(len, one.targets))] for one in (*drawn.sounds, *streams.sounds)]}
-        run |= {"words": list(streams.words), "fa_per_hour": streams.fa_per_hour}
+        run |= {"words": list(streams.words), "fa_per_hour": streams.fa_per_hour, **model_costs.budgets_of(model)}
         kept = [resumable.Checkpoints(folder, run)]
         done = kept[0].restore(model)
         select.restore(done)

@@ -37,16 +37,24 @@ class WidthSteering:
       total: batches of stage 1.
     """
 
+    SHARE = _LEARNING_SHARE
+
     def __init__(self, model: keras.Model, total: int) -> None:
-        self._model, self._layers = model, model_costs.learning(model)
-        self.costs = model_costs.costs_of(model)
-        self._steps = max(1, math.floor(total * _LEARNING_SHARE))
+        self._model = model
+        self._layers, self.costs = self._find()
+        self._steps = max(1, math.floor(total * self.SHARE))
         self._start = self.costs.fullest(dict.fromkeys(self.costs.names, 8.0))
         self._price = float(self._layers[0].learned_width.multiplier.numpy())
         if not self._price:  # else it is a run that is taken up again
             self._begin()
         self.history: list[tuple[float, dict[str, float]]] = []
         """Of each look: the share of the budget that is used, and the widths."""
+
+    def _find(self):
+        return model_costs.learning(self._model), model_costs.costs_of(self._model)
+
+    def _settle(self) -> None:
+        model_costs.settle(self._model, self.costs)
 
     def _begin(self) -> None:
         rate = self._model.optimizer.learning_rate
@@ -65,23 +73,27 @@ class WidthSteering:
         """Learned widths by layer."""
         return {layer.name: layer.learned_width.width for layer in self._layers}
 
+    def whole_widths(self) -> dict[str, int]:
+        """Whole widths by layer, which the model computes with."""
+        return {layer.name: layer.weight_bits for layer in self._layers}
+
     @property
     def settled(self) -> bool:
         """Whether all widths stay."""
         return all(layer.learned_width.settled for layer in self._layers)
 
     def said(self) -> str:
-        """A line of how far it is: the share of the budget that is used, and the width of each layer."""
-        widths = {layer.name: layer.weight_bits for layer in self._layers} if self.settled else self.widths()
+        """A line of how far it is: each cost against its limit, and the width of each layer."""
+        widths = self.whole_widths() if self.settled else self.widths()
         parts = ", ".join(f"{name} {width:.3g}" for name, width in widths.items())
-        return f"{self.costs.fullest(widths):.0%} of the budget, bits: {parts}"
+        return f"{self.costs.summary(widths)}; bits: {parts}"
 
     def after_batch(self, number: int) -> None:
-        """Looks at the widths after so many batches of stage 1 (from 1)."""
+        """Looks at the widths after so many batches of their stage (from 1)."""
         if self.settled:
             return
         if number >= self._steps:
-            model_costs.settle(self._model)
+            self._settle()
             return
         if number % max(1, self._steps // _LOOKS):
             return

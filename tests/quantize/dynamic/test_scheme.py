@@ -162,7 +162,7 @@ BAD = [
     ({"bits": 12}, "^dynamic_scheme: bits must be 16 or a whole number from 1 to 8, found 12$"),
     ({"bits": True}, "^dynamic_scheme: bits must be 16 or a whole number from 1 to 8, found True$"),
     ({"bits": 4.0}, "found 4.0$"),
-    ({"bits": "8-4"}, "^bits must be a number, '4-8' or a mapping of layer names to numbers, found '8-4'$"),
+    ({"bits": "8-4"}, "^bits must be a number, '4-8', 'learned' or a mapping of layer names to numbers, found '8-4'$"),
     ({"bits": {}}, "^bits: the mapping of layer names to numbers is empty$"),
     ({"bits": {"a": 9}}, r"^bits\['a'\]: bits must be 16 or a whole number from 1 to 8, found 9$"),
     ({"weights": "odd"}, "^weights must be 'linear' or 'tanh', found 'odd'$"),

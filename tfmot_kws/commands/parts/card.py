@@ -231,6 +231,8 @@ def _file(model: pathlib.Path, about: Sidecar) -> list[str]:
         trained = f"dynamic {options['dynamic']}"
     if options.get("widths"):
         trained = f"widths learned for each layer ({', '.join(f'{k} {v}' for k, v in options['widths'].items())})"
+    if options.get("activation_widths"):
+        trained += f"; of activations too ({', '.join(f'{k} {v}' for k, v in options['activation_widths'].items())})"
     apart = options.get("layer_bits")
     trained += f", apart from {', '.join(f'{k} {v}' for k, v in apart.items())}" if apart else ""
     kind = f"stream, state {options['streaming']}" if options.get("streaming") else "whole clips"

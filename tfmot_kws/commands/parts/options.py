@@ -96,6 +96,46 @@ Streams = Annotated[
     pathlib.Path | None,
     typer.Option(help="Long recordings; streams_labels.csv in this folder or above says where the keywords are."),
 ]
+LayerBits = Annotated[
+    list[str] | None,
+    typer.Option(help="NAME=BITS for one layer (patterns like dense_* too); may be given again.", show_default=False),
+]
+BudgetFlash = Annotated[
+    str | None,
+    typer.Option(
+        help="Bytes that all packed weights may take, such as 12KB: each layer learns its width; without --bits.",
+        show_default=False,
+    ),
+]
+BudgetBits = Annotated[
+    float | None,
+    typer.Option(help="Mean width of all weights, 1..8: the same, by another measure.", show_default=False),
+]
+BudgetInstructions = Annotated[
+    float | None,
+    typer.Option(help="Instructions of a run of all layers with weights on --core: likewise.", show_default=False),
+]
+Core = Annotated[
+    str | None,
+    typer.Option(help="Of --budget-instructions: cortex-m4, cortex-m55, cortex-a53, ...", show_default=False),
+]
+BudgetRam = Annotated[
+    str | None,
+    typer.Option(
+        help="Bytes that activations may take, such as 8KB; a model that needs more is refused before it is trained.",
+        show_default=False,
+    ),
+]
+BudgetStreaming = Annotated[
+    bool, typer.Option("--budget-streaming", help="Count instructions and RAM of a step of a stream, not of a clip.")
+]
+BudgetTarget = Annotated[str, typer.Option(help="What export --target will be: it decides about bytes and kernels.")]
+ActivationBits = Annotated[
+    str, typer.Option(help="Width of activations, 2..8, or learned: with --budget-activation-bits.")
+]
+BudgetActivationBits = Annotated[
+    float | None, typer.Option(help="Mean width of learned activations, 2..8.", show_default=False)
+]
 Negatives = Annotated[
     pathlib.Path | None, typer.Option(help="Recordings without keywords; every detection in them is false.")
 ]

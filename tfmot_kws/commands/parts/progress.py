@@ -5,14 +5,16 @@ from __future__ import annotations
 
 from tfmot_kws.commands.parts.console import Advance
 from tfmot_kws.keras import keras
+from tfmot_kws.training.width_history import WidthHistory
 
 
 class Epochs(keras.callbacks.Callback):
-    """Tells how many epochs are done, and the loss and accuracy of the last."""
+    """Tells how many epochs are done, the loss and accuracy of the last, and what widths that are learned cost."""
 
-    def __init__(self, advance: Advance):
+    def __init__(self, advance: Advance, history: WidthHistory | None = None):
         super().__init__()
         self._advance, self._epoch, self._begun = advance, 0, False
+        self._history = history or WidthHistory()
         self._supports_tf_logs = True  # Keras would else wait for the numbers of every batch
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -30,4 +32,5 @@ class Epochs(keras.callbacks.Callback):
         logs = logs or {}
         said = [f"loss {float(logs['loss']):.4f}"] if "loss" in logs else []
         said += [f"accuracy {float(logs['accuracy']):.1%}"] if "accuracy" in logs else []
+        said += [self._history.said] if self._history.said else []
         self._advance(epoch + 1, self.params["epochs"], ", ".join(said))

@@ -13,7 +13,13 @@ import numpy as np
 import tensorflow as tf
 
 from tfmot_kws.keras import keras
-from tfmot_kws.quantize.dynamic.quantizers import column_codes, column_grid, column_levels, row_product
+from tfmot_kws.quantize.dynamic.quantizers import (
+    column_codes,
+    column_grid,
+    column_levels,
+    column_levels_of_width,
+    row_product,
+)
 from tfmot_kws.quantize.layer_bits import DynamicBits
 from tfmot_kws.quantize.layer_parts import FoldedLayer, TanhKernel, Window
 from tfmot_kws.quantize.output_grid import quantize_vector
@@ -71,7 +77,11 @@ class DynamicKernel(TanhKernel, FoldedLayer):
         return self.bits.weights == "tanh"
 
     def _build_kernel(self, shape):
-        return super()._build_kernel(shape) if self._tanh else self._add_kernel(shape)
+        if self._tanh:
+            return super()._build_kernel(shape)
+        channels = self._add_kernel(shape)
+        self.learned_width = self._make_width()
+        return channels
 
     def _columns(self):
         """The kernel as [inputs of one output, outputs]."""
@@ -83,14 +93,31 @@ class DynamicKernel(TanhKernel, FoldedLayer):
     def _levels(self):
         if self._tanh:
             return tf.reshape(super()._levels(), (-1, self._channels()))
+        if self.learned_width is not None:
+            return self.learned_width.of(column_levels_of_width, self._columns())
         return column_levels(self._columns(), self.bits.bits)
 
+    def _grid(self):
+        bits = self.bits.bits if self.learned_width is None else self.learned_width.whole
+        return column_grid(self._columns(), bits)
+
     def _unit(self):
-        return super()._unit() if self._tanh else column_grid(self._columns(), self.bits.bits).scale
+        return super()._unit() if self._tanh else self._grid().scale
 
     def _empty(self):
         """Whether each column holds zeros alone; False where no column can."""
-        return tf.constant(False) if self._tanh else column_grid(self._columns(), self.bits.bits).unit <= 0.0
+        return tf.constant(False) if self._tanh else self._grid().unit <= 0.0
+
+    def take_width(self, bits: int) -> None:
+        """Computes with another whole width from now on.
+
+        Args:
+          bits: 1..8, of a layer whose width is learned.
+        """
+        if self._tanh:
+            super().take_width(bits)  # whose kernel means another weight at another width
+        else:
+            self.learned_width.take(bits)
 
     def _rows(self, x):
         """The inputs of every output: [..., inputs of one output]."""
@@ -133,8 +160,8 @@ class DynamicKernel(TanhKernel, FoldedLayer):
         if self._tanh:
             codes = super()._codes()
         else:
-            grid = column_grid(self._columns(), self.bits.bits)
-            codes = column_codes(self._columns(), self.bits.bits, grid).numpy()
+            grid = column_grid(self._columns(), self.weight_bits)
+            codes = column_codes(self._columns(), self.weight_bits, grid).numpy()
             zeros = grid.zero.numpy().astype(np.int32)
         return DynamicIntegers(
             codes=codes.astype(np.uint16).reshape(self.kernel.shape),

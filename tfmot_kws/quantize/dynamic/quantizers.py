@@ -17,7 +17,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from tfmot_kws.quantize.integer_math import divide, round_half_up
-from tfmot_kws.quantize.quantizers import straight_through
+from tfmot_kws.quantize.quantizers import of_width, straight_through
 
 BIG = 2.0**126
 """Inputs are limited to this, so that no difference of two of them overflows."""
@@ -25,6 +25,7 @@ TINY = 2.0**-100
 """A row whose largest and least value differ by less counts as constant."""
 _EXACT_IN_FLOAT32 = 2**24
 _SMALLEST_NORMAL = 2.0**-126
+_LN2 = 0.6931472
 
 
 class Columns(NamedTuple):
@@ -57,21 +58,56 @@ def lowest_code(bits: int) -> int:
     return 1 if bits == 8 else 0
 
 
-def column_grid(w: tf.Tensor, bits: int) -> Columns:
+def _steps(bits: int) -> int:
+    """How many steps a column has: codes less one."""
+    return 2**bits - 1 - lowest_code(bits)
+
+
+def column_grid(w: tf.Tensor, bits: int | tf.Tensor) -> Columns:
     """Grids of weights float32 [inputs, outputs] for 1..8 or 16 bits; constants to the gradient.
 
-    At 8 bits the lowest code is 1, not 0: without -128, codes less 128 are what TFLite's int8 weights are.
+    At 8 bits the lowest code is 1, not 0: without -128, codes less 128 are what TFLite's int8 weights are. ``bits`` may
+    be a tensor, a whole-number float of 1..8.
     """
     w = tf.stop_gradient(tf.convert_to_tensor(w))
     low = tf.minimum(tf.reduce_min(w, axis=0), 0.0)
     high = tf.maximum(tf.reduce_max(w, axis=0), 0.0)
-    lowest = lowest_code(bits)
-    steps = 2**bits - 1 - lowest
+    if isinstance(bits, int):
+        lowest, steps, most = float(lowest_code(bits)), _steps(bits), float(_steps(bits))
+    else:
+        lowest, steps, most = of_width(lowest_code, bits), of_width(_steps, bits, tf.float64), of_width(_steps, bits)
     step = divide(high - low, steps)
     empty = step < _SMALLEST_NORMAL  # TensorFlow takes subnormal numbers for zero, here or there
     scale = tf.where(empty, 1.0, step)
-    zero = lowest + tf.clip_by_value(round_half_up(-low / scale), 0.0, float(steps))
+    zero = lowest + tf.clip_by_value(round_half_up(-low / scale), 0.0, most)
     return Columns(scale, zero, tf.where(empty, 0.0, step))
+
+
+@tf.custom_gradient
+def column_levels_of_width(w: tf.Tensor, width: tf.Tensor, whole: tf.Tensor, price: tf.Tensor, free: tf.Tensor):
+    """``column_levels`` of a width that is learned.
+
+    The range of a column is that of its weights, so that the step decides alone. Its gradient for the width is that of
+    the rounding error, as in ``quantizers.levels_of_width``.
+
+    Args:
+      w: weights float32 [inputs, outputs].
+      width: learned, real.
+      whole: the width that is computed with, a whole-number float of 1..8.
+      price: added to the gradient of ``width``, once a backward pass.
+      free: 1.0, or 0.0 where the width is settled and gets no gradient.
+    """
+    grid = column_grid(w, whole)
+    most = of_width(lambda bits: 2.0**bits - 1, whole)
+    codes = tf.clip_by_value(round_half_up(w / grid.scale) + grid.zero, of_width(lowest_code, whole), most)
+    found = codes - grid.zero
+
+    def grad(upstream):
+        rate = _LN2 * (most + 1.0) / of_width(_steps, whole)
+        error = tf.reduce_sum(upstream * (found - w / grid.scale))
+        return upstream / grid.scale, free * (price - rate * error), None, None, None
+
+    return found, grad
 
 
 def column_codes(w: tf.Tensor, bits: int, grid: Columns | None = None) -> tf.Tensor:

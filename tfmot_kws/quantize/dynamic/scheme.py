@@ -8,6 +8,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 
 from tfmot_kws.keras import keras, tfmot
+from tfmot_kws.quantize import model_costs
+from tfmot_kws.quantize.budget import Budget
 from tfmot_kws.quantize.configs import KwsQuantizeConfig, NothingToWrap
 from tfmot_kws.quantize.dynamic import rewrite as dynamic_rewrite
 from tfmot_kws.quantize.layer_bits import DynamicBits, check_dynamic_bits
@@ -17,6 +19,9 @@ L = keras.layers
 HYBRID = "4-8"
 _OTHERS = 8
 """Width of layers that no pattern names."""
+LEARNED = "learned"
+_START = 8
+"""Width that learned ones start from."""
 
 
 class _Layout(_tfmot.QuantizeLayoutTransform):
@@ -47,16 +52,18 @@ class DynamicQuantizeScheme(_tfmot.QuantizeScheme):
     """Widths for a whole model; made by ``dynamic_scheme``; one instance serves any number of models.
 
     Attributes:
-      bits: one width, "4-8", or (pattern, width) pairs, of which the first that matches counts.
+      bits: one width, "learned", "4-8", or (pattern, width) pairs, of which the first that matches counts.
       weights, input_bits, grid, gain_bits, bias_bits: see ``DynamicBits``.
+      budget: what learned widths may cost, and what RAM the model may take.
     """
 
-    bits: int | str | tuple[tuple[str, int], ...] = 8
+    bits: int | str | tuple[tuple[str, int | str], ...] = 8
     weights: str = "linear"
     input_bits: int | None = None
     grid: str = "auto"
     gain_bits: int = 16
     bias_bits: int = 16
+    budget: Budget | None = None
 
     def __post_init__(self):
         if self.bits == HYBRID:
@@ -65,13 +72,35 @@ class DynamicQuantizeScheme(_tfmot.QuantizeScheme):
             widths = {f"bits[{pattern!r}]": bits for pattern, bits in self.bits}
         else:
             widths = {"dynamic_scheme": self.bits}
+        self._check_budget(LEARNED in widths.values())
         for what, bits in widths.items():
-            check_dynamic_bits(bits, what)
+            if bits != LEARNED:
+                check_dynamic_bits(bits, what)
             self.widths(bits)
 
-    def widths(self, bits: int) -> DynamicBits:
+    def _check_budget(self, learned: bool) -> None:
+        allowed = self.budget
+        if learned:
+            if not isinstance(allowed, Budget) or not allowed.limits_weights:
+                raise ValueError(
+                    "dynamic_scheme: bits='learned' needs budget=Budget(...) that limits weights: flash, average_bits, "
+                    f"instructions or a cost of your own; found {allowed!r}"
+                )
+            if self.grid != "auto":
+                raise ValueError(f"dynamic_scheme: bits='learned' goes with grid='auto', found grid={self.grid!r}")
+        elif allowed is not None and allowed.limits_weights:
+            raise ValueError(f"dynamic_scheme: budget={allowed} goes with bits='learned', found bits={self.bits!r}")
+        if allowed is not None and allowed.average_activation_bits is not None:
+            raise ValueError(
+                "dynamic_scheme: Budget(average_activation_bits=...) goes with kws_scheme; here activations are floats"
+            )
+
+    def widths(self, bits: int | str) -> DynamicBits:
         """A layer's widths for weights of that many bits; ValueError where they do not go together."""
-        return DynamicBits(bits, self.input_bits, self.weights, self.grid, self.gain_bits, self.bias_bits)
+        rest = (self.weights, self.grid, self.gain_bits, self.bias_bits)
+        if bits == LEARNED:
+            return DynamicBits(_START, self.input_bits, *rest, self.budget)
+        return DynamicBits(bits, self.input_bits, *rest)
 
     def bits_of(self, model: keras.Model, names: Iterable[str]) -> Callable[[L.Layer], DynamicBits]:
         """Widths of the layers of one model.
@@ -119,7 +148,15 @@ class DynamicQuantizeScheme(_tfmot.QuantizeScheme):
         if not any(v.name in names and dynamic_rewrite.is_replaced(v) for v in model.layers):
             kinds = ", ".join(c.__name__ for c in dynamic_rewrite.REPLACED)
             raise ValueError(f"model {model.name!r} has no layer that a dynamic_scheme quantizes ({kinds})")
-        return dynamic_rewrite.rewrite(model, names, self.bits_of(model, names))
+        return self.checked(dynamic_rewrite.rewrite(model, names, self.bits_of(model, names)))
+
+    def checked(self, quantized: keras.Model) -> keras.Model:
+        """The model; ValueError where it cannot meet the budget."""
+        if self.budget is not None:
+            if self.budget.limits_weights:
+                model_costs.costs_of(quantized)
+            model_costs.check_ram(quantized, self.budget)
+        return quantized
 
     def get_layout_transformer(self):
         """For TFMOT."""
@@ -131,12 +168,13 @@ class DynamicQuantizeScheme(_tfmot.QuantizeScheme):
 
 
 def dynamic_scheme(
-    bits: int | str | Mapping[str, int] = 8,
+    bits: int | str | Mapping[str, int | str] = 8,
     weights: str = "linear",
     input_bits: int | None = None,
     grid: str = "auto",
     gain_bits: int = 16,
     bias_bits: int = 16,
+    budget: Budget | None = None,
 ) -> DynamicQuantizeScheme:
     """The dynamic quantization of Mishchenko et al. 2019, for ``quantize_apply``.
 
@@ -148,23 +186,28 @@ def dynamic_scheme(
     Args:
       bits: width of weights: 1..8 or 16; "4-8", the paper's hybrid for a model of low-rank pairs (4 bits for the first
         layer of every pair but the first one, 8 for all else); or widths by layer name or pattern (``"linear_*"``), of
-        which the first that matches counts, ``"*"`` last; layers without one have 8.
+        which the first that matches counts, ``"*"`` last; layers without one have 8. "learned", for all layers or in
+        the place of a width, lets layers learn their own, from 8 down, so that together they meet ``budget``: train
+        with ``WidthSchedule``.
       weights: "linear", or "tanh": trained through tanh with a learned gain, as in ``kws_scheme`` (1..8 bits).
       input_bits: 2..8, or 16 with weights of 16 bits; None: as many as the weights (at least 2), 8 with "tanh".
       grid: levels of "tanh" weights, see ``kws_scheme``.
       gain_bits: 2..16.
       bias_bits: 2..16.
+      budget: what learned widths may cost, and what RAM the model may take.
 
     Raises:
       ValueError: an option is out of its range or does not go with another; the message names it.
     """
-    if isinstance(bits, str) and bits != HYBRID:
-        raise ValueError(f"bits must be a number, {HYBRID!r} or a mapping of layer names to numbers, found {bits!r}")
+    if isinstance(bits, str) and bits not in (HYBRID, LEARNED):
+        raise ValueError(
+            f"bits must be a number, {HYBRID!r}, {LEARNED!r} or a mapping of layer names to numbers, found {bits!r}"
+        )
     if isinstance(bits, Mapping):
         if not bits:
             raise ValueError("bits: the mapping of layer names to numbers is empty")
         bits = tuple(sorted(bits.items(), key=lambda entry: entry[0] == "*"))  # a stable sort: "*" goes last
-    return DynamicQuantizeScheme(bits, weights, input_bits, grid, gain_bits, bias_bits)
+    return DynamicQuantizeScheme(bits, weights, input_bits, grid, gain_bits, bias_bits, budget)
 
 
 def low_rank_pairs(model: keras.Model, names: Iterable[str]) -> list[tuple[str, str]]:
