@@ -29,7 +29,7 @@ def flat_clips(count: int = 64) -> tuple[np.ndarray, np.ndarray]:
 
 def compiled(model: keras.Model, rate: float = 2e-3) -> keras.Model:
     """Compiled for labels as numbers; traced once, and without AutoGraph, as ``recipes`` does it."""
-    model.compile(keras.optimizers.Adam(rate), keras.losses.SparseCategoricalCrossentropy(True), run_eagerly=True)
+    model.compile(keras.optimizers.Adam(rate), keras.losses.SparseCategoricalCrossentropy(True))
     model.optimizer.build(model.trainable_variables)
     model.train_step = tf.autograph.experimental.do_not_convert(model.train_step)
     return model

@@ -78,3 +78,33 @@ def test_unknown_cores_and_targets_are_named() -> None:
         costs.instructions(layer, 4, "cortex-m99")
     with pytest.raises(ValueError, match="cortex-m55 has no fast kernel for such files; it has for any"):
         costs.instructions(layer, 4, "cortex-m55", "cortex-m4")
+
+
+def results(name: str) -> list[dict]:
+    return json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())["rows"]
+
+
+def test_counts_of_bare_kernels_are_given_too() -> None:
+    """Of other programs, at other sizes, without what a layer does around its kernel: at most 2,000 instructions, and a
+    few for each output to subtract a zero point."""
+    kernels = {(row["core"], row["op"], row["target"], row["bits"]): row["kernel"] for row in COUNTED}
+    cells = []
+    for row in results("arm_kernels"):
+        if kernels.get((row["core"], "dense", row["target"], row["bits"])) == f"kws_packed_dense_{row['kernel']}":
+            for size in ("640x128", "256x256", "512x128", "128x128"):
+                inputs, outputs = map(int, size.split("x"))
+                layer = costs.Layer("layer", outputs, inputs, places=row["batch"])
+                cells.append((layer, row, row[size] * inputs * outputs * row["batch"]))
+    for row in results("dynamic_kernels"):
+        if row["bits"] <= 8:
+            assert kernels[row["core"], "dynamic", "any", row["bits"]] == f"kws_dynamic_dense_{row['kernel']}"
+            inputs, outputs = map(int, row["size"].split(" x "))
+            function = "linear" if outputs == 39 else "sigmoid"
+            layer = costs.Layer("layer", outputs, inputs, "dynamic", function=function)
+            cells.append((layer, {"target": "any", **row}, row["all"]))
+    assert len(cells) > 900
+    for layer, row, count in cells:
+        found = costs.instructions(layer, row["bits"], row["core"], row["target"])
+        around = 2000 + 4 * layer.outputs * layer.places
+        where = (row["core"], row["kernel"], row["bits"], layer, count, found)
+        assert 0.9 * count < found < 1.1 * count + around, where

@@ -113,18 +113,38 @@ def test_a_settled_model_computes_as_one_of_these_widths() -> None:
         if layer.name in bits:  # the input keeps 8
             layer.output_grid._bits = bits[layer.name]
     tfmot_kws.calibrate(plain, x)
-    np.testing.assert_array_equal(model.predict(x, verbose=0), plain.predict(x, verbose=0))
+    np.testing.assert_array_equal(model(x).numpy(), plain(x).numpy())
     assert tflite_export.convert(model) == tflite_export.convert(plain)
 
 
 @pytest.fixture(scope="module")
-def trained():
-    model = quantized()
-    return model, fit(model, 3, 8)
+def trained(tmp_path_factory):
+    """A model that was trained, its schedule, and what an onlooker saw at the end of each epoch."""
+    model, path, seen = quantized(), tmp_path_factory.mktemp("best") / "best.keras", []
+
+    class Look(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            said = ""
+            if epoch == 4:  # in stage 2, while widths move
+                with pytest.raises(ExportError) as caught:
+                    tflite_export.convert(self.model)
+                said = str(caught.value)
+            seen.append((activation_costs.settled(self.model), path.exists(), said))
+
+    best = stages.StageCheckpoint(path, monitor="loss", save_best_only=True)
+    return model, fit(model, 3, 8, best, Look()), seen, path
+
+
+def test_nothing_is_saved_or_exported_while_widths_move(trained) -> None:
+    *_, seen, path = trained
+    first = activation_steering.first_settled_epoch(3, 8)
+    assert [(settled, exists) for settled, exists, _ in seen] == [(n >= first - 1, n >= first - 1) for n in range(11)]
+    assert "activations of layers 'conv', 'gate', 'gate_sigmoid' still learn their widths" in seen[4][2]
+    assert activation_costs.settled(tfmot_kws.load_model(path))
 
 
 def test_widths_end_whole_at_their_mean(trained) -> None:
-    model, schedule = trained
+    model, schedule, *_ = trained
     costs = activation_costs.costs_of(model)
     widths = {one.name: one.weight_bits for one in activation_costs.learning(model)}
     assert set(widths) == {"conv", "gate", "gate_sigmoid", "gated", "mean", "logits"}
@@ -136,9 +156,9 @@ def test_widths_end_whole_at_their_mean(trained) -> None:
 
 
 def test_the_file_its_stream_and_a_saved_model_give_the_models_numbers(trained, tmp_path) -> None:
-    model, _ = trained
+    model, *_ = trained
     x = clips(16)[0]
-    expected = model.predict(x, verbose=0)
+    expected = model(x).numpy()
     data = tflite_export.convert(model)
     got = tflite_export.Interpreter(data, "reference").run(x)
     scale = model.get_layer("logits").output_grid.quantization()[0]
@@ -149,7 +169,7 @@ def test_the_file_its_stream_and_a_saved_model_give_the_models_numbers(trained, 
     np.testing.assert_array_equal(rows[-1], got[0])
     model.save(tmp_path / "m.keras")
     loaded = tfmot_kws.load_model(tmp_path / "m.keras")
-    np.testing.assert_array_equal(loaded.predict(x, verbose=0), expected)
+    np.testing.assert_array_equal(loaded(x).numpy(), expected)
     assert tflite_export.convert(loaded) == data
 
 
@@ -184,24 +204,6 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_widths(tmp_path) -> None:
     again = train(tmp_path / "stopped")
     for one, other in zip(whole.get_weights(), again.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
-
-
-def test_nothing_is_saved_or_exported_while_widths_move(tmp_path) -> None:
-    model = quantized()
-    saved = []
-
-    class Look(keras.callbacks.Callback):
-        def on_epoch_end(self, epoch, logs=None):
-            saved.append((epoch, activation_costs.settled(self.model), (tmp_path / "best.keras").exists()))
-            if epoch == 1:
-                with pytest.raises(ExportError, match="activations of layers 'conv', 'gate', .* still learn their"):
-                    tflite_export.convert(self.model)
-
-    best = stages.StageCheckpoint(tmp_path / "best.keras", monitor="loss", save_best_only=True)
-    fit(model, 1, 4, best, Look())
-    first = activation_steering.first_settled_epoch(1, 4)
-    assert [(settled, exists) for _, settled, exists in saved] == [(n >= first - 1, n >= first - 1) for n in range(5)]
-    assert activation_costs.settled(tfmot_kws.load_model(tmp_path / "best.keras"))
 
 
 def test_a_training_that_ends_too_early_is_warned_about_and_settled() -> None:

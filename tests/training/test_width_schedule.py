@@ -107,7 +107,7 @@ def test_widths_end_whole_within_the_budget_and_in_the_file(weights: str, tmp_pa
     used = [share for share, _ in schedule.steering.history]
     assert used[0] > 1.6 and used[-1] < 1.4
     x = clips(16)[0]
-    expected = model.predict(x, verbose=0)
+    expected = model(x).numpy()
     data = tflite_export.convert(model)
     ops = {op.output: op.weights for op in reader.read(data).ops if hasattr(op, "weights")}
     assert {name: weights.bits for name, weights in ops.items()} == {**widths, "logits": 8}
@@ -116,7 +116,7 @@ def test_widths_end_whole_within_the_budget_and_in_the_file(weights: str, tmp_pa
     np.testing.assert_allclose(tflite_export.Interpreter(data, "reference").run(x), expected, atol=1e-5)
     model.save(tmp_path / "m.keras")
     loaded = tfmot_kws.load_model(tmp_path / "m.keras")
-    np.testing.assert_array_equal(loaded.predict(x, verbose=0), expected)
+    np.testing.assert_array_equal(loaded(x).numpy(), expected)
     assert tflite_export.convert(loaded) == data
 
 
@@ -127,7 +127,7 @@ def test_another_width_is_that_of_a_model_made_with_it(weights: str) -> None:
         layer.take_width(5)
     fixed = quantized(weights, bits=5, input_bits=8, budget=None)
     close = 0.02 if weights == "tanh" else 0.0  # which starts from the width before
-    np.testing.assert_allclose(model.predict(x, verbose=0), fixed.predict(x, verbose=0), atol=close)
+    np.testing.assert_allclose(model(x).numpy(), fixed(x).numpy(), atol=close)
 
 
 def test_instructions_and_ram_of_a_dynamic_model_are_limited() -> None:
