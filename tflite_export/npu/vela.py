@@ -38,6 +38,8 @@ MEMORY_MODE = "Shared_Sram"
 OPTIMISE = ("performance", "size")
 _ARM = pathlib.PurePath("config_files", "Arm", "vela.ini")
 _WARNING = re.compile(r"operator:\s*(\S+?),?\s+ofm:\s*'?(.*?)'?\s*$")
+_ASIDE = ("Tensor '", "TfLiteReader:")
+"""What Vela's reader says, through a buffer of its own: it may come to stand between a warning and its reason."""
 _KINDS = {"System_Config": "system_config", "Memory_Mode": "memory_mode"}
 
 
@@ -231,9 +233,11 @@ def _reasons(text: str) -> dict[str, str]:
     found: dict[str, str] = {}
     output = None
     for line in text.splitlines():
-        match = _WARNING.search(line) if line.startswith("Warning") else None
+        match = _WARNING.search(line) if "Warning" in line else None
         if match:
             output = match[2]
+        elif line.startswith(_ASIDE):
+            continue
         elif not line.strip():
             output = None
         elif output is not None:
