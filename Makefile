@@ -13,14 +13,14 @@
 # make wheel                a wheel in dist/
 #
 # PYTHON=python3.12 picks the interpreter; EXTRAS= the optional parts. "synthetic", "piper" and "voices" bring packages
-# under the GPL-3: leave them out with EXTRAS=train,runtime,tflm,test,dev.
+# under the GPL-3: leave them out with EXTRAS=train,runtime,tflm,npu,test,dev.
 
 SHELL := /bin/bash
 VENV := .venv
 VENV_TF221 := .venv-tf221
 VENV_DEVICE := .venv-device
 VENV_DOCS := .venv-docs
-EXTRAS ?= train,runtime,tflm,synthetic,kokoro,piper,voices,test,dev
+EXTRAS ?= train,runtime,tflm,npu,synthetic,kokoro,piper,voices,test,dev
 EXTRAS_TF221 := train,runtime,tflm,test
 # Files in the order of tests/conftest.py, which begins with the longest.
 PYTEST_ARGS ?= -n 2 --dist loadfile --no-loadscope-reorder
@@ -74,9 +74,12 @@ fuzz-files: $(VENV)/installed $(NATIVE)
 bench: $(VENV)/installed $(NATIVE)
 	$(VENV)/bin/python -m benchmarks.sizes
 	$(VENV)/bin/python -m benchmarks.step_time
+	$(VENV)/bin/python -m benchmarks.npu
 	$(if $(DATA),$(VENV)/bin/python -m benchmarks.accuracy "$(DATA)" --width 18 --name accuracy_15k)
 	$(if $(DATA),$(VENV)/bin/python -m benchmarks.accuracy "$(DATA)" --width 128 --name accuracy_250k --widths-only --epochs 12 --stage1 6 --stage2 4)
 	$(if $(DATA),$(VENV)/bin/python -m benchmarks.accuracy "$(DATA)" --bits 1 --stage1 24 --stage2 16 --widths-only --name accuracy_15k_long)
+	$(if $(DATA),$(VENV)/bin/python -m benchmarks.npu --accuracy "$(DATA)" --width 18 --name npu_accuracy_15k)
+	$(if $(DATA),$(VENV)/bin/python -m benchmarks.npu --accuracy "$(DATA)" --width 128 --name npu_accuracy_250k --epochs 12 --stage1 6 --stage2 4)
 	$(if $(DATA),$(VENV)/bin/python -m benchmarks.low_rank "$(DATA)")
 	$(if $(DATA),$(VENV)/bin/python -m benchmarks.low_rank synthetic)
 	$(VENV)/bin/python -m benchmarks.readme_tables

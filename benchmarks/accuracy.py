@@ -136,28 +136,46 @@ def exported(model: keras.Model, held: feature_set.FeatureSet) -> dict:
     return score(lambda x: outputs, held, len(data))
 
 
+def train_two_stages(
+    trainer: Trainer, quantized: keras.Model, bits: int, args, between: Callable[[keras.Model], None] | None = None
+) -> None:
+    """Both stages at the rates of a width; ``between`` sees the model after the first."""
+    rates = STAGE_RATES.get(bits, (MORE_RATE, MORE_RATE / 2))
+    stages = [(rates[0], args.stage1), (rates[1], args.stage2)]
+    schedule = [train.TwoStageSchedule(args.stage1)]
+    trainer.fit(quantized, stages, schedule, last=args.stage1)
+    if between is not None:
+        between(quantized)
+    trainer.fit(quantized, stages, schedule, first=args.stage1)
+
+
+def float_more(args) -> Callable:
+    """The method float+: the float model, trained as many epochs more as the others."""
+
+    def run(trainer, model, held):
+        model = keras.models.clone_model(model)
+        model.set_weights(trainer.float_weights)
+        trainer.fit(model, [(MORE_RATE, args.stage1 + args.stage2)])
+        return {"float+": score(keras_function(model), held, 4 * model.count_params())}
+
+    return run
+
+
 def methods(args) -> dict[str, Callable]:
     """Name -> function(trainer, float model, held-out data) -> {row name: scores}."""
     more = args.stage1 + args.stage2
     table: dict[str, Callable] = {}
 
-    def float_more(trainer, model, held):
-        model = keras.models.clone_model(model)
-        model.set_weights(trainer.float_weights)
-        trainer.fit(model, [(MORE_RATE, more)])
-        return {"float+": score(keras_function(model), held, 4 * model.count_params())}
-
     def ours(bits):
         def run(trainer, model, held):
             quantized = apply.quantize_apply(model, scheme.kws_scheme(bits=bits))
-            rates = STAGE_RATES.get(bits, (MORE_RATE, MORE_RATE / 2))
-            stages = [(rates[0], args.stage1), (rates[1], args.stage2)]
-            schedule = [train.TwoStageSchedule(args.stage1)]
-            trainer.fit(quantized, stages, schedule, last=args.stage1)
-            first = score(keras_function(quantized), held, None)
-            trainer.fit(quantized, stages, schedule, first=args.stage1)
-            label = f"{bits} bit{'s' if bits > 1 else ''}"
-            return {f"ours, {label}, stage 1": first, f"ours, {label}": exported(quantized, held)}
+            label, found = f"{bits} bit{'s' if bits > 1 else ''}", {}
+
+            def between(model):
+                found[f"ours, {label}, stage 1"] = score(keras_function(model), held, None)
+
+            train_two_stages(trainer, quantized, bits, args, between)
+            return {**found, f"ours, {label}": exported(quantized, held)}
 
         return run
 
@@ -177,7 +195,7 @@ def methods(args) -> dict[str, Callable]:
 
         return run
 
-    table["float+"] = float_more
+    table["float+"] = float_more(args)
     for bits in args.bits:
         table[f"ours {bits}"] = ours(bits)
     for bits in (b for b in args.bits if b > 1):
@@ -218,8 +236,17 @@ def summary(runs: list[dict[str, dict]]) -> list[dict]:
     return rows
 
 
-def run_seed(seed: int, args, training: feature_set.FeatureSet, held: feature_set.FeatureSet) -> dict[str, dict]:
-    """Row name -> scores of every method for one seed; each method is kept in a file for ``--resume``."""
+def run_seed(
+    seed: int,
+    args,
+    training: feature_set.FeatureSet,
+    held: feature_set.FeatureSet,
+    table: dict[str, Callable] | None = None,
+) -> dict[str, dict]:
+    """Row name -> scores of every method for one seed; each method is kept in a file for ``--resume``.
+
+    table: the methods, None for those of ``methods``.
+    """
     begin = time.time()
     kept = RUNS / "accuracy" / f"{args.name}_{args.epochs}_{args.stage1}_{args.stage2}" / f"seed{seed}"
     kept.mkdir(parents=True, exist_ok=True)
@@ -235,7 +262,7 @@ def run_seed(seed: int, args, training: feature_set.FeatureSet, held: feature_se
         np.savez(weights, *model.get_weights())
     trainer.float_weights = model.get_weights()
     run = {"float": score(keras_function(model), held, 4 * model.count_params())}
-    for key, method in methods(args).items():
+    for key, method in (methods(args) if table is None else table).items():
         file = kept / f"{key}.json"
         if not (args.resume and file.is_file()):
             keras.utils.set_random_seed(seed)

@@ -47,7 +47,7 @@ LONGEST = (
     *("training/test_low_rank_recipes", "commands/test_demo", "commands/test_cli", "project/test_readme"),
     *("quantize/test_scheme", "training/test_recipes", "training/test_mining", "commands/test_cli_low_rank"),
     *("training/test_stages", "streaming/test_models", "runtimes/test_long_runs", "project/test_keras_choice"),
-    *("commands/test_device", "quantize/test_tfmot"),
+    *("commands/test_device", "quantize/test_tfmot", "npu/test_npu", "shims/test_npu_firmware", "commands/test_npu"),
 )
 """Files that take longest, the longest first: they start first, so that no worker idles at the end."""
 

@@ -14,7 +14,7 @@ import typer.core
 
 import tfmot_kws
 from tfmot_kws import extras
-from tfmot_kws.commands import fetch_data, phrase, say, serve
+from tfmot_kws.commands import fetch_data, npu, phrase, say, serve
 from tfmot_kws.commands.parts import console as consoles
 from tfmot_kws.commands.parts.options import (
     DEFAULT_RUNTIME,
@@ -246,6 +246,7 @@ def quantize(
             show_default="fixed ranges, int8 in and out",
         ),
     ] = None,
+    target: Annotated[str, typer.Option(help="any, or ethos-u: levels of weights that 'npu' compresses best.")] = "any",
     weights: Annotated[
         str, typer.Option(help="With --dynamic: linear (a column's range) or tanh (trained through tanh).")
     ] = "linear",
@@ -275,7 +276,7 @@ def quantize(
     )  # fmt: skip
     command.run(
         model, data, out, bits, layer_bits or [], stage1_epochs, stage2_epochs, copies, batch_size, learning_rate, seed,
-        cache, dynamic, weights, speakers, resume, limits,
+        cache, dynamic, weights, speakers, resume, limits, target,
     )  # fmt: skip
 
 
@@ -482,6 +483,7 @@ def inspect(
     command.run(model)
 
 
+app.command(name="npu")(npu.npu)
 app.command(name="phrase")(phrase.phrase)
 app.command(name="say")(say.say)
 app.command(name="serve")(serve.serve)

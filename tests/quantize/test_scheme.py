@@ -14,6 +14,7 @@ from tflite_export import from_keras
 from tfmot_kws.keras import keras, tfmot
 from tfmot_kws.quantize import apply, scheme
 from tfmot_kws.quantize import layers as ql
+from tfmot_kws.quantize.budget import Budget
 from tfmot_kws.quantize.layer_bits import LayerBits
 from tfmot_kws.quantize.unsupported import UnsupportedLayerError
 from tfmot_kws.training import stages as train
@@ -124,11 +125,42 @@ def test_a_pattern_that_matches_nothing() -> None:
         ({"gain_bits": "8"}, "^gain_bits: bits must be a whole number from 2 to 16, found '8'$"),
         ({"depthwise_bits": 12}, "^depthwise_bits: bits must be a whole number from 1 to 8, found 12$"),
         ({"grid": "odd"}, "grid must be 'auto', 'mid-rise' or 'mid-tread', found 'odd'$"),
+        ({"target": "npu"}, "^kws_scheme: target must be 'any' or 'ethos-u', found 'npu'$"),
+        (
+            {"bits": 8, "grid": "mid-rise", "target": "ethos-u"},
+            "^kws_scheme: 8 bits on grid='mid-rise' .* are int8; use",
+        ),
+        (
+            {"layer_bits": {"conv": 8}, "grid": "mid-rise", "target": "ethos-u"},
+            r"^layer_bits\['conv'\]: 8 bits on grid='mid-rise'",
+        ),
+        (
+            {"bits": "learned", "budget": Budget(average_bits=3), "target": "ethos-u"},
+            "^kws_scheme: bits='learned' goes with target='any', found 'ethos-u'",
+        ),
     ],
 )
 def test_bad_options_are_named(options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         scheme.kws_scheme(**options)
+
+
+@pytest.mark.parametrize("target, widest", [("any", 7), ("ethos-u", 5)])
+def test_grids_of_a_target(target: str, widest: int) -> None:
+    """Of the default width, of layers by name, and of depthwise kernels; a grid that is asked for stays."""
+    model = spotter()
+    conv, dense, depth = (model.get_layer(name) for name in ("conv", "dense_1", "depth"))
+    for bits in range(1, 9):
+        grid = "mid-rise" if bits <= widest else "mid-tread"
+        rules = scheme.kws_scheme(bits, {"dense_*": bits}, depthwise_bits=bits, target=target)
+        assert [rules.bits_of(layer) for layer in (conv, dense, depth)] == 3 * [LayerBits(bits, grid=grid)]
+        if bits > 1:
+            zeros = scheme.kws_scheme(bits, {"dense_*": bits}, keep_zeros=True, target=target)
+            assert {zeros.bits_of(layer).grid for layer in (conv, dense)} == {"mid-tread"}
+        if 1 < bits < 8:
+            for asked in ("mid-rise", "mid-tread"):
+                rules = scheme.kws_scheme(bits, {"dense_*": bits}, grid=asked, target=target)
+                assert {rules.bits_of(layer).grid for layer in (conv, dense)} == {asked}
 
 
 def train_step(model: keras.Model, x: np.ndarray) -> dict[str, np.ndarray]:

@@ -29,6 +29,8 @@ TYPE_NAMES = {
     17: "int4",
 }
 CUSTOM = 32
+ETHOS_U = "ethos-u"
+"""The custom op that Vela puts in the place of all that the NPU runs."""
 BUILTIN_NAMES = {
     0: "ADD", 1: "AVERAGE_POOL_2D", 2: "CONCATENATION", 3: "CONV_2D", 4: "DEPTHWISE_CONV_2D", 6: "DEQUANTIZE",
     9: "FULLY_CONNECTED", 14: "LOGISTIC", 17: "MAX_POOL_2D", 18: "MUL", 19: "RELU", 20: "RELU_N1_TO_1", 21: "RELU6",
@@ -235,7 +237,13 @@ def _subgraph(
 
 def _operator_code(table: Table) -> tuple[int, str]:
     table.expect(4).scalar(2)
-    return max(table.scalar(0, "<b"), table.scalar(3)), table.text(1)
+    name = table.text(1)
+    if name == ETHOS_U:
+        raise FormatError(
+            f"compiled for an Ethos-U (it has the op {ETHOS_U!r}), which only that NPU runs; give the file of stock "
+            "ops that it was made of"
+        )
+    return max(table.scalar(0, "<b"), table.scalar(3)), name
 
 
 def _indices(table: Table, slot: int, count: int, least: int = 0) -> tuple[int, ...]:

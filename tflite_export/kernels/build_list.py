@@ -49,7 +49,10 @@ LISTENER = ("c/listener/kws_listener.h", "c/listener/kws_listener.c", "c/listene
 """For firmware without an interpreter: from frames to keywords, around a model that was written as C; the last one
 is for those who link TensorFlow Lite Micro's front end."""
 
-FIRMWARE = (*LISTENER, "shims/tflm/micro_ops.h", "shims/tflm/micro_ops.cc")
+EXTERNAL = ("c/listener/kws_external.h", "c/listener/kws_external.c")
+"""For firmware whose network keeps no state, on an Ethos-U above all."""
+
+FIRMWARE = (*LISTENER, *EXTERNAL, "shims/tflm/micro_ops.h", "shims/tflm/micro_ops.cc")
 """For firmware only, with its own model or TensorFlow Lite Micro's headers; not in the host library."""
 
 HEADERS = (

@@ -93,7 +93,8 @@ def _activation_bits(limits: Limits) -> int | str:
 
 
 def choose(
-    bits: int | None, widths: dict[str, int], dynamic: str | None, weights: str, limits: Limits | None = None
+    bits: int | None, widths: dict[str, int], dynamic: str | None, weights: str, limits: Limits | None = None,
+    target: str = "any",
 ):  # fmt: skip
     """The scheme of the options, and what it is called.
 
@@ -101,9 +102,13 @@ def choose(
         ValueError: options that do not go together, or widths out of their range; the message names the option.
     """
     import tfmot_kws
-    from tfmot_kws.quantize import scheme
+    from tfmot_kws.quantize import quantizers, scheme
 
     limits = limits or Limits()
+    if target not in quantizers.MOST_RISE:
+        raise ValueError(f"--target {target}: must be {' or '.join(quantizers.MOST_RISE)}")
+    if target != "any" and (limits.weights or dynamic is not None):
+        raise ValueError(f"--target {target}: goes with --bits, not with --dynamic or widths that are learned")
     activations, allowed = _activation_bits(limits), _budget(limits)
     if limits.weights and bits is not None:
         raise ValueError(
@@ -113,8 +118,9 @@ def choose(
         if weights != "linear":
             raise ValueError(f"--weights {weights}: goes with --dynamic only; other weights are always trained by tanh")
         chosen = "learned" if limits.weights else bits or _BITS
-        made = scheme.kws_scheme(chosen, widths, activation_bits=activations, budget=allowed)
+        made = scheme.kws_scheme(chosen, widths, activation_bits=activations, budget=allowed, target=target)
         label = "learned widths" if limits.weights else f"{chosen} bits"
+        label += "" if target == "any" else f" for {target}"
         return made, label + (", of activations too" if activations == "learned" else "")
     if activations != 8:
         raise ValueError(f"--activation-bits {activations}: goes without --dynamic, in which activations are floats")
@@ -152,6 +158,7 @@ def run(
     speakers: str | None = None,
     resume: bool = False,
     limits: Limits | None = None,
+    target: str = "any",
 ) -> None:
     """Quantizes a float model, trains it on and writes it with its sidecar, and a picture where widths are learned."""
     limits = limits or Limits()
@@ -164,10 +171,10 @@ def run(
         "stage2-epochs": stage2_epochs, "copies": copies, "batch-size": batch_size, "learning-rate": learning_rate,
         "speakers": speakers, "seed": seed,
     }  # fmt: skip
-    asked |= limits.asked()
+    asked |= limits.asked() | ({"target": target} if target != "any" else {})
     unfinished.check(out, resume, asked)
     widths = parse_layer_bits(layer_bits)
-    chosen, label = choose(bits, widths, dynamic, weights, limits)
+    chosen, label = choose(bits, widths, dynamic, weights, limits, target)
     before = sidecar.read(model)
     if before.kind != "float":
         raise ValueError(f"{model}: is {before.kind}; quantize starts from a float model, made by 'tfmot-kws train'")

@@ -89,10 +89,10 @@ def _loaded(config: Mapping[str, Any]) -> Budget:
     return Budget(**{**config, "own": own})
 
 
-def grid_of(grid: str, bits: int, keep_zeros: bool, what: str = "grid") -> str:
+def grid_of(grid: str, bits: int, keep_zeros: bool, what: str = "grid", target: str = "any") -> str:
     """The grid of a width, see ``quantizers.resolve_grid``; ValueError where zeros are to be kept and it has none."""
     if not keep_zeros:
-        return resolve_grid(grid, bits, what)
+        return resolve_grid(grid, bits, what, target)
     if bits == 1:
         raise ValueError(f"{what}: keep_zeros=True needs 2 bits or more; 1 bit has two levels, neither of them zero")
     if resolve_grid(grid, bits, what) == "mid-rise" and grid != "auto":

@@ -29,8 +29,12 @@ _NOTHING = 1e-12  # a channel whose weights are all smaller counts as zero
 _SMALL = 0.3  # of a fresh layer's largest weights: channels below are small
 _AT_ONCE = 2**18  # weights times amplitudes tried together: many small arrays are slow, huge ones take memory
 _SPEEDS = {1: 20.0, 2: 20.0, 3: 8.0}
-_MOST_RISE = 7.5
-"""Widths above have the grid mid-tread, where it is "auto"."""
+MOST_RISE = {"any": 7, "ethos-u": 5}
+"""Target -> the widest weights that "auto" gives the grid mid-rise. An Ethos-U reads weights that Vela has compressed,
+and a grid with a zero compresses better: its levels have no gaps. From 6 bits on that costs a step that is wider by
+1/63 at most; below, a level less is a larger share of them, and may cost accuracy. benchmarks/npu.py measures both."""
+_MOST_RISE = MOST_RISE["any"] + 0.5
+"""The same for a width that is a tensor: a whole number, as a float."""
 _LN2 = 0.6931472
 
 
@@ -41,14 +45,22 @@ def check_bits(bits: int, what: str, low: int = 1, high: int = 8) -> int:
     return int(bits)
 
 
-def resolve_grid(grid: str, bits: int, what: str = "grid") -> str:
-    """The grid of a width: "auto" is mid-rise (every level used) up to 7 bits, mid-tread (fits int8) at 8."""
+def resolve_grid(grid: str, bits: int, what: str = "grid", target: str = "any") -> str:
+    """The grid of a width: "auto" is mid-rise (every level used) up to 7 bits, mid-tread (fits int8) at 8.
+
+    For the target "ethos-u" see ``MOST_RISE``; its weights are int8, so that mid-rise of 8 bits is refused.
+    """
     if grid == "auto":
-        return "mid-tread" if bits == 8 else "mid-rise"
+        return "mid-rise" if bits <= MOST_RISE[target] else "mid-tread"
     if grid not in GRIDS:
         raise ValueError(f"{what}: grid must be 'auto', 'mid-rise' or 'mid-tread', found {grid!r}")
     if grid == "mid-tread" and bits == 1:
         raise ValueError(f"{what}: a mid-tread grid of 1 bit has no level but zero; use grid='mid-rise'")
+    if target == "ethos-u" and grid == "mid-rise" and bits == 8:
+        raise ValueError(
+            f"{what}: 8 bits on grid='mid-rise' have levels to 255, and weights of an Ethos-U (target='ethos-u') are "
+            "int8; use grid='mid-tread' or 'auto'"
+        )
     return grid
 
 

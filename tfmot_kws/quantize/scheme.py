@@ -55,18 +55,24 @@ class KwsQuantizeScheme(_tfmot.QuantizeScheme):
     layer_bits: tuple[tuple[str, int], ...] = ()
     depthwise_bits: int = 8
     grid: str = "auto"
+    target: str = "any"
     budget: Budget | None = None
 
     def bits_of(self, layer: keras.layers.Layer, depthwise: bool = False) -> LayerBits:
         """The layer's widths; the first matching entry of ``layer_bits`` counts."""
         for pattern, bits in self.layer_bits:
             if fnmatch.fnmatchcase(layer.name, pattern):
-                return dataclasses.replace(self.default, bits=bits, grid=self.grid, learned=None)
+                return dataclasses.replace(self.default, bits=bits, grid=self._grid(bits, self.grid), learned=None)
         if self.default.learned is not None and not isinstance(layer, _LEARN):
             return dataclasses.replace(self.default, learned=None)
         if depthwise or isinstance(layer, _DEPTHWISE):
-            return dataclasses.replace(self.default, bits=self.depthwise_bits, grid="auto")
+            bits = self.depthwise_bits
+            return dataclasses.replace(self.default, bits=bits, grid=self._grid(bits, "auto"))
         return self.default
+
+    def _grid(self, bits: int, grid: str) -> str:
+        """Of a layer whose width is not the default one."""
+        return grid_of(grid, bits, self.default.keep_zeros, target=self.target)
 
     def check_names(self, names: list[str]) -> None:
         """ValueError where an entry of ``layer_bits`` matches no layer."""
@@ -113,6 +119,7 @@ def kws_scheme(
     depthwise_bits: int = 8,
     keep_zeros: bool = False,
     budget: Budget | None = None,
+    target: str = "any",
 ) -> KwsQuantizeScheme:
     """The two-stage scheme of Zeng et al. 2022 (arXiv 2207.06920).
 
@@ -134,24 +141,41 @@ def kws_scheme(
         zeros alone, a new head say, they learn. The grid is then mid-tread, at 2 bits and more. It saves no byte of the
         packed weights; a compressed file gets smaller.
       budget: what learned widths may cost, and what RAM the model may take.
+      target: what the model is for. "any": packed weights, where a width takes its bits whatever the levels. "ethos-u":
+        Arm's NPU, whose compiler compresses weights (``tflite_export.npu``); "auto" is then mid-tread from 6 bits on,
+        which compresses better for a step that is hardly wider (docs/how-to/npu.md).
 
     Raises:
       ValueError: an option is out of its range, or two do not go together; the message names it.
     """
+    if target not in quantizers.MOST_RISE:
+        raise ValueError(f"kws_scheme: target must be {' or '.join(map(repr, quantizers.MOST_RISE))}, found {target!r}")
+    if bits == "learned" and target != "any":
+        raise ValueError(
+            f"kws_scheme: bits='learned' goes with target='any', found {target!r}: widths are learned on the grids of "
+            "'any', and what they cost is counted in packed bits"
+        )
     activations = _learned_activations(activation_bits, budget)
     learned = bits == "learned"
     _check_budget(bits, activation_bits, budget)
     if learned and (grid != "auto" or keep_zeros):
         raise ValueError("kws_scheme: bits='learned' goes with grid='auto' and keep_zeros=False only")
     bits = quantizers.check_bits(8 if learned else bits, "kws_scheme")
-    widths = (bits, activations, bias_bits, gain_bits, grid_of(grid, bits, keep_zeros, "kws_scheme"), keep_zeros)
+    widths = (
+        bits,
+        activations,
+        bias_bits,
+        gain_bits,
+        grid_of(grid, bits, keep_zeros, "kws_scheme", target),
+        keep_zeros,
+    )
     default = LayerBits(*widths, budget if learned else None)
     entries = tuple((layer_bits or {}).items())
     for name, width in entries:
         what = f"layer_bits[{name!r}]"
-        grid_of(grid, quantizers.check_bits(width, what), keep_zeros, what)
+        grid_of(grid, quantizers.check_bits(width, what), keep_zeros, what, target)
     depthwise = quantizers.check_bits(depthwise_bits, "depthwise_bits")
-    return KwsQuantizeScheme(default, entries, depthwise, grid, budget)
+    return KwsQuantizeScheme(default, entries, depthwise, grid, target, budget)
 
 
 def _learned_activations(bits: int | str, budget: Budget | None) -> int | LearnedActivations:
