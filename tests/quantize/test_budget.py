@@ -177,3 +177,24 @@ def test_bits_that_cost_nothing_are_taken():
         assert not {3, 6, 7} & set(found.values()) and costs.fullest(found) <= 1.0
     slopes = costs.mean_slopes(dict.fromkeys(costs.names, 3.0))
     assert slopes["first"] / slopes["second"] == pytest.approx(128 / 64)
+
+
+@given(table=st.lists(st.integers(0, 40), min_size=8, max_size=8))
+@settings(deadline=None, max_examples=200)
+def test_slopes_are_those_of_the_lower_convex_envelope(table):
+    slopes = budget._convex_slopes(np.array(table, float))
+    assert np.all(np.diff(slopes) >= -1e-12)
+    envelope = table[0] + np.concatenate([[0.0], np.cumsum(slopes)])
+    assert np.all(envelope <= np.array(table) + 1e-9)
+    for width in range(8):  # no line between two costs lies below it, and one touches it
+        between = [
+            table[a] + (table[b] - table[a]) * (width - a) / max(b - a, 1)
+            for a in range(width + 1) for b in range(width, 8)
+        ]  # fmt: skip
+        assert min(between) == pytest.approx(envelope[width])
+
+
+def test_a_width_does_not_rest_where_bits_cost_nothing():
+    costs = budget.Costs(LAYERS, budget.Budget(flash=9000, target="cortex-m4"))
+    for width in (8.0, 7.0, 6.5, 3.5):
+        assert min(costs.slopes(dict.fromkeys(costs.names, width)).values()) > 0

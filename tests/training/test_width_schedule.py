@@ -197,5 +197,8 @@ def test_options_that_do_not_go_together_are_refused(options, says) -> None:
 def test_schedules_that_are_none_are_refused() -> None:
     with pytest.raises(ValueError, match="epochs must be a whole number of at least 1, found 0"):
         width_schedule.WidthSchedule(0)
+    staged = tfmot_kws.quantize_apply(two_layers(), tfmot_kws.kws_scheme("learned", budget=Budget(average_bits=4)))
+    with pytest.raises(ValueError, match="layer 'first' is that of a kws_scheme, which has stages: TwoStageSchedule"):
+        quick_fit(staged, flat_clips(), 1, 8, [width_schedule.WidthSchedule(1)])
     with pytest.raises(ValueError, match="no layer learns its width"):
         fit(quantized(bits=4, budget=None), 1, width_schedule.WidthSchedule(1))

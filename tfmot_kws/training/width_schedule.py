@@ -7,6 +7,7 @@ import numpy as np
 
 from tfmot_kws.keras import keras
 from tfmot_kws.quantize import model_costs
+from tfmot_kws.quantize.dynamic.layers import DynamicKernel
 from tfmot_kws.training.width_history import WidthHistory
 from tfmot_kws.training.width_steering import WidthSteering
 
@@ -29,8 +30,8 @@ class WidthSchedule(keras.callbacks.Callback):
       history: as for ``TwoStageSchedule``.
 
     Raises:
-      ValueError: ``epochs`` is no whole number of at least 1; in ``fit``, no layer learns its width, or an epoch's
-        number of batches is not known.
+      ValueError: ``epochs`` is no whole number of at least 1; in ``fit``, no layer learns its width, the model has
+        stages, or an epoch's number of batches is not known.
     """
 
     def __init__(self, epochs: int, verbose: int = 0, history: WidthHistory | None = None):
@@ -48,10 +49,18 @@ class WidthSchedule(keras.callbacks.Callback):
         """Begins to steer, or goes on; settles where a run is taken up behind the epochs of learning."""
         self._epoch = epoch
         if self.steering is None:
+            self._check()
             self.history.begin(epoch)
             self.steering = _Whole(self.model, self.epochs * self._batches())
         if epoch >= self.epochs:
             model_costs.settle(self.model, self.steering.costs)
+
+    def _check(self) -> None:
+        staged = [layer.name for layer in model_costs.learning(self.model) if not isinstance(layer, DynamicKernel)]
+        if staged:
+            raise ValueError(
+                f"layer {staged[0]!r} is that of a kws_scheme, which has stages: TwoStageSchedule steers its width"
+            )
 
     def _batches(self) -> int:
         steps = (self.params or {}).get("steps")

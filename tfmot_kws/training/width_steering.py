@@ -20,6 +20,8 @@ _TIGHT_SHARE = 0.7
 _REACH = 14.0
 """Bits that a width can move in that time: twice what it may have to."""
 _FIRST_PRICE = 1e-3
+_LARGEST_PRICE = 1e9
+"""Where widths do not follow, the price would go on rising until it is no number."""
 _GAIN = 4.0
 """How fast the price follows: by so many e-folds a look, for each time over or under."""
 _HYSTERESIS = 0.6
@@ -37,7 +39,7 @@ class WidthSteering:
       total: batches of stage 1.
     """
 
-    SHARE = _LEARNING_SHARE
+    SHARE, GAIN = _LEARNING_SHARE, _GAIN
 
     def __init__(self, model: keras.Model, total: int) -> None:
         self._model = model
@@ -57,12 +59,18 @@ class WidthSteering:
         model_costs.settle(self._model, self.costs)
 
     def _begin(self) -> None:
-        rate = self._model.optimizer.learning_rate
-        rate = rate(self._model.optimizer.iterations) if callable(rate) else rate
-        needed = _REACH / (self._steps * _TIGHT_SHARE * max(float(rate), 1e-9))
+        needed = _REACH / (self._steps * _TIGHT_SHARE * max(self._rate(), 1e-9))
         for layer in self._layers:
             layer.learned_width.set_speed(max(BITS_A_STEP, needed))
         self._set_price(_FIRST_PRICE)
+
+    def _rate(self) -> float:
+        """The learning rate of the step that comes; ``optimizer.learning_rate`` is that of the last one."""
+        optimizer = self._model.optimizer
+        schedule = getattr(optimizer, "_learning_rate", None)
+        if isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule):
+            return float(schedule(optimizer.iterations))
+        return float(optimizer.learning_rate)
 
     def _set_price(self, price: float) -> None:
         self._price = float(np.float32(price))  # as it is saved
@@ -102,7 +110,8 @@ class WidthSteering:
         allowed = self._start + share * (min(1.0, self._start) - self._start)
         used = self.costs.fullest(widths)
         self.history.append((used, widths))
-        self._set_price(self._price * math.exp(_GAIN * max(-0.5, min(0.5, used / allowed - 1.0))))
+        price = self._price * math.exp(self.GAIN * max(-0.5, min(0.5, used / allowed - 1.0)))
+        self._set_price(min(price, _LARGEST_PRICE))
         slopes = self.costs.slopes(widths)
         for layer in self._layers:
             layer.learned_width.set_price(self._price * slopes[layer.name])
