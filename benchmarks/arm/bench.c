@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "draw.h"
 #include "kernels/core/options.h"
 #include "kernels/core/requantize.h"
 #include "kernels/core/weight_layout.h"
@@ -33,16 +34,6 @@ static uint8_t scratch[32 * MOST_INPUTS] __attribute__((aligned(16)));
 static float float_weights[MOST_WEIGHTS] __attribute__((aligned(16)));
 static float float_x[MOST_INPUTS] __attribute__((aligned(16))), float_y[MOST_OUTPUTS], float_bias[MOST_OUTPUTS];
 #endif
-
-static uint32_t state = 1;
-static uint8_t draw(void) {
-  state = state * 1664525u + 1013904223u;
-  return (uint8_t)(state >> 24);
-}
-
-static void put_u32(uint8_t* to, uint32_t v) {
-  for (int i = 0; i < 4; ++i) to[i] = (uint8_t)(v >> 8 * i);
-}
 
 static kws_call call;
 

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "draw.h"
 #include "kernels/core/options.h"
 #include "marks.h"
 #include "packed_kernels.h"
@@ -20,16 +21,6 @@ static int8_t y[MOST_PLACES * MOST_CHANNELS], expected[MOST_PLACES * MOST_CHANNE
 static float float_levels[MOST_TAPS * MOST_CHANNELS], float_x[MOST_FRAMES * MOST_CHANNELS], bias[MOST_CHANNELS];
 static float float_y[MOST_PLACES * MOST_CHANNELS], float_expected[MOST_PLACES * MOST_CHANNELS];
 static uint8_t channels_of[2 * MOST_CHANNELS];
-
-static uint32_t state = 1;
-static uint8_t draw(void) {
-  state = state * 1664525u + 1013904223u;
-  return (uint8_t)(state >> 24);
-}
-
-static void put_u32(uint8_t* to, uint32_t v) {
-  for (int i = 0; i < 4; ++i) to[i] = (uint8_t)(v >> 8 * i);
-}
 
 static void layer(bool floats, uint32_t taps, uint32_t channels, int32_t places) {
   uint8_t options[KWS_OPTIONS_BYTES] = {0};

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "draw.h"
 #include "kernels/core/options.h"
 #include "marks.h"
 #include "packed_kernels.h"
@@ -27,16 +28,6 @@ static uint8_t channels[16 * MOST_OUTPUTS] __attribute__((aligned(16)));
 static float x[MOST_BATCH * MOST_INPUTS] __attribute__((aligned(16)));
 static float y[MOST_BATCH * MOST_OUTPUTS], expected[MOST_BATCH * MOST_OUTPUTS];
 static uint8_t scratch[32 * MOST_INPUTS] __attribute__((aligned(16)));
-
-static uint32_t state = 1;
-static uint8_t draw(void) {
-  state = state * 1664525u + 1013904223u;
-  return (uint8_t)(state >> 24);
-}
-
-static void put_u32(uint8_t* to, uint32_t v) {
-  for (int i = 0; i < 4; ++i) to[i] = (uint8_t)(v >> 8 * i);
-}
 
 static void layer(int bits, uint32_t inputs, uint32_t outputs, int function, int batch) {
   uint8_t options[KWS_OPTIONS_BYTES] = {0};

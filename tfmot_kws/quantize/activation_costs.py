@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfmot_kws.keras import keras
-from tfmot_kws.quantize import activation_bits, budget, model_costs
+from tfmot_kws.quantize import activation_bits, budget, learned_widths, model_costs
 from tfmot_kws.quantize.costs import Layer
 from tfmot_kws.quantize.learned_widths import LearnedWidth
 
@@ -82,11 +82,4 @@ def settle(model: keras.Model, costs: budget.Costs | None = None) -> dict[str, i
     Returns:
       Widths by layer; of those that were settled before, what they have.
     """
-    learned = learning(model)
-    if any(not one.learned_width.settled for one in learned):
-        costs = costs or costs_of(model)
-        widths = costs.whole({one.name: one.learned_width.width for one in learned})
-        for one in learned:
-            one.take_width(widths[one.name])
-            one.learned_width.settle()
-    return {one.name: one.weight_bits for one in learned}
+    return learned_widths.settle(learning(model), lambda widths: (costs or costs_of(model)).whole(widths))

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import tensorflow as tf
 
@@ -106,3 +107,22 @@ class LearnedWidth:
     def step(self) -> tf.Tensor:
         """What half a level is worth, float64: ``grid_constants`` of the whole width."""
         return of_width(lambda bits: grid_constants(bits, resolve_grid("auto", bits))[2], self.whole, tf.float64)
+
+
+def settle(learned: Sequence[Any], whole: Callable[[dict[str, float]], Mapping[str, int]]) -> dict[str, int]:
+    """Makes widths whole; they stay.
+
+    Args:
+      learned: what has a ``name``, a ``learned_width``, ``weight_bits`` and ``take_width``: layers, or activations of
+        layers.
+      whole: whole widths by name, of those that were learned; asked only where one is not settled yet.
+
+    Returns:
+      Widths by name; of those that were settled before, what they have.
+    """
+    if any(not one.learned_width.settled for one in learned):
+        widths = whole({one.name: one.learned_width.width for one in learned})
+        for one in learned:
+            one.take_width(widths[one.name])
+            one.learned_width.settle()
+    return {one.name: one.weight_bits for one in learned}

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfmot_kws.keras import keras
-from tfmot_kws.quantize import budget, device_facts, layers
+from tfmot_kws.quantize import budget, device_facts, layers, learned_widths
 from tfmot_kws.quantize.activation_bits import LearnedActivations
 from tfmot_kws.quantize.costs import Layer
 from tfmot_kws.quantize.dynamic.layers import DynamicKernel
@@ -142,11 +142,4 @@ def settle(model: keras.Model, costs: budget.Costs | None = None) -> dict[str, i
     Returns:
       Widths by layer; of layers that were settled before, what they have.
     """
-    learned = learning(model)
-    if any(not layer.learned_width.settled for layer in learned):
-        costs = costs or costs_of(model)
-        widths = costs.whole({layer.name: layer.learned_width.width for layer in learned})
-        for layer in learned:
-            layer.take_width(widths[layer.name])
-            layer.learned_width.settle()
-    return {layer.name: layer.weight_bits for layer in learned}
+    return learned_widths.settle(learning(model), lambda widths: (costs or costs_of(model)).whole(widths))

@@ -18,7 +18,7 @@ from tfmot_kws.quantize.dynamic import layers as dynamic_layers
 from tfmot_kws.quantize.output_grid import OutputGrid
 from tfmot_kws.training.activation_steering import ActivationSteering
 from tfmot_kws.training.width_history import WidthHistory
-from tfmot_kws.training.width_steering import WidthSteering
+from tfmot_kws.training.width_steering import WidthSteering, batches_of_an_epoch
 
 _STAGED = (quantized_layers.QuantizedAffine, quantized_ops.QuantizedOp, quantized_ops.QuantizedSoftmax)
 _CALIBRATION_BATCH = 256
@@ -354,10 +354,7 @@ class TwoStageSchedule(keras.callbacks.Callback):
             self._activations = ActivationSteering(self.model, total)
 
     def _batches(self) -> int:
-        steps = (self.params or {}).get("steps")
-        if not steps:
-            raise ValueError("learned widths need to know how many batches an epoch has: fit(steps_per_epoch=...)")
-        return int(steps)
+        return batches_of_an_epoch(self.params)
 
     def on_train_batch_end(self, batch, logs=None):
         """Steers widths that are learned into their budget."""

@@ -9,7 +9,7 @@ from tfmot_kws.keras import keras
 from tfmot_kws.quantize import model_costs
 from tfmot_kws.quantize.dynamic.layers import DynamicKernel
 from tfmot_kws.training.width_history import WidthHistory
-from tfmot_kws.training.width_steering import WidthSteering
+from tfmot_kws.training.width_steering import WidthSteering, batches_of_an_epoch
 
 
 class _Whole(WidthSteering):
@@ -63,10 +63,7 @@ class WidthSchedule(keras.callbacks.Callback):
             )
 
     def _batches(self) -> int:
-        steps = (self.params or {}).get("steps")
-        if not steps:
-            raise ValueError("learned widths need to know how many batches an epoch has: fit(steps_per_epoch=...)")
-        return int(steps)
+        return batches_of_an_epoch(self.params)
 
     def on_train_batch_end(self, batch, logs=None):
         """Steers."""

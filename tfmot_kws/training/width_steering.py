@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -26,6 +28,21 @@ _GAIN = 4.0
 """How fast the price follows: by so many e-folds a look, for each time over or under."""
 _HYSTERESIS = 0.6
 """A layer takes another whole width when the learned one is so far from the one that it has."""
+
+
+def batches_of_an_epoch(params: Mapping[str, Any] | None) -> int:
+    """How many there are.
+
+    Args:
+      params: of a callback, as Keras gives them.
+
+    Raises:
+      ValueError: it is not known.
+    """
+    steps = (params or {}).get("steps")
+    if not steps:
+        raise ValueError("learned widths need to know how many batches an epoch has: fit(steps_per_epoch=...)")
+    return int(steps)
 
 
 class WidthSteering:
