@@ -293,6 +293,7 @@ def test_reasons_are_read_in_both_forms_of_vela() -> None:
         "Warning (supported operators) operator: GATHER, ofm: 'a b/c'\nReason: Unsupported opType\n\n"
         "Warning: something else\nReason: none\n\n"
         "Warning (supported operators) operator: PACK, ofm: 'c'\nTensor 'c' has a dynamic signature\nReason: No\n"
+        "Warning: Consider accessing the configuration by --config Arm/vela.ini\n"
     )
     reasons = {"a b/c": "Unsupported opType", "wide": "Must be INT8; Must have 2 inputs", "c": "No"}
     assert vela._reasons(text) == reasons

@@ -38,7 +38,7 @@ MEMORY_MODE = "Shared_Sram"
 OPTIMISE = ("performance", "size")
 _ARM = pathlib.PurePath("config_files", "Arm", "vela.ini")
 _WARNING = re.compile(r"operator:\s*(\S+?),?\s+ofm:\s*'?(.*?)'?\s*$")
-_ASIDE = ("Tensor '", "TfLiteReader:")
+_ASIDE = ("Tensor '", "TfLiteReader:", "Warning:")
 """What Vela's reader says, through a buffer of its own: it may come to stand between a warning and its reason."""
 _KINDS = {"System_Config": "system_config", "Memory_Mode": "memory_mode"}
 
@@ -195,7 +195,7 @@ def run(flatbuffer: bytes, chosen: Target) -> Report:
         }
         flat = [word for option in options.items() for word in option]
         done = subprocess.run(
-            [sys.executable, "-m", "ethosu.vela", str(source), *flat],
+            [sys.executable, "-u", "-m", "ethosu.vela", str(source), *flat],  # -u: else Python's lines fall among C++'s
             cwd=folder, capture_output=True, text=True, errors="replace",
         )  # fmt: skip
         if done.returncode:
@@ -236,7 +236,7 @@ def _reasons(text: str) -> dict[str, str]:
         match = _WARNING.search(line) if "Warning" in line else None
         if match:
             output = match[2]
-        elif line.startswith(_ASIDE):
+        elif line.startswith(_ASIDE):  # says nothing of the op, wherever it falls
             continue
         elif not line.strip():
             output = None
