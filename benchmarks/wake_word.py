@@ -40,7 +40,7 @@ from tfmot_kws.models import ensemble, spotters
 from tfmot_kws.quantize import saving, scheme
 from tfmot_kws.sound import files as audio
 from tfmot_kws.sound import voices
-from tfmot_kws.training import wake_word, windows
+from tfmot_kws.training import over_time, wake_word, windows
 
 RATE = 16000
 TRAIN = scenes.SceneConfig()
@@ -258,7 +258,8 @@ class Study:
             self._say(wake_word.train_float(model, drawn, streams, self.config))
             model.save(self.folder / "float.keras")
         if "float" not in self.rows:
-            runner = stream_runners.SlidingWindows(model.predict_on_batch, model.input_shape[1], streams.hop)
+            ear = over_time.Ear(model, streams.hop, self.frontend.hop_ms / 1000.0)
+            runner = stream_runners.InBlocks(ear)
             row = self.measured.row(hearing.of_runner(runner, self.frontend, classes))
             self.keep("float", row | {"bytes": 4 * model.count_params()})
         for bits, name in zip(self.args.bits, wanted[1:]):
@@ -287,7 +288,8 @@ class Study:
         made = {}
         other = dataclasses.replace(TRAIN, keywords=0.0)
         for part, config, hours, seed in (
-            ("train", TRAIN, args.hours * 0.4, 1), ("train", other, args.hours * 0.6, 2),
+            ("train", TRAIN, args.hours * 0.2, 1), ("train", other, args.hours * 0.32, 2),
+            ("words", scenes.SINGLE_WORDS, args.hours * 0.28, 6), ("words", scenes.WORDS_ALONE, args.hours * 0.2, 7),
             ("select", HEARD, 1.0, 3), ("select", TALK, 2.0, 4),
         ):  # fmt: skip
             folder = cache / f"{part}_{seed}"
@@ -296,7 +298,7 @@ class Study:
                 material = scenes.material(self.parts[part], self.words, (), RATE)
             count = max(2, round(hours * 3600 / config.seconds))
             made[seed] = rendered(material, config, count, seed, self.frontend, folder)
-        drawn = windows.Windows([long_features.join([made[n]]) for n in (1, 2)], self.words, frames)
+        drawn = windows.Windows([long_features.join([made[n]]) for n in (1, 2, 6, 7)], self.words, frames)
         return drawn, wake_word.Streams((made[3], made[4]), self.words, hop=4)
 
     def _say(self, heard: Sequence[wake_word.Heard]) -> None:
@@ -328,7 +330,7 @@ def main() -> None:
     parser.add_argument("--only", type=int, help="trains this seed and writes no table; several may run at once")
     parser.add_argument("--bits", type=int, nargs="*", default=[8, 4, 2, 1])
     parser.add_argument("--joined", type=int, nargs="*", help="widths of one model that is the mean of all seeds'")
-    parser.add_argument("--hours", type=float, default=20.0, help="of training sound that is rendered")
+    parser.add_argument("--hours", type=float, default=37.5, help="of training sound that is rendered")
     parser.add_argument("--test-hours", type=float, default=10.0)
     parser.add_argument("--words", type=int, default=4000, help="of a dictionary, said by espeak-ng, for training")
     parser.add_argument("--say-keywords", type=int, default=0, help="clips of each keyword, said by espeak-ng too")
@@ -350,10 +352,12 @@ def main() -> None:
     parser.add_argument("--runs", type=pathlib.Path, default=pathlib.Path("runs") / "wake_word")
     args = parser.parse_args()
     parts = parts_of(args.data, args.spoken, args.keywords)
+    parts["words"] = parts["train"]
     if args.words:
-        parts["train"] = parts["train"] + spoken_words(
-            args.keywords, args.words, args.runs / f"{args.name}_words", args.say_keywords
-        )
+        said = spoken_words(args.keywords, args.words, args.runs / f"{args.name}_words", args.say_keywords)
+        parts["train"] = parts["train"] + said
+        # One synthesizer's words would be most of the words by themselves; people's are few.
+        parts["words"] = parts["words"] + dataclasses.replace(said, clips=said.clips[::4])
     heard = scenes.material(parts["heard"], args.keywords, (), RATE)
     sounds, unbroken = test_streams(heard, args.test_hours, 5, args.runs / f"{args.name}_streams")
     clips = {

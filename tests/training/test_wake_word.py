@@ -14,7 +14,7 @@ from tfmot_kws.frontend import features
 from tfmot_kws.keras import keras
 from tfmot_kws.models import spotters
 from tfmot_kws.quantize import scheme
-from tfmot_kws.training import stages, wake_word, windows
+from tfmot_kws.training import over_time, stages, wake_word, windows
 
 FRONTEND = features.FrontendConfig(mel_bins=20)
 FRAMES = 12
@@ -127,19 +127,19 @@ def test_quantized_with_a_teacher_and_after_a_stop(parts, trained, tmp_path):
             np.testing.assert_array_equal(one, other)
 
 
-def test_the_loss_weighs_false_accepts_and_follows_a_teacher():
-    logits = np.array([[1.0, -1.0], [0.5, 2.0]], np.float32)
-    labels = np.array([0, 1])
-    odds = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    plain = -np.log(odds[[0, 1], labels])
-    answers = np.concatenate([labels[:, None], [[3.0, -3.0], [0.0, 0.0]]], axis=1).astype(np.float32)
-    config = dataclasses.replace(CONFIG, false_accept_weight=3.0, teacher_weight=0.25, temperature=2.0)
-    np.testing.assert_allclose(wake_word._loss(config, False)(answers, logits), plain * [3.0, 1.0], rtol=1e-5)
-    soft = np.exp(answers[:, 1:] / 2) / np.exp(answers[:, 1:] / 2).sum(axis=1, keepdims=True)
-    own = np.exp(logits / 2) / np.exp(logits / 2).sum(axis=1, keepdims=True)
-    taught = -(soft * np.log(own)).sum(axis=1) * 4.0
-    wanted = (0.75 * plain + 0.25 * taught) * [3.0, 1.0]
-    np.testing.assert_allclose(wake_word._loss(config, True)(answers, logits), wanted, rtol=1e-5)
+@pytest.mark.parametrize("hop", [1, 2, 3, 4])
+def test_blocks_are_heard_as_windows_are(parts, trained, hop):
+    """Hearing many places at once gives the detector the same outputs as window after window."""
+    streams = dataclasses.replace(parts[1], hop=hop)
+    model = trained[0]  # moves by two frames
+    ear = over_time.Ear(model, hop, 0.02)
+    assert (ear.reach > 0) == (hop % 2 == 0)
+    one, about_one = streams._outputs(model.predict_on_batch, FRAMES, 0)
+    many, about_many = streams._outputs(ear, FRAMES, ear.reach)
+    assert len(one[0]) == (len(parts[1].sounds[0].x) - FRAMES) // hop + 1
+    for (alone, (_, times, _)), (block, (_, same, _)) in zip(zip(one, about_one), zip(many, about_many), strict=True):
+        np.testing.assert_array_equal(times, same)
+        np.testing.assert_allclose(alone, block, rtol=1e-5, atol=1e-5)
 
 
 def test_what_does_not_fit_is_refused_before_training(parts):
@@ -163,6 +163,7 @@ def test_what_does_not_fit_is_refused_before_training(parts):
         ("temperature", 0.0),
         ("false_accept_weight", -1.0),
         ("tempo", 0.5),
+        ("reach", -0.1),
     ],
 )
 def test_bad_options_name_themselves(field, value):

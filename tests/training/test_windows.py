@@ -146,10 +146,35 @@ def test_mining_keeps_its_distance(rng: np.random.Generator) -> None:
     assert len(kept) > 60 and np.diff(kept).min() >= 15 and np.all(np.diff(scores) <= 0)
 
 
+@pytest.mark.parametrize("hop", [1, 3])
+def test_mining_of_blocks_finds_the_same(drawn_from: Windows, hop: int) -> None:
+    """Many windows that are heard at once score as each by itself, whatever the sound's length."""
+
+    def by_itself(x: np.ndarray) -> np.ndarray:
+        score = np.sin(raw(x) @ np.arange(1.0, 21.0)).sum(axis=1)
+        return np.c_[np.zeros(len(x)), score, -score]
+
+    def blocks(x: np.ndarray) -> np.ndarray:
+        return np.stack([by_itself(x[:, at : at + FRAMES]) for at in range(0, 12 * hop + 1, hop)], axis=1)
+
+    alone = drawn_from.mine(by_itself, hop, 3600.0, 0.1)
+    hard = drawn_from.hard
+    seen = []
+    together = drawn_from.mine(blocks, hop, 3600.0, 0.1, lambda *step: seen.append(step), reach=12 * hop)
+    np.testing.assert_array_equal(alone, together)
+    np.testing.assert_array_equal(hard, drawn_from.hard)
+    assert len(alone) > 5 and seen[-1][0] == seen[-1][1]
+
+
 def test_mining_that_makes_no_sense(drawn_from: Windows) -> None:
     for options in ({"hop": 0}, {"per_hour": 0.0}, {"spacing_seconds": -1.0}):
         with pytest.raises(ValueError, match="must be at least 1, above 0, and 0 or more"):
             drawn_from.mine(lambda x: np.zeros((len(x), 3)), **options)
+    for options in ({"hop": 3, "reach": 4}, {"hop": 3, "reach": -3}):
+        with pytest.raises(ValueError, match="reach must be 0 or a multiple of hop"):
+            drawn_from.mine(lambda x: np.zeros((len(x), 3)), **options)
+    with pytest.raises(ValueError, match=r"expected logits \[\d+, 3, 3\]"):
+        drawn_from.mine(lambda x: np.zeros((len(x), 2, 3)), reach=6)
     with pytest.raises(ValueError, match=r"expected logits \[\d+, 3\]"):
         drawn_from.mine(lambda x: np.zeros((len(x), 2)))
 
@@ -228,28 +253,67 @@ def test_tempo_that_cannot_be_is_refused(drawn_from: Windows, tempo) -> None:
 
 
 @pytest.mark.parametrize(
-    ("augment", "tempo"), [(None, 1.0), (recipes.FeatureAugment(shift_frames=0), 1.0), (None, 1.25)]
+    ("augment", "tempo", "reach"),
+    [(None, 1.0, 0), (recipes.FeatureAugment(shift_frames=0), 1.0, 7), (None, 1.25, 0), (None, 1.25, 7)],
 )
-def test_batches_are_the_same_for_a_seed(drawn_from: Windows, augment, tempo) -> None:
+def test_batches_are_the_same_for_a_seed(drawn_from: Windows, augment, tempo, reach) -> None:
     def gone_through(seed: int) -> list[list[np.ndarray]]:
-        data = windows.batches(drawn_from, 2, 16, seed, augment, tempo=tempo)
+        data = windows.batches(drawn_from, 2, 16, seed, augment, tempo=tempo, reach=reach, hop=3)
         assert data.cardinality() == 2
         return [[np.asarray(part) for batch in data for part in batch] for _ in range(2)]
 
     one, same, other = gone_through(5), gone_through(5), gone_through(6)
-    assert len(one[0]) == 4 and one[0][0].shape == (16, FRAMES, 20) and one[0][1].shape == (16, 4)
-    assert set(one[0][1][:, 0]) == {0, 1, 2} and not one[0][1][:, 1:].any()
+    places = 1 + reach // 3
+    assert len(one[0]) == 4 and one[0][0].shape == (16, FRAMES + reach, 20) and one[0][1].shape == (16, places, 4)
+    assert {0, 1, 2} <= set(one[0][1][..., 0].flat) <= {-1, 0, 1, 2} and not one[0][1][..., 1:].any()
     assert all(np.array_equal(a, b) for times in zip(one, same) for a, b in zip(*times))
     assert not np.array_equal(one[0][0], one[1][0]) and not np.array_equal(one[0][0], other[0][0])
 
 
 def test_teachers_hear_what_is_trained_on(drawn_from: Windows) -> None:
     def teacher(x):
-        return x[:, 0, :3] * 2.0
+        return x[:, FRAMES - 1 :: 2, :3] * 2.0
 
     masks = recipes.FeatureAugment(time_masks=2, time_mask_frames=9, shift_frames=0)
-    for x, answers in windows.batches(drawn_from, 3, 16, 0, masks, teacher):
-        assert np.array_equal(answers[:, 1:], 2.0 * np.asarray(x)[:, 0, :3])
+    for x, answers in windows.batches(drawn_from, 3, 16, 0, masks, teacher, reach=4, hop=2):
+        assert np.array_equal(answers[..., 1:], 2.0 * np.asarray(x)[:, FRAMES - 1 :: 2, :3])
+
+
+@pytest.mark.parametrize("bad", [{"reach": -1}, {"hop": 0}])
+def test_stretches_that_cannot_be_are_refused(drawn_from: Windows, bad) -> None:
+    with pytest.raises(ValueError, match="reach=.*hop="):
+        windows.batches(drawn_from, 2, 16, 0, None, **bad)
+
+
+def test_labels_of_stretches_are_those_of_their_windows(drawn_from: Windows) -> None:
+    """Each place of a stretch has the class by which windows that end there are drawn; other sounds none."""
+    longest = 40
+    ends = drawn_from.draw_stretches(np.random.default_rng(0), 300, 30)
+    which = np.searchsorted(drawn_from._base, ends, side="right") - 1
+    assert np.all(drawn_from.labels(ends, 31).max(axis=1) >= 0)  # the drawn window is among them
+    labels = drawn_from.labels(ends, longest)
+    for row, end, sound_of in zip(labels, ends.tolist(), which.tolist()):
+        sound = drawn_from.sounds[sound_of]
+        wanted = np.full(longest, -1)
+        asked = np.full(len(sound.x) + 1, -1)
+        there = sound.window_ends(FRAMES)
+        asked[there] = sound.labels(["go", "stop"])[there]
+        local = np.arange(end - longest + 1, end + 1) - drawn_from._base[sound_of]
+        wanted[local > 0] = asked[local[local > 0]]
+        assert np.array_equal(row, wanted)
+
+
+def test_labels_are_played_at_the_tempo_of_their_frames() -> None:
+    """The place of a bright frame and its label stay together."""
+    x, labels = np.zeros((64, 40, 4), np.float32), np.zeros((64, 40), np.int32)
+    x[:, 24] = 1.0
+    labels[:, 22:27] = 1
+    seed = tf.constant(3, tf.int64)
+    moved = windows.change_tempo(tf.constant(x), seed, 30, 1.3).numpy()[:, :, 0]
+    beside = windows.change_tempo_of_labels(tf.constant(labels), seed, 30, 1.3).numpy()
+    brightest = moved.argmax(axis=1)
+    assert len(set(brightest.tolist())) > 3
+    assert beside[np.arange(64), brightest].all() and set(beside.sum(axis=1).tolist()) >= {4, 5, 6}
 
 
 def test_batches_do_not_shift(drawn_from: Windows) -> None:

@@ -92,6 +92,17 @@ class SceneConfig:
                 )
 
 
+SINGLE_WORDS = SceneConfig(
+    keywords=0.4, like=0.02, sentences=0.03, pause=(0.05, 1.0), joined=0.15, rooms=0.3, quiet=0.2, snr_db=(5.0, 30.0),
+    cut=0.05,
+)  # fmt: skip
+"""Words one by one: what a device hears that takes commands, and other words instead of them."""
+WORDS_ALONE = dataclasses.replace(
+    SINGLE_WORDS, sentences=0.0, pause=(0.5, 1.5), joined=0.0, rooms=0.0, quiet=1.0, cut=0.0
+)
+"""The same with nothing around them, near the microphone: what is said to a device in a quiet room."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Utterance:
     """Something said.

@@ -24,7 +24,8 @@ from tfmot_kws.evaluation.detector import DetectorConfig
 from tfmot_kws.evaluation.stream_results import StreamCurve
 from tfmot_kws.keras import keras
 from tfmot_kws.quantize import activation_costs, apply, model_costs, scheme
-from tfmot_kws.training import activation_steering, recipes, resumable, stages, windows
+from tfmot_kws.training import activation_steering, over_time, recipes, resumable, stages, stretch_loss, windows
+from tfmot_kws.training.over_time import OverTime
 from tfmot_kws.training.windows import Windows
 
 _BATCH = 1024
@@ -40,7 +41,8 @@ class WakeWordConfig:
         stage1_epochs: with quantized weights.
         stage2_epochs: with everything quantized.
         steps: batches in an epoch.
-        batch_size: windows.
+        batch_size: stretches of sound.
+        reach: seconds by which a stretch is longer than a window of the model; all windows in it are judged together.
         learning_rate: Adam's, at the start of the float training; a cosine falls to a hundredth of it.
         quantized_rate_factor: stage 1 starts at this share of ``learning_rate``, stage 2 at half of that.
         mine_from: first epoch (from 0) before which hard negatives are mined.
@@ -48,11 +50,11 @@ class WakeWordConfig:
         choose_from: share of the float training, 0 up to 1, before which no epoch is chosen: streams of some hours tell
             a lucky early epoch from a good one no better than by one or two false accepts.
         mined_per_hour: hard negatives that are kept for each hour of sound.
-        false_accept_weight: of a window without a keyword in the loss, against one with a keyword.
+        false_accept_weight: of what is no keyword in the loss, against a keyword.
         teacher_weight: 0..1, share of the loss that is the teacher's answer instead of the label, where there is one.
         temperature: both answers are divided by it before they are compared (Hinton et al. 2015).
         masks: changes of the features; without a shift.
-        tempo: windows are played up to so many times faster or slower, see ``windows.change_tempo``; 1 up to 4.
+        tempo: stretches are played up to so many times faster or slower, see ``windows.change_tempo``; 1 up to 4.
         seed: of everything random.
 
     Raises:
@@ -63,7 +65,8 @@ class WakeWordConfig:
     stage1_epochs: int = 5
     stage2_epochs: int = 3
     steps: int = 800
-    batch_size: int = 128
+    batch_size: int = 64
+    reach: float = 1.2
     learning_rate: float = 2e-3
     quantized_rate_factor: float = 0.5
     mine_from: int = 2
@@ -92,6 +95,8 @@ class WakeWordConfig:
                 raise ValueError(f"WakeWordConfig.{name}={getattr(self, name)!r}: must be above 0")
         if not 0.0 <= self.choose_from < 1.0:
             raise ValueError(f"WakeWordConfig.choose_from={self.choose_from!r}: must be at least 0 and below 1")
+        if not 0.0 <= self.reach <= 60.0:
+            raise ValueError(f"WakeWordConfig.reach={self.reach!r}: must be between 0 and 60 seconds")
         if not 1.0 <= self.tempo < 4.0:
             raise ValueError(f"WakeWordConfig.tempo={self.tempo!r}: must be at least 1 and below 4")
         if not 0.0 <= self.teacher_weight <= 1.0:
@@ -118,26 +123,18 @@ class Streams:
     smooth_seconds: float = 0.2
     refractory_seconds: float = 1.0
 
-    def hear(self, function: Callable[[np.ndarray], np.ndarray], frames: int) -> stream_evaluation.StreamEvaluation:
+    def hear(
+        self, function: Callable[[np.ndarray], np.ndarray], frames: int, reach: int = 0
+    ) -> stream_evaluation.StreamEvaluation:
         """Runs a model and the detector over all of it.
 
         Args:
-            function: float32 [n, frames, mel] -> logits [n, 1 + words].
+            function: float32 [n, frames + reach, mel] -> logits [n, 1 + reach // hop, 1 + words] of the windows in it;
+                without a reach [n, 1 + words].
             frames: of a window.
+            reach: frames by which what the function hears at once is longer than a window, a multiple of ``hop``.
         """
-        outputs, found = [], []
-        for number, sound in enumerate(self.sounds):
-            frontend = sound.frontend
-            for piece, (first, last) in enumerate(zip(sound.first[:-1], sound.first[1:])):
-                if last - first < frames:
-                    continue
-                x = np.asarray(sound.x[first:last]).astype(np.float32) * np.float32(sound.scale)
-                view = np.lib.stride_tricks.sliding_window_view(x, frames, axis=0)[:: self.hop].swapaxes(1, 2)
-                parts = [np.ascontiguousarray(view[at : at + _BATCH]) for at in range(0, len(view), _BATCH)]
-                outputs.append(np.concatenate([np.asarray(function(part)) for part in parts]))
-                ends = frames - 1 + self.hop * np.arange(len(view))
-                times = (frontend.window + ends * frontend.hop) / frontend.sample_rate
-                found.append((f"{number}.{piece}", times, sound.targets[piece]))
+        outputs, found = self._outputs(function, frames, reach)
         most = max((float(np.abs(values).max()) for values in outputs), default=0.0)
         if not found or not np.isfinite(most):
             raise ValueError("streams: no recording is as long as a window, or the model's outputs are not finite")
@@ -152,6 +149,21 @@ class Streams:
             keywords=tuple(range(1, 1 + len(self.words))), thresholds=0.0, scale=scale,
         )  # fmt: skip
         return stream_evaluation.evaluate(streams, config, self.words, step, fa_per_hour=self.fa_per_hour)
+
+    def _outputs(self, function, frames: int, reach: int) -> tuple[list[np.ndarray], list[tuple]]:
+        """Of each recording the logits [places, classes], and its name, the places' times and the words."""
+        outputs, found = [], []
+        for number, sound in enumerate(self.sounds):
+            frontend = sound.frontend
+            for piece, (first, last) in enumerate(zip(sound.first[:-1], sound.first[1:])):
+                if last - first < frames:
+                    continue
+                x = np.asarray(sound.x[first:last]).astype(np.float32) * np.float32(sound.scale)
+                outputs.append(over_time.in_blocks(function, x, frames, self.hop, reach))
+                ends = frames - 1 + self.hop * np.arange(len(outputs[-1]))
+                times = (frontend.window + ends * frontend.hop) / frontend.sample_rate
+                found.append((f"{number}.{piece}", times, sound.targets[piece]))
+        return outputs, found
 
     def cost(self, curve: StreamCurve) -> float:
         """What weights are chosen by: the mean share of misses at half the rate and at 1, 2, 4 and 8 times it.
@@ -171,6 +183,20 @@ class Heard:
     cost: float
 
 
+class _OverStretches(keras.Model):
+    """A functional model that is trained on all windows of stretches at once."""
+
+    over: OverTime
+
+    def train_step(self, data):
+        """A step on (stretches, answers of each of their places)."""
+        x, answers = data
+        with tf.GradientTape() as tape:
+            value = self.compute_loss(x, answers, self.over(x, training=True))
+        self.optimizer.minimize(value, self.trainable_variables, tape=tape)
+        return {metric.name: metric.result() for metric in self.metrics}
+
+
 class _Select(keras.callbacks.Callback):
     """Mines before epochs, listens after them and keeps the weights of the best one."""
 
@@ -185,10 +211,8 @@ class _Select(keras.callbacks.Callback):
 
     def set_model(self, model):
         super().set_model(model)
-        # One trace for batches of every size.
-        signature = [tf.TensorSpec((None, *model.input_shape[1:]), tf.float32)]
-        traced = tf.function(lambda x: model(x, training=False), input_signature=signature, autograph=False)
-        self._function = lambda x: traced(tf.constant(x)).numpy()
+        hop, seconds = self._streams.hop, self._streams.sounds[0].frontend.hop_ms / 1000.0
+        self._ear = over_time.Ear(model, hop, seconds)
 
     def restore(self, done: int) -> None:
         """Goes on behind so many epochs of a run that was stopped."""
@@ -212,10 +236,12 @@ class _Select(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         if epoch in self._mine_epochs:
-            self._drawn.mine(self._function, max(2, 3 * self._streams.hop), self._config.mined_per_hour)
+            rate = self._config.mined_per_hour
+            hop = over_time.SPARSER * self._streams.hop
+            self._drawn.mine(self._ear.sparsely, hop, rate, reach=self._ear.reach)
 
     def on_epoch_end(self, epoch, logs=None):
-        curve = self._streams.hear(self._function, self._drawn.frames).pooled_curve
+        curve = self._streams.hear(self._ear, self._drawn.frames, self._ear.reach).pooled_curve
         frr, cost = curve.frr_at(self._streams.fa_per_hour), self._streams.cost(curve)
         if epoch >= self._first and (self._best is None or cost <= self._best[0]):
             self._best = (cost, self.model.get_weights())
@@ -337,20 +363,18 @@ def _check(model: keras.Model, drawn: Windows, streams: Streams) -> None:
         raise ValueError("streams: none of the words is in them, so that no epoch could be chosen")
 
 
-def _loss(config: WakeWordConfig, taught: bool):
-    """Of answers [batch, 1 + classes] (see ``windows.batches``) and logits."""
-    share, heat = (config.teacher_weight if taught else 0.0), config.temperature
+def _loss(config: WakeWordConfig, taught: bool, smooth: int):
+    """Of answers and logits, see ``stretch_loss``."""
+    share = config.teacher_weight if taught else 0.0
+    return lambda answers, logits: stretch_loss.loss(
+        answers, logits, config.false_accept_weight, share, config.temperature, smooth
+    )
 
-    def loss(answers, logits):
-        labels = tf.cast(answers[:, 0], tf.int32)
-        value = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
-        if share:
-            soft = tf.nn.softmax(answers[:, 1:] / heat)
-            taught_by = tf.nn.softmax_cross_entropy_with_logits(soft, logits / heat) * heat**2
-            value = (1.0 - share) * value + share * taught_by
-        return value * tf.where(labels == 0, config.false_accept_weight, 1.0)
 
-    return loss
+def _over_stretches(model: keras.Model, hop: int) -> OverTime:
+    """At every place that the model computes by itself; where it is run on each window, at those that are heard."""
+    over = OverTime(model)
+    return over if over.at_once else OverTime(model, hop)
 
 
 def _fit(
@@ -371,13 +395,21 @@ def _fit(
     start = resumable.checksum(model.get_weights())
     schedule = recipes.CosineStages(rates, 0.01)
     # The same layers, compiled: the model itself stays as it is, and its file needs none of the classes of training.
-    model = keras.Model(model.inputs, model.outputs, name=model.name)
-    model.compile(optimizer=keras.optimizers.Adam(schedule), loss=_loss(config, teacher is not None))
+    model = _OverStretches(model.inputs, model.outputs, name=model.name)
+    model.over = _over_stretches(model, streams.hop)
+    seconds = drawn.sounds[0].frontend.hop_ms / 1000.0 * model.over.hop  # from place to place
+    further = math.floor(config.reach / seconds + 1e-6)
+    smooth = max(1, min(round(streams.smooth_seconds / seconds), 1 + further))
+    loss = _loss(config, teacher is not None, smooth)
+    model.compile(optimizer=keras.optimizers.Adam(schedule), loss=loss)
     # As in recipes: variables before the first trace, and no AutoGraph over the whole of Keras.
     model.optimizer.build(model.trainable_variables)
     model.train_step = tf.autograph.experimental.do_not_convert(model.train_step)
-    said = None if teacher is None else lambda x: teacher(x, training=False)
-    data = windows.batches(drawn, config.steps, config.batch_size, config.seed, config.masks, said, config.tempo)
+    said = None if teacher is None else OverTime(teacher, model.over.hop)
+    reach = further * model.over.hop
+    data = windows.batches(
+        drawn, config.steps, config.batch_size, config.seed, config.masks, said, config.tempo, reach, model.over.hop
+    )
     folder = None if checkpoints is None else pathlib.Path(checkpoints)
     select = _Select(drawn, streams, config, first_heard, epochs, progress, set(mined), folder)
     kept, done = [], 0

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Windows of long sound as training examples: drawn by where they end, balanced by hours, hard ones more often."""
+"""Windows of long sound as training examples: drawn by where they end, balanced by hours, hard ones more often.
+
+An example may be a stretch longer than a window: then all windows in it are judged together.
+"""
 
 from __future__ import annotations
 
@@ -193,6 +196,31 @@ class Windows:
         labels = np.concatenate([classes + 1, np.zeros(others + hard, np.int64)])
         return np.concatenate(drawn), labels.astype(np.int32)
 
+    def draw_stretches(self, rng: np.random.Generator, batch_size: int, reach: int) -> np.ndarray:
+        """Ends of stretches of ``frames + reach`` frames, int64 [batch]; ``draw``'s windows lie anywhere in them.
+
+        Args:
+            rng: of what is drawn.
+            batch_size: stretches.
+            reach: frames by which a stretch is longer than a window.
+        """
+        ends, _ = self.draw(rng, batch_size)
+        last = self._base[np.searchsorted(self._base, ends, side="right")] - 1  # of the sound
+        return np.minimum(ends + rng.integers(0, reach + 1, size=batch_size), last)
+
+    def labels(self, ends: np.ndarray, count: int) -> np.ndarray:
+        """int32 [n, count], of the windows that end at each of the ``count`` positions up to each of ``ends``.
+
+        0 is no word, k is ``words[k - 1]``, -1 is not asked, or in another sound than the last of them.
+        """
+        ends = np.asarray(ends, np.int64)
+        places = ends[:, None] + np.arange(1 - count, 1)
+        out = np.full(places.shape, -1, np.int32)
+        for number, runs in enumerate((self.others, *self.of_word)):
+            out[runs.contains(places)] = number
+        out[places <= self._base[np.searchsorted(self._base, ends, side="right") - 1][:, None]] = -1
+        return out
+
     def mine(
         self,
         function: Callable[[np.ndarray], np.ndarray],
@@ -200,41 +228,53 @@ class Windows:
         per_hour: float = 60.0,
         spacing_seconds: float = 0.5,
         progress: Callable[[int, int], None] | None = None,
+        reach: int = 0,
     ) -> np.ndarray:
         """Finds the windows without a keyword that a model is surest of, and keeps them for ``draw``.
 
         Args:
-            function: float32 [n, frames, mel] -> logits [n, 1 + words].
+            function: float32 [n, frames + reach, mel] -> logits [n, 1 + reach // hop, 1 + words] of the windows in it,
+                ``hop`` frames apart; without a reach [n, 1 + words].
             hop: frames between two windows that are tried.
             per_hour: how many are kept for each hour of sound.
             spacing_seconds: least time between two of them in one recording.
             progress: called with (windows done, windows in all).
+            reach: frames by which what the function hears at once is longer than a window, a multiple of ``hop``.
 
         Returns:
             float64, the log-odds of those kept, highest first. ``hard`` holds their positions in this order, and
             behind them those a frame away.
 
         Raises:
-            ValueError: ``hop`` is below 1, or a number is negative.
+            ValueError: ``hop`` is below 1, a number is negative, or ``reach`` is no multiple of ``hop``.
         """
         if hop < 1 or not per_hour > 0.0 or not spacing_seconds >= 0.0:
             raise ValueError(
                 f"mine: hop={hop!r}, per_hour={per_hour!r}, spacing_seconds={spacing_seconds!r}: must be at least 1, "
                 "above 0, and 0 or more"
             )
-        ends = self.others.multiples(hop)
-        scores = np.empty(len(ends))
-        for first in range(0, len(ends), _BATCH):
-            part = ends[first : first + _BATCH]
-            logits = np.asarray(function(self.take(part)))
-            if logits.shape != (len(part), 1 + len(self.words)):
+        if reach < 0 or reach % hop:
+            raise ValueError(f"mine: hop={hop!r}, reach={reach!r}: reach must be 0 or a multiple of hop")
+        count = 1 + reach // hop
+        last = self._last_of_blocks(hop, count)
+        before = hop * np.arange(1 - count, 1)
+        scores = np.empty((len(last), count))
+        at_once = max(1, _BATCH // count)
+        for first in range(0, len(last), at_once):
+            part = last[first : first + at_once]
+            logits = np.asarray(function(self.take(part, self.frames + reach)))
+            shape = (len(part), count, 1 + len(self.words)) if reach else (len(part), 1 + len(self.words))
+            if logits.shape != shape:
                 raise ValueError(
-                    f"mine: the model gave {list(logits.shape)} for {len(part)} windows, expected logits "
-                    f"[{len(part)}, {1 + len(self.words)}]: of everything else, then of each word"
+                    f"mine: the model gave {list(logits.shape)} for {len(part)} examples, expected logits "
+                    f"{list(shape)}: of everything else, then of each word"
                 )
-            scores[first : first + len(part)] = log_odds(logits).max(axis=1)
+            scores[first : first + len(part)] = log_odds(logits).max(axis=-1).reshape(len(part), count)
             if progress is not None:
-                progress(min(first + _BATCH, len(ends)), len(ends))
+                progress(min(first + at_once, len(last)) * count, len(last) * count)
+        ends, where = np.unique(last[:, None] + before, return_index=True)
+        asked = self.others.contains(ends)
+        ends, scores = ends[asked], scores.ravel()[where[asked]]
         hours = sum(sound.hours for sound in self.sounds)
         spacing = spacing_seconds * 1000.0 / self.sounds[0].frontend.hop_ms
         most = max(1, round(per_hour * hours))
@@ -253,6 +293,22 @@ class Windows:
         near = np.concatenate([found - 1, found + 1])
         self.hard = np.concatenate([found, near[self.others.contains(near)]])
         return scores[chosen]
+
+    def _last_of_blocks(self, hop: int, count: int) -> np.ndarray:
+        """Last positions of blocks of ``count`` positions, ``hop`` apart, that hold all multiples of it in ``others``.
+
+        Blocks lie in one sound each; the last of a sound goes over the one before. Those with none of ``others`` in
+        them are left out.
+        """
+        found = [np.zeros(0, np.int64)]
+        for base, after in zip(self._base[:-1], self._base[1:]):
+            grid = np.arange(base // hop + 1, (after - 1) // hop + 1) * hop
+            found.append(grid[count - 1 :: count])
+            if len(grid) % count:
+                found.append(grid[-1:])
+        last = np.concatenate(found)
+        holds = [self.others.contains(last - hop * back) for back in range(count)]
+        return last[np.any(holds, axis=0)]
 
     def _apart(self, end: int, other: int, spacing: float) -> bool:
         """Whether two windows are of different recordings, or end ``spacing`` frames from each other."""
@@ -277,17 +333,27 @@ def change_tempo(x: tf.Tensor, seed: tf.Tensor, frames: int, most: float) -> tf.
         frames: of the result.
         most: each window's factor is drawn between ``1 / most`` and ``most``, its logarithm uniformly.
     """
+    return tf.matmul(recipes.between(_played(tf.shape(x), seed, frames, most), tf.shape(x)[1]), x)
+
+
+def change_tempo_of_labels(labels: tf.Tensor, seed: tf.Tensor, frames: int, most: float) -> tf.Tensor:
+    """Moves labels of places, [batch, long], as ``change_tempo`` moves the frames with the same seed."""
+    places = tf.cast(tf.round(_played(tf.shape(labels), seed, frames, most)), tf.int32)
+    return tf.gather(labels, places, batch_dims=1)
+
+
+def _played(shape: tf.Tensor, seed: tf.Tensor, frames: int, most: float) -> tf.Tensor:
+    """Which place of [batch, long, ...] is heard at each of so many frames: float32 [batch, frames]."""
     reach = math.log(most)
     keys = tf.random.experimental.stateless_fold_in(tf.stack([seed, seed + 1]), 2)
-    factor = tf.exp(tf.random.stateless_uniform((tf.shape(x)[0], 1), keys, -reach, reach))
-    last = tf.cast(tf.shape(x)[1] - 1, tf.float32)
-    source = tf.maximum(last - tf.range(frames - 1.0, -1.0, -1.0)[None] * factor, 0.0)
-    return tf.matmul(recipes.between(source, tf.shape(x)[1]), x)
+    factor = tf.exp(tf.random.stateless_uniform((shape[0], 1), keys, -reach, reach))
+    last = tf.cast(shape[1] - 1, tf.float32)
+    return tf.maximum(last - tf.range(frames - 1.0, -1.0, -1.0)[None] * factor, 0.0)
 
 
 def log_odds(logits: np.ndarray) -> np.ndarray:
-    """[n, 1 + words] -> [n, words]: logit of each word above that of everything else."""
-    return logits[:, 1:] - logits[:, :1]
+    """[..., 1 + words] -> [..., words]: logit of each word above that of everything else."""
+    return logits[..., 1:] - logits[..., :1]
 
 
 def batches(
@@ -298,41 +364,49 @@ def batches(
     augment: recipes.FeatureAugment | None,
     teacher: Callable[[tf.Tensor], tf.Tensor] | None = None,
     tempo: float = 1.0,
+    reach: int = 0,
+    hop: int = 1,
 ) -> tf.data.Dataset:
-    """``steps`` batches of (features float32 [batch, frames, mel], answers); others each time it is gone through.
+    """``steps`` batches of (features float32 [batch, frames + reach, mel], answers); others each time.
 
-    Answers are float32 [batch, 1 + classes]: the class, then what the teacher says of the same features (zeros without
-    one).
+    Answers are float32 [batch, places, 1 + classes], of the windows that end ``hop`` frames apart, from the one at the
+    start of the stretch on: the class, or -1 where nothing is asked, then what the teacher says of the same features
+    (zeros without one).
 
     Args:
         windows: what is drawn from.
         steps: batches.
-        batch_size: windows.
+        batch_size: stretches.
         seed: of everything drawn.
-        augment: masks; its shift must be 0, because windows are drawn at every place.
-        teacher: float32 [batch, frames, mel] -> logits [batch, classes].
-        tempo: each window is played up to so many times faster or slower, pitch as it is; 1 leaves them alone.
+        augment: masks; its shift must be 0, because stretches are drawn at every place.
+        teacher: float32 [batch, frames + reach, mel] -> logits [batch, places, classes].
+        tempo: each stretch is played up to so many times faster or slower, pitch as it is; 1 leaves them alone.
+        reach: frames by which a stretch is longer than a window; 0 are windows.
+        hop: frames from one window that is judged to the next.
 
     Raises:
-        ValueError: the augmentation shifts, or ``tempo`` is below 1, or 4 or more.
+        ValueError: the augmentation shifts, ``tempo`` is below 1, or 4 or more, ``reach`` below 0 or ``hop`` below 1.
     """
     if not 1.0 <= tempo < 4.0:
         raise ValueError(f"tempo={tempo!r}: must be at least 1 and below 4")
+    if reach < 0 or hop < 1:
+        raise ValueError(f"reach={reach!r}, hop={hop!r}: must be at least 0 and 1 frames")
     if augment is not None and augment.shift_frames:
         raise ValueError("FeatureAugment.shift_frames: must be 0 for windows, which are drawn at every place already")
     times = iter(range(1 << 30))
-    frames = 1 + math.ceil((windows.frames - 1) * tempo)
+    frames = windows.frames + reach
+    heard = 1 + math.ceil((frames - 1) * tempo)
 
     def drawn() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         rng = np.random.default_rng([seed, next(times)])
         for _ in range(steps):
-            ends, labels = windows.draw(rng, batch_size)
-            yield windows.take(ends, frames), labels
+            ends = windows.draw_stretches(rng, batch_size, reach)
+            yield windows.take(ends, heard), windows.labels(ends, heard)
 
     mel = windows.sounds[0].x.shape[1]
     signature = (
-        tf.TensorSpec((batch_size, frames, mel), tf.float32),
-        tf.TensorSpec((batch_size,), tf.int32),
+        tf.TensorSpec((batch_size, heard, mel), tf.float32),
+        tf.TensorSpec((batch_size, heard), tf.int32),
     )
     data = tf.data.Dataset.from_generator(drawn, output_signature=signature)
     classes = 1 + len(windows.words)
@@ -341,11 +415,14 @@ def batches(
     def finish(example, key):
         x, labels = example
         if tempo > 1.0:
-            x = change_tempo(x, key, windows.frames, tempo)
+            x = change_tempo(x, key, frames, tempo)
+            labels = change_tempo_of_labels(labels, key, frames, tempo)
+        labels = tf.ensure_shape(labels, (batch_size, frames))[:, windows.frames - 1 :: hop]
         if augment is not None:
             x = recipes.augment_batch(x, key, augment)
-        logits = tf.zeros((batch_size, classes)) if teacher is None else teacher(x)
-        return x, tf.concat([tf.cast(labels, tf.float32)[:, None], logits], axis=1)
+        x = tf.ensure_shape(x, (batch_size, frames, mel))
+        logits = tf.zeros((*labels.shape, classes)) if teacher is None else teacher(x)
+        return x, tf.concat([tf.cast(labels, tf.float32)[:, :, None], logits], axis=2)
 
     data = tf.data.Dataset.zip((data, seeds)).map(tf.autograph.experimental.do_not_convert(finish))
     return data.apply(tf.data.experimental.assert_cardinality(steps)).prefetch(2)

@@ -86,6 +86,27 @@ class SlidingWindows:
         return Outputs(np.concatenate(parts), self._frames + self.hop * np.arange(len(windows), dtype=np.int64))
 
 
+class InBlocks:
+    """A Keras model that hears all windows of a block of sound at once: ``over_time.Ear``.
+
+    Args:
+        ear: the model, and the hop of its windows.
+    """
+
+    grid = None
+
+    def __init__(self, ear: Any) -> None:
+        self._ear, self.hop = ear, int(ear.hop)
+
+    def __call__(self, features: np.ndarray) -> Outputs:
+        """See StreamRunner."""
+        frames = self._ear.frames
+        if len(features) < frames:
+            return Outputs(self._ear.whole(np.zeros((frames, features.shape[1]), np.float32))[:0], _no_steps())
+        values = self._ear.whole(features)
+        return Outputs(values, frames + self.hop * np.arange(len(values), dtype=np.int64))
+
+
 class Streaming:
     """A streaming .tflite file, which gets new frames only.
 
