@@ -288,17 +288,19 @@ class Study:
         made = {}
         other = dataclasses.replace(TRAIN, keywords=0.0)
         for part, config, hours, seed in (
-            ("train", TRAIN, args.hours * 0.2, 1), ("train", other, args.hours * 0.32, 2),
-            ("words", scenes.SINGLE_WORDS, args.hours * 0.28, 6), ("words", scenes.WORDS_ALONE, args.hours * 0.2, 7),
+            ("train", TRAIN, args.hours * 0.25, 1), ("train", other, args.hours * 0.4, 2),
+            ("words", scenes.SINGLE_WORDS, args.hours * 0.35, 6), ("words", scenes.WORDS_ALONE, args.alone_hours, 7),
             ("select", HEARD, 1.0, 3), ("select", TALK, 2.0, 4),
         ):  # fmt: skip
+            if not hours:
+                continue
             folder = cache / f"{part}_{seed}"
             material = None
             if not (folder / "about.json").is_file():
                 material = scenes.material(self.parts[part], self.words, (), RATE)
             count = max(2, round(hours * 3600 / config.seconds))
             made[seed] = rendered(material, config, count, seed, self.frontend, folder)
-        drawn = windows.Windows([long_features.join([made[n]]) for n in (1, 2, 6, 7)], self.words, frames)
+        drawn = windows.Windows([long_features.join([made[n]]) for n in (1, 2, 6, 7) if n in made], self.words, frames)
         return drawn, wake_word.Streams((made[3], made[4]), self.words, hop=4)
 
     def _say(self, heard: Sequence[wake_word.Heard]) -> None:
@@ -330,7 +332,8 @@ def main() -> None:
     parser.add_argument("--only", type=int, help="trains this seed and writes no table; several may run at once")
     parser.add_argument("--bits", type=int, nargs="*", default=[8, 4, 2, 1])
     parser.add_argument("--joined", type=int, nargs="*", help="widths of one model that is the mean of all seeds'")
-    parser.add_argument("--hours", type=float, default=37.5, help="of training sound that is rendered")
+    parser.add_argument("--hours", type=float, default=30.0, help="of training sound that is rendered")
+    parser.add_argument("--alone-hours", type=float, default=0.0, help="more of it: words by themselves, in quiet")
     parser.add_argument("--test-hours", type=float, default=10.0)
     parser.add_argument("--words", type=int, default=4000, help="of a dictionary, said by espeak-ng, for training")
     parser.add_argument("--say-keywords", type=int, default=0, help="clips of each keyword, said by espeak-ng too")
@@ -390,7 +393,8 @@ def main() -> None:
         "speakers and noises that neither training nor the choice between epochs heard; speech at 5 to 20 dB, 0.4 s or "
         "more of pause before and after the word. In unbroken talk: others talk right up to the word and on behind it, "
         "at the threshold of 0.5 FA/h.",
-        f"Mean of {args.seeds} seed{'s' * (args.seeds > 1)}; {args.hours:g} h of training sound, {args.epochs} epochs "
+        f"Mean of {args.seeds} seed{'s' * (args.seeds > 1)}; {args.hours:g} h of training sound"
+        f"{f' and {args.alone_hours:g} h of words in quiet' if args.alone_hours else ''}, {args.epochs} epochs "
         f"of {args.steps} batches for float, {args.stage1} + {args.stage2} for each width, the float model as teacher.",
         f"{args.words:,} words of a pronouncing dictionary"
         f"{f', and each keyword {args.say_keywords} times' if args.say_keywords else ''}, said by espeak-ng, are among "

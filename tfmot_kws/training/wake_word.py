@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The recipe of a wake word: windows of long sound, hard negatives mined in rounds, weights chosen on streams.
+"""The recipe of a wake word: stretches of long sound, hard negatives mined in rounds, weights chosen on streams.
 
 What a user feels is misses at a rate of false accepts an hour, on sound without end. So that is what is looked at
 after every epoch, with the detector itself, on streams whose speakers and sound training does not see; the weights of

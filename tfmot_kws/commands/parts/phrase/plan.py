@@ -32,7 +32,7 @@ class Sizes:
         count: clips of the phrase, of all voices together; as many of what sounds like it.
         chatter: sentences of random words, of all voices together.
         slow: at most so many clips of each kind by one of the voices that need a second for each (kokoro, piper).
-        hours: of scenes to train on, five of nine with the phrase.
+        hours: of scenes to train on, four of seven with the phrase.
         selection_hours: of scenes by which weights and threshold are chosen.
         test_hours: of scenes that the report is about.
         material_hours: of recordings of ``--data``, at most so many of each split are drawn from.
