@@ -146,6 +146,22 @@ def test_how_much_talk_is_unbroken(joined: float) -> None:
     assert len(gaps) > 10 and min(gaps) > low - 1e-3 and max(gaps) < high + 1e-3
 
 
+def test_words_alone_are_said_in_quiet_and_apart() -> None:
+    """Nothing but words, half a second or more from each other, and digital silence between them."""
+    config = dataclasses.replace(scenes.WORDS_ALONE, seconds=60.0, keywords=1.0, like=0.0, speed=(1.0, 1.0))
+    scene = scenes.render(made(sentences=()), config, 0)
+    gaps = [after.start - before.end for before, after in zip(scene.targets, scene.targets[1:])]
+    assert len(gaps) > 20 and 0.5 - 1e-3 < min(gaps) and max(gaps) < 1.5 + 1e-3
+    middles = [(before.end + after.start) / 2 for before, after in zip(scene.targets, scene.targets[1:])]
+    assert not any(np.any(scene.samples[round(at * 16000) - 800 : round(at * 16000) + 800]) for at in middles)
+
+
+def test_single_words_are_seldom_sentences() -> None:
+    shares = scenes.SINGLE_WORDS
+    assert shares.keywords > scenes.SceneConfig().keywords and shares.sentences < 0.1 < scenes.SceneConfig().sentences
+    assert shares.quiet < 0.5  # most are said in noise
+
+
 @pytest.mark.parametrize("seconds", [2.0, 2.7])
 @pytest.mark.parametrize("seed", range(8))
 def test_what_does_not_fit(seed: int, seconds: float) -> None:

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tfmot_kws.commands.parts import stream_runners
 from tfmot_kws.keras import keras
 from tfmot_kws.models import ensemble, spotters
 from tfmot_kws.models.time_layers import CausalConv1D
 from tfmot_kws.quantize import apply, scheme
 from tfmot_kws.training import stages
-from tfmot_kws.training.over_time import OverTime
+from tfmot_kws.training.over_time import SPARSER, Ear, OverTime
 
 L = keras.layers
 MEL = 6
@@ -132,6 +133,20 @@ def test_every_weight_learns_and_the_graph_stays(name, rng):
     after = [w.numpy() for w in model.non_trainable_weights if "moving_" in w.name]
     assert len(before) == len(after) and all((a != b).any() for a, b in zip(before, after))
     assert all(len(layer.inbound_nodes) == 1 for layer in model.layers)
+
+
+@pytest.mark.parametrize("frames", [0, 6, 7, 8, 300, 611])
+@pytest.mark.parametrize("name", ["mixed_net", "recurrent"])
+def test_recordings_of_any_length_are_heard_in_blocks_as_in_windows(name, frames, rng):
+    """Values and times are those of a model that is run on window after window."""
+    model = _mixed(None) if name == "mixed_net" else BY_WINDOW[name]()
+    ear = Ear(model, 2, 0.02)
+    assert (ear.reach > 0) == (name == "mixed_net") and ear.reach % (2 * SPARSER) == 0
+    x = rng.uniform(0, 20, (frames, MEL)).astype(np.float32)
+    found = stream_runners.InBlocks(ear)(x)
+    wanted = stream_runners.SlidingWindows(model.predict_on_batch, model.input_shape[1], 2)(x)
+    np.testing.assert_array_equal(found.frames, wanted.frames)
+    np.testing.assert_allclose(found.values, wanted.values, rtol=1e-4, atol=1e-4)
 
 
 def test_hops_that_do_not_fit():
