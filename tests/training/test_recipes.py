@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from tfmot_kws.data.datasets import FeatureSet, LoadReport
 from tfmot_kws.evaluation import clips as evaluate
+from tfmot_kws.keras import keras
 from tfmot_kws.models import spotters as models
 from tfmot_kws.quantize import saving, scheme
 from tfmot_kws.training import recipes
@@ -57,6 +60,45 @@ def test_no_epochs_only_calibrates(float_model) -> None:
 
 
 @pytest.mark.slow
+def test_a_teacher_is_followed_where_labels_are_wrong(float_model) -> None:
+    """Labels that are all wrong and a teacher that knows: all of the loss is the teacher's, or none of it."""
+    wrong = toy(480)
+    wrong = dataclasses.replace(wrong, y=(wrong.y + 1) % 3)
+    teacher = recipes.train_on(
+        keras.models.clone_model(float_model), toy(480), dataclasses.replace(NO_AUGMENT, epochs=4)
+    )
+    found = {}
+    for share in (0.0, 1.0):
+        config = dataclasses.replace(NO_AUGMENT, teacher_weight=share, class_weights=True)
+        made = recipes.train_quantized(
+            models.build(SHAPE), scheme.kws_scheme(bits=4), wrong, config, 3, 1, teacher=teacher
+        )
+        found[share] = evaluate.evaluate(function(made), toy(seed=1)).accuracy
+    assert found[1.0] > 0.6 and found[0.0] < 0.3
+
+
+def test_the_taught_loss_is_its_formula(rng) -> None:
+    config = recipes.TrainConfig(label_smoothing=0.2, teacher_weight=0.25, temperature=2.0)
+    logits, taught = rng.normal(0.0, 2.0, (2, 4, 3))
+    labels = np.array([0, 2, 1, 1])
+    answers = np.concatenate([labels[:, None], taught], axis=1)
+    log_own, log_half = (x - np.log(np.exp(x).sum(axis=1, keepdims=True)) for x in (logits, logits / 2))
+    hard = -(log_own * (0.8 * np.eye(3)[labels] + 0.2 / 3)).sum(axis=1)
+    soft = -4.0 * (log_half * np.exp(taught / 2) / np.exp(taught / 2).sum(axis=1, keepdims=True)).sum(axis=1)
+    value = recipes.loss(config, 3, True)(tf.constant(answers, tf.float32), tf.constant(logits, tf.float32))
+    np.testing.assert_allclose(value, 0.75 * hard + 0.25 * soft, rtol=1e-5)
+
+
+def test_teachers_hear_the_changed_features_and_must_fit(float_model) -> None:
+    config = recipes.TrainConfig(batch_size=32, augment=recipes.FeatureAugment(time_masks=2, time_mask_frames=9))
+    for x, answers in recipes.batches(toy(), config, float_model):
+        np.testing.assert_allclose(answers[:, 1:], function(float_model)(x), rtol=1e-5, atol=1e-5)
+    other = models.build(dataclasses.replace(SHAPE, num_classes=4))
+    with pytest.raises(ValueError, match="features have 3 classes .*, teacher 'wakeword' has 4"):
+        recipes.train_quantized(float_model, None, toy(), NO_AUGMENT, 1, 1, teacher=other)
+
+
+@pytest.mark.slow
 def test_same_seed_same_model() -> None:
     config = recipes.TrainConfig(epochs=1, batch_size=32, seed=3)
     first, second = (recipes.train_float(toy(), SHAPE, config).get_weights() for _ in range(2))
@@ -74,8 +116,8 @@ def test_label_smoothing_and_class_weights_train(monkeypatch) -> None:
     """And the step is traced once: Keras would do it twice."""
     make, traces = recipes.loss, []
 
-    def counted(config, classes):
-        loss = make(config, classes)
+    def counted(config, classes, taught):
+        loss = make(config, classes, taught)
         return lambda y, logits: traces.append(1) or loss(y, logits)
 
     monkeypatch.setattr(recipes, "loss", counted)
@@ -182,6 +224,8 @@ def test_learning_rates_of_stages() -> None:
         ({"learning_rate": 0.0}, "learning_rate"),
         ({"final_learning_rate_factor": 2.0}, "final_learning_rate_factor"),
         ({"label_smoothing": 1.0}, "label_smoothing"),
+        ({"teacher_weight": 1.1}, r"TrainConfig\.teacher_weight=1\.1"),
+        ({"temperature": 0.0}, r"TrainConfig\.temperature=0\.0"),
     ],
 )
 def test_config_says_what_is_wrong(options, message) -> None:

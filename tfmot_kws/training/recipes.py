@@ -23,6 +23,7 @@ from tfmot_kws.models import spotters as models
 from tfmot_kws.quantize import apply, model_costs, scheme
 from tfmot_kws.training import resumable
 from tfmot_kws.training import stages as train
+from tfmot_kws.training import teacher as taught_by
 from tfmot_kws.training.width_history import WidthHistory
 
 
@@ -76,6 +77,8 @@ class TrainConfig:
         augment: changes of the features; None trains on them as they are.
         label_smoothing: 0 up to, not including, 1.
         class_weights: weighs classes by the inverse of their share.
+        teacher_weight: 0..1, share of the loss that is a teacher's answer instead of the label, where there is one.
+        temperature: both answers are divided by it before they are compared, see ``teacher``.
 
     Raises:
         ValueError: a value is out of its range; the message names it.
@@ -90,6 +93,8 @@ class TrainConfig:
     augment: FeatureAugment | None = FeatureAugment()
     label_smoothing: float = 0.0
     class_weights: bool = False
+    teacher_weight: float = 0.5
+    temperature: float = 2.0
 
     def __post_init__(self) -> None:
         for name, low in (("epochs", 1), ("batch_size", 1), ("seed", 0)):
@@ -105,6 +110,7 @@ class TrainConfig:
             )
         if not 0.0 <= self.label_smoothing < 1.0:
             raise ValueError(f"TrainConfig.label_smoothing={self.label_smoothing!r}: must be at least 0 and below 1")
+        taught_by.check(self)
 
 
 class CosineStages(keras.optimizers.schedules.LearningRateSchedule):
@@ -226,12 +232,15 @@ def _shift(x: tf.Tensor, seed: tf.Tensor, most: int, fill: float) -> tf.Tensor:
     return tf.ensure_shape(tf.gather(padded, first + tf.range(shape[1])[None], batch_dims=1), x.shape)
 
 
-def batches(features: FeatureSet, config: TrainConfig) -> tf.data.Dataset:
+def batches(features: FeatureSet, config: TrainConfig, teacher: keras.Model | None = None) -> tf.data.Dataset:
     """Shuffled, augmented batches of (float32 [batch, frames, mel], int32 [batch]); the same for the same seed.
+
+    With a teacher the labels are float32 [batch, 1 + classes]: the class, and its logits of the same features.
 
     Args:
         features: training examples.
         config: seed, size of a batch and augmentation; clips that do not fill the last batch are dropped.
+        teacher: features -> logits [batch, classes].
     """
     x, y = tf.constant(features.x), tf.constant(features.y)
     count = len(features)
@@ -244,18 +253,36 @@ def batches(features: FeatureSet, config: TrainConfig) -> tf.data.Dataset:
         chosen = tf.gather(x, index)
         if config.augment is not None:
             chosen = augment_batch(chosen, seed, config.augment)
-        return chosen, tf.gather(y, index)
+        labels = tf.gather(y, index)
+        if teacher is None:
+            return chosen, labels
+        said = teacher(chosen, training=False)
+        return chosen, tf.concat([tf.cast(labels, said.dtype)[:, None], said], axis=1)
 
     load = tf.autograph.experimental.do_not_convert(load)
     return tf.data.Dataset.zip((order, seeds)).map(load, tf.data.AUTOTUNE, deterministic=True).prefetch(2)
 
 
-def loss(config: TrainConfig, classes: int):
-    """Cross entropy of logits and class indices."""
+def loss(config: TrainConfig, classes: int, taught: bool = False):
+    """Cross entropy of logits and class indices; with a teacher of logits and what ``batches`` gives then."""
+    if taught:
+        return lambda answers, logits: _taught_loss(config, classes, answers, logits)
     if not config.label_smoothing:
         return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     dense = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=config.label_smoothing)
     return lambda y, logits: dense(tf.one_hot(tf.cast(tf.reshape(y, (-1,)), tf.int32), classes), logits)
+
+
+def _taught_loss(config: TrainConfig, classes: int, answers: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    """Of each clip, float32 [batch]."""
+    one_hot = tf.one_hot(tf.cast(answers[:, 0], tf.int32), classes)
+    hard = keras.losses.categorical_crossentropy(one_hot, logits, True, config.label_smoothing)
+    share = config.teacher_weight
+    return (1.0 - share) * hard + share * taught_by.distance(answers[:, 1:], logits, config.temperature)
+
+
+def _taught_accuracy(answers: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    return keras.metrics.sparse_categorical_accuracy(answers[:, :1], logits)
 
 
 def train_float(
@@ -332,6 +359,7 @@ def train_quantized(
     verbose: int = 0,
     checkpoints: str | os.PathLike | None = None,
     history: WidthHistory | None = None,
+    teacher: keras.Model | None = None,
 ) -> keras.Model:
     """Quantizes a trained float model and trains it on in two stages.
 
@@ -347,6 +375,8 @@ def train_quantized(
         verbose: for ``model.fit``.
         checkpoints: folder that keeps the last whole epoch. The same call goes on from there, to the same result.
         history: takes down what learned widths pass on their way into their budget.
+        teacher: whose answers are learnt too (``TrainConfig.teacher_weight``): the float model itself, a larger one, or
+            several as one (``ensemble.mean_of``). It hears the same changed features.
 
     Returns:
         The quantized model in stage 2, ready for ``tflite_export.convert``.
@@ -362,6 +392,8 @@ def train_quantized(
     if not isinstance(float_model, keras.Model):
         raise TypeError(f"float_model: expected a tf_keras model, found {type(float_model).__name__}")
     _check(features, tuple(float_model.input_shape[1:]), float_model.output_shape[-1], f"model {float_model.name!r}")
+    if teacher is not None:
+        _check(features, tuple(teacher.input_shape[1:]), teacher.output_shape[-1], f"teacher {teacher.name!r}")
     keras.utils.set_random_seed(config.seed)
     model = apply.quantize_apply(float_model, quantize_scheme)
     steps = _steps(features, config)
@@ -371,7 +403,8 @@ def train_quantized(
         train.calibrate(model, features.x)
     if stage1_epochs + stage2_epochs:
         staged = [train.TwoStageSchedule(stage1_epochs, history=history), *callbacks]
-        model = _fit(model, features, config, stages, stage1_epochs + stage2_epochs, staged, verbose, checkpoints)
+        epochs = stage1_epochs + stage2_epochs
+        model = _fit(model, features, config, stages, epochs, staged, verbose, checkpoints, teacher)
     train.set_stage(model, 2)
     return model
 
@@ -392,7 +425,7 @@ def _check(features: FeatureSet, shape: tuple, classes: int, name: str) -> None:
         raise ValueError(f"features have {len(features.classes)} classes {features.classes}, {name} has {classes}")
 
 
-def _fit(model, features, config, stages, epochs, callbacks, verbose, checkpoints) -> keras.Model:
+def _fit(model, features, config, stages, epochs, callbacks, verbose, checkpoints, teacher=None) -> keras.Model:
     run = None
     if checkpoints is not None:
         options = dataclasses.asdict(config)
@@ -400,21 +433,27 @@ def _fit(model, features, config, stages, epochs, callbacks, verbose, checkpoint
         run = {**options, "steps": [steps for _, steps in stages]}
         run |= {"data": resumable.checksum([features.x, features.y]), "start": resumable.checksum(model.get_weights())}
         run |= model_costs.budgets_of(model)
+        run |= {"teacher": None if teacher is None else resumable.checksum(teacher.get_weights())}
     schedule = CosineStages(stages, config.final_learning_rate_factor)
     weights = None
     if config.class_weights:
         counts = np.maximum(np.bincount(features.y, minlength=len(features.classes)), 1)
         weights = {i: len(features) / (len(counts) * int(n)) for i, n in enumerate(counts)}
+    taught = teacher is not None
+    accuracy = keras.metrics.SparseCategoricalAccuracy(name="accuracy")
+    if taught:
+        accuracy = keras.metrics.MeanMetricWrapper(_taught_accuracy, name="accuracy")
     model.compile(
-        optimizer=keras.optimizers.Adam(schedule),
-        loss=loss(config, len(features.classes)),
-        metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
+        optimizer=keras.optimizers.Adam(schedule), loss=loss(config, len(features.classes), taught), metrics=[accuracy]
     )
     # Keras would make the optimizer's variables while it traces the first step, and then trace it a second time.
     model.optimizer.build(model.trainable_variables)
     # AutoGraph would rewrite the source of Keras itself, function by function: many times longer than the tracing.
     model.train_step = tf.autograph.experimental.do_not_convert(model.train_step)
-    data, kept, done = batches(features, config), [], 0
+    data, kept, done = batches(features, config, teacher), [], 0
+    if taught and weights is not None:  # Keras looks them up by labels, and these are more than labels
+        by_class, weights = tf.constant([weights[i] for i in sorted(weights)], tf.float32), None
+        data = data.map(lambda x, answers: (x, answers, tf.gather(by_class, tf.cast(answers[:, 0], tf.int32))))
     if checkpoints is not None:
         kept = [resumable.Checkpoints(checkpoints, run)]
         done = min(kept[0].restore(model), epochs)

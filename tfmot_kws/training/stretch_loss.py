@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from tfmot_kws.training import teacher
+
 _NEVER = -1e9
 
 
@@ -30,7 +32,7 @@ def loss(
         false_accept_weight: of the first of the two.
         share: 0..1, of the loss that is the teacher's answer at each place instead of the labels.
         smooth: places whose log-odds the detector takes the mean of; places before the first mean are not judged.
-        heat: what both answers are divided by before they are compared (Hinton et al. 2015).
+        heat: what both answers are divided by before they are compared, see ``teacher``.
     """
     labels = tf.cast(answers[:, smooth - 1 :, 0], tf.int32)[..., None]
     odds = logits[..., 1:] - logits[..., :1]
@@ -42,7 +44,6 @@ def loss(
     missed = tf.where(tf.reduce_any(said, axis=1), tf.nn.softplus(-spoken), 0.0)
     value = false_accept_weight * tf.nn.softplus(silent) + tf.reduce_sum(missed, axis=1)
     if share:
-        soft = tf.nn.softmax(answers[..., 1:] / heat)
-        taught = tf.nn.softmax_cross_entropy_with_logits(soft, logits / heat) * heat**2
+        taught = teacher.distance(answers[..., 1:], logits, heat)
         value = (1.0 - share) * value + share * tf.reduce_mean(taught, axis=1)
     return value

@@ -25,6 +25,7 @@ from tfmot_kws.evaluation.stream_results import StreamCurve
 from tfmot_kws.keras import keras
 from tfmot_kws.quantize import activation_costs, apply, model_costs, scheme
 from tfmot_kws.training import activation_steering, over_time, recipes, resumable, stages, stretch_loss, windows
+from tfmot_kws.training import teacher as taught_by
 from tfmot_kws.training.over_time import OverTime
 from tfmot_kws.training.windows import Windows
 
@@ -88,9 +89,7 @@ class WakeWordConfig:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < low:
                 raise ValueError(f"WakeWordConfig.{name}={value!r}: must be a whole number of at least {low}")
-        for name in (
-            "learning_rate", "quantized_rate_factor", "mined_per_hour", "false_accept_weight", "temperature",
-        ):  # fmt: skip
+        for name in ("learning_rate", "quantized_rate_factor", "mined_per_hour", "false_accept_weight"):
             if not 0.0 < getattr(self, name) < math.inf:
                 raise ValueError(f"WakeWordConfig.{name}={getattr(self, name)!r}: must be above 0")
         if not 0.0 <= self.choose_from < 1.0:
@@ -99,8 +98,7 @@ class WakeWordConfig:
             raise ValueError(f"WakeWordConfig.reach={self.reach!r}: must be between 0 and 60 seconds")
         if not 1.0 <= self.tempo < 4.0:
             raise ValueError(f"WakeWordConfig.tempo={self.tempo!r}: must be at least 1 and below 4")
-        if not 0.0 <= self.teacher_weight <= 1.0:
-            raise ValueError(f"WakeWordConfig.teacher_weight={self.teacher_weight!r}: must be between 0 and 1")
+        taught_by.check(self)
 
 
 @dataclasses.dataclass(frozen=True)
