@@ -24,7 +24,16 @@ from tfmot_kws.evaluation.detector import DetectorConfig
 from tfmot_kws.evaluation.stream_results import StreamCurve
 from tfmot_kws.keras import keras
 from tfmot_kws.quantize import activation_costs, apply, model_costs, scheme
-from tfmot_kws.training import activation_steering, over_time, recipes, resumable, stages, stretch_loss, windows
+from tfmot_kws.training import (
+    activation_steering,
+    averaging,
+    over_time,
+    recipes,
+    resumable,
+    stages,
+    stretch_loss,
+    windows,
+)
 from tfmot_kws.training import teacher as taught_by
 from tfmot_kws.training.over_time import OverTime
 from tfmot_kws.training.windows import Windows
@@ -50,6 +59,8 @@ class WakeWordConfig:
         mine_every: epochs from one mining to the next.
         choose_from: share of the float training, 0 up to 1, before which no epoch is chosen: streams of some hours tell
             a lucky early epoch from a good one no better than by one or two false accepts.
+        averaged_steps: what is heard and kept is the mean of the weights over about so many of the last steps, see
+            ``averaging``; 1 is those of the last step alone.
         mined_per_hour: hard negatives that are kept for each hour of sound.
         false_accept_weight: of what is no keyword in the loss, against a keyword.
         teacher_weight: 0..1, share of the loss that is the teacher's answer instead of the label, where there is one.
@@ -73,6 +84,7 @@ class WakeWordConfig:
     mine_from: int = 2
     mine_every: int = 1
     choose_from: float = 0.7
+    averaged_steps: float = 1000.0
     mined_per_hour: float = 300.0
     false_accept_weight: float = 1.0
     teacher_weight: float = 0.5
@@ -89,7 +101,9 @@ class WakeWordConfig:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < low:
                 raise ValueError(f"WakeWordConfig.{name}={value!r}: must be a whole number of at least {low}")
-        for name in ("learning_rate", "quantized_rate_factor", "mined_per_hour", "false_accept_weight"):
+        for name in (
+            "learning_rate", "quantized_rate_factor", "mined_per_hour", "false_accept_weight", "averaged_steps",
+        ):  # fmt: skip
             if not 0.0 < getattr(self, name) < math.inf:
                 raise ValueError(f"WakeWordConfig.{name}={getattr(self, name)!r}: must be above 0")
         if not 0.0 <= self.choose_from < 1.0:
@@ -196,11 +210,16 @@ class _OverStretches(keras.Model):
 
 
 class _Select(keras.callbacks.Callback):
-    """Mines before epochs, listens after them and keeps the weights of the best one."""
+    """Mines before epochs, listens after them and keeps the weights of the best one; all of it with averaged weights.
 
-    def __init__(self, drawn, streams, config, first_epoch: int, total: int, progress, mine_epochs, folder=None):
+    The mean begins anew at the epochs ``fresh``, where something changes that is no number between others.
+    """
+
+    def __init__(
+        self, drawn, streams, config, first_epoch: int, total: int, progress, mine_epochs, mean, fresh, folder=None
+    ):
         super().__init__()
-        self._folder = folder
+        self._folder, self._mean, self._fresh = folder, mean, fresh
         self._drawn, self._streams, self._config = drawn, streams, config
         self._first, self._total, self._progress = first_epoch, total, progress
         self._mine_epochs = mine_epochs
@@ -222,10 +241,13 @@ class _Select(keras.callbacks.Callback):
             names = sorted((name for name in kept.files if name.startswith("best_")), key=lambda name: int(name[5:]))
             if names:
                 self._best = (float(kept["cost"]), [kept[name] for name in names])
+            count = sum(name.startswith("mean_") for name in kept.files)
+            self._mean.restore([kept[f"mean_{number}"] for number in range(count)])
 
     def _keep(self, done: int) -> None:
         """Ahead of the checkpoint of the epoch, so that whichever of these there is has its file here."""
         found = {"hard": self._drawn.hard, "history": np.array([dataclasses.astuple(one) for one in self.history])}
+        found |= {f"mean_{number}": value for number, value in enumerate(self._mean.state())}
         if self._best is not None:
             found |= {"cost": np.array(self._best[0])} | {f"best_{n}": w for n, w in enumerate(self._best[1])}
         with atomic.replacing(self._folder / f"heard_{done}.npz") as path:
@@ -233,16 +255,23 @@ class _Select(keras.callbacks.Callback):
         (self._folder / f"heard_{done - 2}.npz").unlink(missing_ok=True)
 
     def on_epoch_begin(self, epoch, logs=None):
+        if epoch in self._fresh:
+            self._mean.reset()
         if epoch in self._mine_epochs:
             rate = self._config.mined_per_hour
             hop = over_time.SPARSER * self._streams.hop
-            self._drawn.mine(self._ear.sparsely, hop, rate, reach=self._ear.reach)
+            with self._mean.applied():
+                self._drawn.mine(self._ear.sparsely, hop, rate, reach=self._ear.reach)
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._mean.add()
 
     def on_epoch_end(self, epoch, logs=None):
-        curve = self._streams.hear(self._ear, self._drawn.frames, self._ear.reach).pooled_curve
-        frr, cost = curve.frr_at(self._streams.fa_per_hour), self._streams.cost(curve)
-        if epoch >= self._first and (self._best is None or cost <= self._best[0]):
-            self._best = (cost, self.model.get_weights())
+        with self._mean.applied():
+            curve = self._streams.hear(self._ear, self._drawn.frames, self._ear.reach).pooled_curve
+            frr, cost = curve.frr_at(self._streams.fa_per_hour), self._streams.cost(curve)
+            if epoch >= self._first and (self._best is None or cost <= self._best[0]):
+                self._best = (cost, self.model.get_weights())
         self.history.append(Heard(epoch, float((logs or {}).get("loss", math.nan)), frr, cost))
         if self._progress is not None:
             note = f"missed {frr:.0%} at {self._streams.fa_per_hour:g} false accepts an hour"
@@ -330,8 +359,9 @@ def train_quantized(
     heard = activation_steering.first_settled_epoch(first, second) if moving else first
     # Mined anew, so that a model depends neither on widths trained before it nor on where a run was taken up again.
     history = _fit(
-        model, drawn, streams, config, teacher, rates, first + second, heard, [0], staged, progress, checkpoints
-    )
+        model, drawn, streams, config, teacher, rates, first + second, heard, [0], staged, progress, checkpoints,
+        fresh=(first, heard),
+    )  # fmt: skip
     return model, history
 
 
@@ -388,6 +418,7 @@ def _fit(
     callbacks: Sequence,
     progress,
     checkpoints,
+    fresh: Sequence[int] = (),
 ) -> list[Heard]:
     keras.utils.set_random_seed(config.seed)
     start = resumable.checksum(model.get_weights())
@@ -409,7 +440,9 @@ def _fit(
         drawn, config.steps, config.batch_size, config.seed, config.masks, said, config.tempo, reach, model.over.hop
     )
     folder = None if checkpoints is None else pathlib.Path(checkpoints)
-    select = _Select(drawn, streams, config, first_heard, epochs, progress, set(mined), folder)
+    mean = averaging.RunningMean(model, config.averaged_steps)
+    fresh = {0, *fresh}
+    select = _Select(drawn, streams, config, first_heard, epochs, progress, set(mined), mean, fresh, folder)
     kept, done = [], 0
     if folder is not None:
         taught = None if teacher is None else resumable.checksum(teacher.get_weights())
