@@ -164,6 +164,7 @@ def test_what_does_not_fit_is_refused_before_training(parts):
         ("false_accept_weight", -1.0),
         ("tempo", 0.5),
         ("reach", -0.1),
+        ("averaged_steps", 0.0),
     ],
 )
 def test_bad_options_name_themselves(field, value):
