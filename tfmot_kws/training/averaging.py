@@ -33,18 +33,14 @@ class RunningMean:
         self._means = [tf.Variable(w, trainable=False) for w in self._weights]
         self._count = tf.Variable(0.0, trainable=False)
         self._decay = max(0.0, 1.0 - 1.0 / steps)
-        self._add = tf.function(self._added, autograph=False)
 
-    def _added(self) -> None:
+    def add(self) -> None:
+        """Takes in the weights as they are now; eagerly, or as part of a traced step."""
         # As TensorFlow's own moving averages count their first steps.
         decay = tf.minimum(self._decay, self._count / (9.0 + self._count))
         for mean, weight in zip(self._means, self._weights):
             mean.assign_add((1.0 - decay) * (weight - mean))
         self._count.assign_add(1.0)
-
-    def add(self) -> None:
-        """Takes in the weights as they are now."""
-        self._add()
 
     def reset(self) -> None:
         """Begins anew with the weights as they are now."""

@@ -199,6 +199,7 @@ class _OverStretches(keras.Model):
     """A functional model that is trained on all windows of stretches at once."""
 
     over: OverTime
+    mean: averaging.RunningMean
 
     def train_step(self, data):
         """A step on (stretches, answers of each of their places)."""
@@ -206,6 +207,7 @@ class _OverStretches(keras.Model):
         with tf.GradientTape() as tape:
             value = self.compute_loss(x, answers, self.over(x, training=True))
         self.optimizer.minimize(value, self.trainable_variables, tape=tape)
+        self.mean.add()
         return {metric.name: metric.result() for metric in self.metrics}
 
 
@@ -262,9 +264,6 @@ class _Select(keras.callbacks.Callback):
             hop = over_time.SPARSER * self._streams.hop
             with self._mean.applied():
                 self._drawn.mine(self._ear.sparsely, hop, rate, reach=self._ear.reach)
-
-    def on_train_batch_end(self, batch, logs=None):
-        self._mean.add()
 
     def on_epoch_end(self, epoch, logs=None):
         with self._mean.applied():
@@ -426,6 +425,7 @@ def _fit(
     # The same layers, compiled: the model itself stays as it is, and its file needs none of the classes of training.
     model = _OverStretches(model.inputs, model.outputs, name=model.name)
     model.over = _over_stretches(model, streams.hop)
+    model.mean = averaging.RunningMean(model, config.averaged_steps)
     seconds = drawn.sounds[0].frontend.hop_ms / 1000.0 * model.over.hop  # from place to place
     further = math.floor(config.reach / seconds + 1e-6)
     smooth = max(1, min(round(streams.smooth_seconds / seconds), 1 + further))
@@ -440,9 +440,8 @@ def _fit(
         drawn, config.steps, config.batch_size, config.seed, config.masks, said, config.tempo, reach, model.over.hop
     )
     folder = None if checkpoints is None else pathlib.Path(checkpoints)
-    mean = averaging.RunningMean(model, config.averaged_steps)
     fresh = {0, *fresh}
-    select = _Select(drawn, streams, config, first_heard, epochs, progress, set(mined), mean, fresh, folder)
+    select = _Select(drawn, streams, config, first_heard, epochs, progress, set(mined), model.mean, fresh, folder)
     kept, done = [], 0
     if folder is not None:
         taught = None if teacher is None else resumable.checksum(teacher.get_weights())
