@@ -227,7 +227,7 @@ class Study:
         self.frontend = features.FrontendConfig(hop_ms=20)
         self.config = wake_word.WakeWordConfig(
             epochs=args.epochs, stage1_epochs=args.stage1, stage2_epochs=args.stage2, steps=args.steps, seed=seed,
-            mine_every=args.mine_every, tempo=args.tempo,
+            mine_every=args.mine_every, tempo=args.tempo, reach=args.reach, batch_size=args.batch_size,
         )  # fmt: skip
         masks = dataclasses.replace(self.config.masks, warp=args.warp)
         self.config = dataclasses.replace(self.config, masks=masks)
@@ -347,6 +347,10 @@ def main() -> None:
     parser.add_argument(
         "--tempo", type=float, default=default.tempo, help="windows are played so much faster or slower"
     )
+    parser.add_argument(
+        "--reach", type=float, default=default.reach, help="seconds by which a stretch is longer than a window"
+    )
+    parser.add_argument("--batch-size", type=int, default=default.batch_size, help="stretches of a batch")
     parser.add_argument("--warp", type=float, default=default.masks.warp, help="how far the mel axis is bent")
     parser.add_argument("--name", default="wake_word")
     parser.add_argument(
