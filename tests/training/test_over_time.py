@@ -149,11 +149,17 @@ def test_recordings_of_any_length_are_heard_in_blocks_as_in_windows(name, frames
     np.testing.assert_allclose(found.values, wanted.values, rtol=1e-4, atol=1e-4)
 
 
-def test_hops_that_do_not_fit():
+def test_places_between_the_models_own_are_run_by_themselves(rng):
+    """A teacher, say, that moves by other steps than what it teaches."""
     model = _spotter(14, 3)
-    with pytest.raises(ValueError, match="moves by 3 frames; must be a multiple"):
-        OverTime(model, 4)
+    x = _longer(model, rng)
+    found = OverTime(model, 2)
+    assert not found.at_once and found.hop == 2
+    np.testing.assert_allclose(found(tf.constant(x)), _windows(model, x, 2), rtol=1e-4, atol=1e-4)
+
+
+def test_what_cannot_be():
     with pytest.raises(ValueError, match="hop=0"):
-        OverTime(model, 0)
+        OverTime(_mixed(), 0)
     with pytest.raises(ValueError, match="takes 14 frames, found 11"):
-        OverTime(model)(tf.zeros((1, 11, MEL)))
+        OverTime(_spotter(14, 3))(tf.zeros((1, 11, MEL)))

@@ -46,17 +46,17 @@ class OverTime:
     """What a model says at every place of longer sound: float [n, longer, mel] -> [n, places, classes].
 
     Place i is the window that ends ``i * hop`` frames behind the first one, and has the numbers that the model gives of
-    it. Convolutions over time and layers of single rows run over the whole; a model with any other layer, or with
-    padding, is run on each window by itself: the same numbers (in training: but for what a batch normalization takes
-    its mean over), in more time. Layers are called as they are, in training too; the model's graph stays as it is.
+    it. Convolutions over time and layers of single rows run over the whole; a model with any other layer, with padding,
+    or that moves by other steps than ``hop`` divides into, is run on each window by itself: the same numbers (in
+    training: but for what a batch normalization takes its mean over), in more time. Layers are called as they are, in
+    training too; the model's graph stays as it is.
 
     Args:
       model: features [frames, mel] -> [classes], float or quantized; functional.
-      hop: frames from one window to the next, where windows are run by themselves, or that of the model's own strides
-        is shorter. It must then be a multiple of these.
+      hop: frames from one window to the next; None are the model's own strides, 1 where windows are run by themselves.
 
     Raises:
-      ValueError: ``hop`` is below 1, or no multiple of the model's own.
+      ValueError: ``hop`` is below 1.
 
     Attributes:
       frames: of a window.
@@ -64,19 +64,16 @@ class OverTime:
       at_once: whether the whole is computed at once.
     """
 
-    def __init__(self, model: keras.Model, hop: int = 1):
-        if hop < 1:
+    def __init__(self, model: keras.Model, hop: int | None = None):
+        if hop is not None and hop < 1:
             raise ValueError(f"hop={hop!r}: must be at least 1 frame")
-        self._model, self.frames, self.hop = model, int(model.input_shape[1]), hop
+        self._model, self.frames = model, int(model.input_shape[1])
         try:
             self._own = self._hop_of(model, 1)
-            self.at_once = True
+            self.at_once = hop is None or hop % self._own == 0
         except _NotOverTimeError:
             self._own, self.at_once = 1, False
-        if self._own > hop:
-            self.hop = self._own
-        if self.hop % self._own:
-            raise ValueError(f"hop={hop!r}: model {model.name!r} moves by {self._own} frames; must be a multiple")
+        self.hop = self._own if hop is None else hop
 
     def places(self, longer: int) -> int:
         """How many windows there are in so many frames."""
@@ -225,10 +222,9 @@ class Ear:
     """
 
     def __init__(self, model: keras.Model, hop: int, seconds_of_frame: float) -> None:
-        over, self.reach, self.hop = OverTime(model), 0, hop
+        over, self.reach, self.hop = OverTime(model, hop), 0, hop
         self.frames = over.frames
-        if over.at_once and hop % over.hop == 0:
-            over = OverTime(model, hop)
+        if over.at_once:
             self.reach = max(1, round(_LISTENING / seconds_of_frame / hop / SPARSER)) * hop * SPARSER
         run = over if self.reach else (lambda x: model(x, training=False))
         run = tf.autograph.experimental.do_not_convert(run)  # else AutoGraph goes through every layer
