@@ -32,6 +32,7 @@ from tfmot_kws.commands.parts.options import (
     ComponentName,
     Core,
     Data,
+    Dynamic,
     FoundThreshold,
     HopMs,
     Keywords,
@@ -49,6 +50,7 @@ from tfmot_kws.commands.parts.options import (
     Speakers,
     Split,
     Streams,
+    Teacher,
     Threshold,
     Tolerance,
 )
@@ -237,15 +239,7 @@ def quantize(
     budget_target: BudgetTarget = "any",
     activation_bits: ActivationBits = "8",
     budget_activation_bits: BudgetActivationBits = None,
-    dynamic: Annotated[
-        str | None,
-        typer.Option(
-            help="Quantize inputs row by row while the model runs, float in and out, instead of --bits: 16, 8, 4, any "
-            "other width of 1..8, 4-8 (low-rank models), or learned (within a budget). Both stages' epochs are trained "
-            "in one.",
-            show_default="fixed ranges, int8 in and out",
-        ),
-    ] = None,
+    dynamic: Dynamic = None,
     target: Annotated[str, typer.Option(help="any, or ethos-u: levels of weights that 'npu' compresses best.")] = "any",
     weights: Annotated[
         str, typer.Option(help="With --dynamic: linear (a column's range) or tanh (trained through tanh).")
@@ -255,6 +249,7 @@ def quantize(
     copies: Annotated[int, typer.Option(min=0, help="Augmented versions of each clip; 0 trains on clips as is.")] = 3,
     batch_size: Annotated[int, typer.Option(min=1, help="Examples per step.")] = 128,
     learning_rate: Annotated[float, typer.Option(help="Adam's, at the start of stage 1.")] = 2e-3,
+    teacher: Teacher = None,
     seed: Seed = 0,
     cache: Cache = None,
     speakers: Speakers = None,
@@ -265,6 +260,7 @@ def quantize(
     Examples:
       tfmot-kws quantize --model svd.keras --data my_recordings --dynamic 4-8 --out q.keras
       tfmot-kws quantize --model float.keras --data my_recordings --bits 4 --out q.keras
+      tfmot-kws quantize --model float.keras --data my_recordings --bits 1 --teacher float.keras --out q.keras
       tfmot-kws quantize --model float.keras --data my_recordings --bits 2 --layer-bits logits=8 --out q.keras
       tfmot-kws quantize --model float.keras --data my_recordings --budget-flash 6KB --out q.keras
     """
@@ -276,7 +272,7 @@ def quantize(
     )  # fmt: skip
     command.run(
         model, data, out, bits, layer_bits or [], stage1_epochs, stage2_epochs, copies, batch_size, learning_rate, seed,
-        cache, dynamic, weights, speakers, resume, limits, target,
+        cache, dynamic, weights, speakers, resume, limits, target, teacher,
     )  # fmt: skip
 
 

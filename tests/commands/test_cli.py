@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -37,7 +39,8 @@ def made(tmp_path_factory) -> pathlib.Path:
     (folder / "train.txt").write_text(shown)
     stages = ("--stage1-epochs", 1, "--stage2-epochs", 1)
     float_model = ("--model", folder / "float.keras")
-    run("quantize", *float_model, *common, *stages, "--layer-bits", "logits=8", "--out", folder / "q.keras")
+    taught = ("--teacher", folder / "float.keras")
+    run("quantize", *float_model, *common, *stages, *taught, "--layer-bits", "logits=8", "--out", folder / "q.keras")
     run("export", "--model", folder / "q.keras", "--out", folder / "my-kws.tflite", "--c-array")
     run("export", "--model", folder / "q.keras", "--out", folder / "stock.tflite", "--ops", "builtin")
     return folder
@@ -63,6 +66,29 @@ def test_quantized_model_and_layer_bits(made) -> None:
     assert about.kind == "quantized" and about.options["layer_bits"] == {"logits": 8}
     shown = run("inspect", made / "q.keras").stdout
     assert "4 mid-rise" in shown and "8 mid-tread" in shown and "stage 2" in shown
+
+
+def test_teachers_that_do_not_fit(made, tmp_path) -> None:
+    """Named before any features are made; the one that fits is named beside the model."""
+    assert sidecar.read(made / "q.keras").options["teacher"] == "float.keras"
+    fixed = ("quantize", "--model", made / "float.keras", "--data", made / "words", "--out", tmp_path / "no.keras")
+    about = sidecar.read(made / "float.keras")
+    for name, changed in (
+        ("more", dataclasses.replace(about, task=dataclasses.replace(about.task, keywords=("low", "up")))),
+        ("deaf", dataclasses.replace(about, frontend=dataclasses.replace(about.frontend, hop_ms=10))),
+    ):
+        shutil.copy(made / "float.keras", tmp_path / f"{name}.keras")
+        sidecar.write(tmp_path / f"{name}.keras", changed)
+    for teacher, options, message in (
+        ("more.keras", (), "both must know the same classes in the same order"),
+        ("deaf.keras", (), "hears otherwise than the model: hop_ms 10 and not 20"),
+        ("deaf.tflite", (), "must be a .keras file"),
+        ("none.keras", (), "none.keras"),
+        ("deaf.keras", ("--dynamic", "8"), "goes without --dynamic"),
+    ):
+        done = run(*fixed, "--teacher", tmp_path / teacher, *options, status=1)
+        assert message in " ".join(done.stderr.split()), done.stderr
+    assert not (tmp_path / "no.keras").exists()
 
 
 def test_widths_are_learned_within_a_budget(made) -> None:

@@ -140,6 +140,26 @@ def choose(
     return made, f"{said}, dynamic" + (", tanh weights" if weights == "tanh" else "")
 
 
+def _check_teacher(teacher: pathlib.Path | None, about: sidecar.Sidecar, dynamic: str | None) -> None:
+    """Raises ValueError where a teacher hears or answers otherwise than the model, or is none that training asks."""
+    if teacher is None:
+        return
+    if dynamic is not None:
+        raise ValueError("--teacher: goes without --dynamic, which trains by labels alone")
+    if teacher.suffix != ".keras":
+        raise ValueError(f"--teacher {teacher}: must be a .keras file with its .json")
+    its = sidecar.read(teacher)
+    if its.task.classes != about.task.classes:
+        raise ValueError(
+            f"--teacher {teacher}: tells {', '.join(its.task.classes)} apart, the model "
+            f"{', '.join(about.task.classes)}; both must know the same classes in the same order"
+        )
+    own, asked = its.frontend.to_dict(), about.frontend.to_dict()
+    differ = [f"{name} {own.get(name)!r} and not {value!r}" for name, value in asked.items() if own.get(name) != value]
+    if differ:
+        raise ValueError(f"--teacher {teacher}: hears otherwise than the model: {', '.join(differ)}")
+
+
 def run(
     model: pathlib.Path,
     data: pathlib.Path,
@@ -159,6 +179,7 @@ def run(
     resume: bool = False,
     limits: Limits | None = None,
     target: str = "any",
+    teacher: pathlib.Path | None = None,
 ) -> None:
     """Quantizes a float model, trains it on and writes it with its sidecar, and a picture where widths are learned."""
     limits = limits or Limits()
@@ -172,12 +193,14 @@ def run(
         "speakers": speakers, "seed": seed,
     }  # fmt: skip
     asked |= limits.asked() | ({"target": target} if target != "any" else {})
+    asked |= {"teacher": str(teacher.absolute())} if teacher else {}
     unfinished.check(out, resume, asked)
     widths = parse_layer_bits(layer_bits)
     chosen, label = choose(bits, widths, dynamic, weights, limits, target)
     before = sidecar.read(model)
     if before.kind != "float":
         raise ValueError(f"{model}: is {before.kind}; quantize starts from a float model, made by 'tfmot-kws train'")
+    _check_teacher(teacher, before, dynamic)
     console = consoles.stdout()
     phases = Phases(console)
     clips = data_files.open_recordings(console, data, speakers, before)
@@ -200,7 +223,12 @@ def run(
         quantized_rate_factor=1.0,
         seed=seed,
     )
-    float_model = saving.load_model(model)
+    float_model, taught_by = saving.load_model(model), saving.load_model(teacher) if teacher else None
+    if taught_by is not None and taught_by.input_shape != float_model.input_shape:
+        raise ValueError(
+            f"--teacher {teacher}: takes {list(taught_by.input_shape[1:])}, {model} "
+            f"{list(float_model.input_shape[1:])} (frames, mel); both must hear the same clip"
+        )
     if dynamic is None:
         chosen.check_names([layer.name for layer in float_model.layers])
         if chosen.budget is not None:
@@ -229,6 +257,7 @@ def run(
                     [progress.Epochs(advance, history)],
                     checkpoints=run_folder / "quantized",
                     history=history,
+                    teacher=taught_by,
                 )
         elif stage1_epochs + stage2_epochs:
             with phases.phase("training") as advance:
@@ -249,6 +278,7 @@ def run(
             "layer_bits": widths,
             "dynamic": dynamic,
             "weights": weights if dynamic else "tanh",
+            "teacher": teacher.name if teacher else None,
             "stage1_epochs": stage1_epochs,
             "stage2_epochs": stage2_epochs,
             "copies": copies,

@@ -32,6 +32,19 @@ Cache = Annotated[
     pathlib.Path | None,
     typer.Option(help="Folder that keeps features.", show_default="$XDG_CACHE_HOME/tfmot-kws or ~/.cache/tfmot-kws"),
 ]
+Dynamic = Annotated[
+    str | None,
+    typer.Option(
+        help="Quantize inputs row by row while the model runs, float in and out, instead of --bits: 16, 8, 4, any "
+        "other width of 1..8, 4-8 (low-rank models), or learned (within a budget). Both stages' epochs are trained "
+        "in one.",
+        show_default="fixed ranges, int8 in and out",
+    ),
+]
+Teacher = Annotated[
+    pathlib.Path | None,
+    typer.Option(help="A .keras file whose answers are learnt too: the float model itself, or a larger one like it."),
+]
 Keywords = Annotated[
     str | None,
     typer.Option(help="Words to spot, with commas.", show_default="wake words of the manifest, else most frequent"),
