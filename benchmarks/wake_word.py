@@ -288,8 +288,8 @@ class Study:
         made = {}
         other = dataclasses.replace(TRAIN, keywords=0.0)
         for part, config, hours, seed in (
-            ("train", TRAIN, args.hours * 0.25, 1), ("train", other, args.hours * 0.4, 2),
-            ("words", scenes.SINGLE_WORDS, args.hours * 0.35, 6), ("words", scenes.WORDS_ALONE, args.alone_hours, 7),
+            ("train", TRAIN, args.hours * 0.4, 1), ("train", other, args.hours * 0.6, 2),
+            ("words", scenes.SINGLE_WORDS, args.word_hours, 6), ("words", scenes.WORDS_ALONE, args.alone_hours, 7),
             ("select", HEARD, 1.0, 3), ("select", TALK, 2.0, 4),
         ):  # fmt: skip
             if not hours:
@@ -332,8 +332,9 @@ def main() -> None:
     parser.add_argument("--only", type=int, help="trains this seed and writes no table; several may run at once")
     parser.add_argument("--bits", type=int, nargs="*", default=[8, 4, 2, 1])
     parser.add_argument("--joined", type=int, nargs="*", help="widths of one model that is the mean of all seeds'")
-    parser.add_argument("--hours", type=float, default=30.0, help="of training sound that is rendered")
-    parser.add_argument("--alone-hours", type=float, default=0.0, help="more of it: words by themselves, in quiet")
+    parser.add_argument("--hours", type=float, default=20.0, help="of training sound that is rendered")
+    parser.add_argument("--word-hours", type=float, default=0.0, help="more of it: single words in noise")
+    parser.add_argument("--alone-hours", type=float, default=0.0, help="more of it: single words in quiet")
     parser.add_argument("--test-hours", type=float, default=10.0)
     parser.add_argument("--words", type=int, default=4000, help="of a dictionary, said by espeak-ng, for training")
     parser.add_argument("--say-keywords", type=int, default=0, help="clips of each keyword, said by espeak-ng too")
@@ -398,7 +399,9 @@ def main() -> None:
         "more of pause before and after the word. In unbroken talk: others talk right up to the word and on behind it, "
         "at the threshold of 0.5 FA/h.",
         f"Mean of {args.seeds} seed{'s' * (args.seeds > 1)}; {args.hours:g} h of training sound"
-        f"{f' and {args.alone_hours:g} h of words in quiet' if args.alone_hours else ''}, {args.epochs} epochs "
+        f"{f', {args.word_hours:g} h of single words in noise' if args.word_hours else ''}"
+        f"{f', {args.alone_hours:g} h of single words in quiet' if args.alone_hours else ''}; "
+        f"{f'stretches of {args.reach:g} s more than a window; ' if args.reach else ''}{args.epochs} epochs "
         f"of {args.steps} batches for float, {args.stage1} + {args.stage2} for each width, the float model as teacher.",
         f"{args.words:,} words of a pronouncing dictionary"
         f"{f', and each keyword {args.say_keywords} times' if args.say_keywords else ''}, said by espeak-ng, are among "

@@ -458,13 +458,3 @@ def test_what_is_measured_pauses_around_the_phrase_and_talks_on_without_it() -> 
     assert (with_phrase.joined, with_phrase.pause) == (0.0, render.APART) and render.APART[0] >= 0.4
     assert (without.joined, without.keywords, sparse.keywords) == (1 / 3, 0.0, 0.0) and without.pause[0] < 0.1
     assert render.training(render.WITH, 60.0).joined == 1 / 3  # trained on both
-
-
-def test_scenes_to_train_on_are_of_every_kind(tmp_path) -> None:
-    """Talk with the phrase and without it, the phrase among single words, and next to nothing."""
-    jobs = render.plan(tmp_path, 1.0, 60.0, (0, 0), render.training, render.LEARNT)
-    assert len(jobs) == 60 and {job.config.seconds for job in jobs} == {60.0}
-    of_words = [job.config for job in jobs if job.config.sentences < 0.1]
-    assert len(of_words) == sum(kind == render.WORDS for kind in (render.LEARNT * 9)[:60])
-    with_phrase = [job for job in jobs if job.config.keywords]
-    assert len(with_phrase) == pytest.approx(60 * 4 / 7, abs=1) and all(c.keywords > 0.3 for c in of_words)

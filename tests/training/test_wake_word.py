@@ -110,7 +110,7 @@ def test_quantized_with_a_teacher_and_after_a_stop(parts, trained, tmp_path):
         chosen = scheme.kws_scheme(bits=4)
         return wake_word.train_quantized(trained[0], chosen, drawn, streams, config, trained[0], progress, folder)
 
-    config = dataclasses.replace(CONFIG, masks=wake_word.recipes.FeatureAugment(1, 3, 1, 3, 0), tempo=1.1)
+    config = dataclasses.replace(CONFIG, masks=wake_word.recipes.FeatureAugment(1, 3, 1, 3, 0), tempo=1.1, reach=0.6)
     model, heard = train()
     assert stages.get_stage(model) == 2
     assert [one.epoch for one in heard] == [0, 1] and heard[1].cost < 0.5
@@ -164,7 +164,6 @@ def test_what_does_not_fit_is_refused_before_training(parts):
         ("false_accept_weight", -1.0),
         ("tempo", 0.5),
         ("reach", -0.1),
-        ("averaged_steps", 0.0),
     ],
 )
 def test_bad_options_name_themselves(field, value):

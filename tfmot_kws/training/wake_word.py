@@ -26,7 +26,6 @@ from tfmot_kws.keras import keras
 from tfmot_kws.quantize import activation_costs, apply, model_costs, scheme
 from tfmot_kws.training import (
     activation_steering,
-    averaging,
     over_time,
     recipes,
     resumable,
@@ -52,15 +51,15 @@ class WakeWordConfig:
         stage2_epochs: with everything quantized.
         steps: batches in an epoch.
         batch_size: stretches of sound.
-        reach: seconds by which a stretch is longer than a window of the model; all windows in it are judged together.
+        reach: seconds by which a stretch is longer than a window of the model; all windows in it are judged together,
+            see ``stretch_loss``. 0 judges each window by itself: as good for one wake word. Several short commands are
+            told from other words better by about 1.2, in batches of half the size, which take as long.
         learning_rate: Adam's, at the start of the float training; a cosine falls to a hundredth of it.
         quantized_rate_factor: stage 1 starts at this share of ``learning_rate``, stage 2 at half of that.
         mine_from: first epoch (from 0) before which hard negatives are mined.
         mine_every: epochs from one mining to the next.
         choose_from: share of the float training, 0 up to 1, before which no epoch is chosen: streams of some hours tell
             a lucky early epoch from a good one no better than by one or two false accepts.
-        averaged_steps: what is heard and kept is the mean of the weights over about so many of the last steps, see
-            ``averaging``; 1 is those of the last step alone.
         mined_per_hour: hard negatives that are kept for each hour of sound.
         false_accept_weight: of what is no keyword in the loss, against a keyword.
         teacher_weight: 0..1, share of the loss that is the teacher's answer instead of the label, where there is one.
@@ -77,14 +76,13 @@ class WakeWordConfig:
     stage1_epochs: int = 5
     stage2_epochs: int = 3
     steps: int = 800
-    batch_size: int = 64
-    reach: float = 1.2
+    batch_size: int = 128
+    reach: float = 0.0
     learning_rate: float = 2e-3
     quantized_rate_factor: float = 0.5
     mine_from: int = 2
     mine_every: int = 1
     choose_from: float = 0.7
-    averaged_steps: float = 1000.0
     mined_per_hour: float = 300.0
     false_accept_weight: float = 1.0
     teacher_weight: float = 0.5
@@ -101,9 +99,7 @@ class WakeWordConfig:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < low:
                 raise ValueError(f"WakeWordConfig.{name}={value!r}: must be a whole number of at least {low}")
-        for name in (
-            "learning_rate", "quantized_rate_factor", "mined_per_hour", "false_accept_weight", "averaged_steps",
-        ):  # fmt: skip
+        for name in ("learning_rate", "quantized_rate_factor", "mined_per_hour", "false_accept_weight"):
             if not 0.0 < getattr(self, name) < math.inf:
                 raise ValueError(f"WakeWordConfig.{name}={getattr(self, name)!r}: must be above 0")
         if not 0.0 <= self.choose_from < 1.0:
@@ -199,7 +195,6 @@ class _OverStretches(keras.Model):
     """A functional model that is trained on all windows of stretches at once."""
 
     over: OverTime
-    mean: averaging.RunningMean
 
     def train_step(self, data):
         """A step on (stretches, answers of each of their places)."""
@@ -207,21 +202,15 @@ class _OverStretches(keras.Model):
         with tf.GradientTape() as tape:
             value = self.compute_loss(x, answers, self.over(x, training=True))
         self.optimizer.minimize(value, self.trainable_variables, tape=tape)
-        self.mean.add()
         return {metric.name: metric.result() for metric in self.metrics}
 
 
 class _Select(keras.callbacks.Callback):
-    """Mines before epochs, listens after them and keeps the weights of the best one; all of it with averaged weights.
+    """Mines before epochs, listens after them and keeps the weights of the best one."""
 
-    The mean begins anew at the epochs ``fresh``, where something changes that is no number between others.
-    """
-
-    def __init__(
-        self, drawn, streams, config, first_epoch: int, total: int, progress, mine_epochs, mean, fresh, folder=None
-    ):
+    def __init__(self, drawn, streams, config, first_epoch: int, total: int, progress, mine_epochs, folder=None):
         super().__init__()
-        self._folder, self._mean, self._fresh = folder, mean, fresh
+        self._folder = folder
         self._drawn, self._streams, self._config = drawn, streams, config
         self._first, self._total, self._progress = first_epoch, total, progress
         self._mine_epochs = mine_epochs
@@ -243,13 +232,10 @@ class _Select(keras.callbacks.Callback):
             names = sorted((name for name in kept.files if name.startswith("best_")), key=lambda name: int(name[5:]))
             if names:
                 self._best = (float(kept["cost"]), [kept[name] for name in names])
-            count = sum(name.startswith("mean_") for name in kept.files)
-            self._mean.restore([kept[f"mean_{number}"] for number in range(count)])
 
     def _keep(self, done: int) -> None:
         """Ahead of the checkpoint of the epoch, so that whichever of these there is has its file here."""
         found = {"hard": self._drawn.hard, "history": np.array([dataclasses.astuple(one) for one in self.history])}
-        found |= {f"mean_{number}": value for number, value in enumerate(self._mean.state())}
         if self._best is not None:
             found |= {"cost": np.array(self._best[0])} | {f"best_{n}": w for n, w in enumerate(self._best[1])}
         with atomic.replacing(self._folder / f"heard_{done}.npz") as path:
@@ -257,20 +243,16 @@ class _Select(keras.callbacks.Callback):
         (self._folder / f"heard_{done - 2}.npz").unlink(missing_ok=True)
 
     def on_epoch_begin(self, epoch, logs=None):
-        if epoch in self._fresh:
-            self._mean.reset()
         if epoch in self._mine_epochs:
             rate = self._config.mined_per_hour
             hop = over_time.SPARSER * self._streams.hop
-            with self._mean.applied():
-                self._drawn.mine(self._ear.sparsely, hop, rate, reach=self._ear.reach)
+            self._drawn.mine(self._ear.sparsely, hop, rate, reach=self._ear.reach)
 
     def on_epoch_end(self, epoch, logs=None):
-        with self._mean.applied():
-            curve = self._streams.hear(self._ear, self._drawn.frames, self._ear.reach).pooled_curve
-            frr, cost = curve.frr_at(self._streams.fa_per_hour), self._streams.cost(curve)
-            if epoch >= self._first and (self._best is None or cost <= self._best[0]):
-                self._best = (cost, self.model.get_weights())
+        curve = self._streams.hear(self._ear, self._drawn.frames, self._ear.reach).pooled_curve
+        frr, cost = curve.frr_at(self._streams.fa_per_hour), self._streams.cost(curve)
+        if epoch >= self._first and (self._best is None or cost <= self._best[0]):
+            self._best = (cost, self.model.get_weights())
         self.history.append(Heard(epoch, float((logs or {}).get("loss", math.nan)), frr, cost))
         if self._progress is not None:
             note = f"missed {frr:.0%} at {self._streams.fa_per_hour:g} false accepts an hour"
@@ -358,9 +340,8 @@ def train_quantized(
     heard = activation_steering.first_settled_epoch(first, second) if moving else first
     # Mined anew, so that a model depends neither on widths trained before it nor on where a run was taken up again.
     history = _fit(
-        model, drawn, streams, config, teacher, rates, first + second, heard, [0], staged, progress, checkpoints,
-        fresh=(first, heard),
-    )  # fmt: skip
+        model, drawn, streams, config, teacher, rates, first + second, heard, [0], staged, progress, checkpoints
+    )
     return model, history
 
 
@@ -417,7 +398,6 @@ def _fit(
     callbacks: Sequence,
     progress,
     checkpoints,
-    fresh: Sequence[int] = (),
 ) -> list[Heard]:
     keras.utils.set_random_seed(config.seed)
     start = resumable.checksum(model.get_weights())
@@ -425,7 +405,6 @@ def _fit(
     # The same layers, compiled: the model itself stays as it is, and its file needs none of the classes of training.
     model = _OverStretches(model.inputs, model.outputs, name=model.name)
     model.over = _over_stretches(model, streams.hop)
-    model.mean = averaging.RunningMean(model, config.averaged_steps)
     seconds = drawn.sounds[0].frontend.hop_ms / 1000.0 * model.over.hop  # from place to place
     further = math.floor(config.reach / seconds + 1e-6)
     smooth = max(1, min(round(streams.smooth_seconds / seconds), 1 + further))
@@ -440,8 +419,7 @@ def _fit(
         drawn, config.steps, config.batch_size, config.seed, config.masks, said, config.tempo, reach, model.over.hop
     )
     folder = None if checkpoints is None else pathlib.Path(checkpoints)
-    fresh = {0, *fresh}
-    select = _Select(drawn, streams, config, first_heard, epochs, progress, set(mined), model.mean, fresh, folder)
+    select = _Select(drawn, streams, config, first_heard, epochs, progress, set(mined), folder)
     kept, done = [], 0
     if folder is not None:
         taught = None if teacher is None else resumable.checksum(teacher.get_weights())

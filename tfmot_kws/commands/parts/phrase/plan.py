@@ -32,14 +32,14 @@ class Sizes:
         count: clips of the phrase, of all voices together; as many of what sounds like it.
         chatter: sentences of random words, of all voices together.
         slow: at most so many clips of each kind by one of the voices that need a second for each (kokoro, piper).
-        hours: of scenes to train on, four of seven with the phrase.
+        hours: of scenes to train on, a half of them with the phrase.
         selection_hours: of scenes by which weights and threshold are chosen.
         test_hours: of scenes that the report is about.
         material_hours: of recordings of ``--data``, at most so many of each split are drawn from.
         scene_seconds: length of a scene.
         epochs, stage1_epochs, stage2_epochs, own_epochs: of training; the last with ``--own`` only.
         steps: batches in an epoch.
-        batch_size: stretches of sound in a batch.
+        batch_size: windows in a batch.
     """
 
     count: int = 4000
@@ -55,7 +55,7 @@ class Sizes:
     stage2_epochs: int = 3
     own_epochs: int = 2
     steps: int = 800
-    batch_size: int = 64
+    batch_size: int = 128
 
 
 FAST = Sizes(

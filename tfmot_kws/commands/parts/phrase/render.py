@@ -31,9 +31,8 @@ Progress = Callable[..., None] | None
 """Called with (done, all) and, of training, what was heard."""
 SHARD = 15
 """Scenes of a shard of features."""
-WITH, WITHOUT, WORDS, SPARSE = "with", "without", "words", "sparse"
-"""Kinds of scenes: the phrase among talk, talk without it, the phrase among single words, and a room in which next to
-nothing is said."""
+WITH, WITHOUT, SPARSE = "with", "without", "sparse"
+"""Kinds of scenes: the phrase among talk, talk without it, and a room in which next to nothing is said."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,8 +62,6 @@ Rendered = tuple[np.ndarray | None, tuple[Target, ...]]
 
 def training(kind: str, seconds: float) -> scenes.SceneConfig:
     """Scenes of training: as wide as the recipe has them."""
-    if kind == WORDS:
-        return dataclasses.replace(scenes.SINGLE_WORDS, seconds=seconds)
     return _of_kind(scenes.SceneConfig(seconds=seconds), kind)
 
 
@@ -96,9 +93,7 @@ def _of_kind(config: scenes.SceneConfig, kind: str) -> scenes.SceneConfig:
 APART = (0.4, 1.6)
 """Seconds between utterances of streams that measure: people pause before they speak to a device, and after it."""
 KINDS = (WITH, WITHOUT, WITH, SPARSE, WITH, WITHOUT)
-"""Of streams: a half has the phrase, a sixth is next to quiet."""
-LEARNT = (WITH, WITHOUT, WORDS, SPARSE, WITH, WORDS, WITHOUT)
-"""Of training: four of seven have the phrase."""
+"""A half has the phrase, a sixth is next to quiet."""
 MICROPHONES = effects.EffectsConfig(
     eq_probability=0.5, band_probability=0.15, clip_probability=0.05, level_probability=0.1, codec_probability=0.1
 )

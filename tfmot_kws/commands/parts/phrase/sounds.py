@@ -78,14 +78,12 @@ class _Places:
         self._options, self._frontend = options, frontend
         self.features = options.work / "features"
 
-    def _jobs(
-        self, material: str, hours_: float, first: int, config: render.Config, kinds: Sequence[str] = render.KINDS
-    ) -> list[render.Job]:
+    def _jobs(self, material: str, hours_: float, first: int, config: render.Config) -> list[render.Job]:
         own = material.startswith(OWN)
         if own and self._options.own is None:
             return []
         folder = gather.material_of(self._options, material)
-        kinds = (render.WITH,) if own else kinds
+        kinds = (render.WITH,) if own else render.KINDS
         return render.plan(
             folder, hours_, self._options.sizes.scene_seconds, (self._options.seed, first), config, kinds
         )
@@ -94,7 +92,7 @@ class _Places:
         """Folders of features of scenes."""
         sizes = self._options.sizes
         jobs = {
-            "train": self._jobs("train", sizes.hours, _TRAIN, render.training, render.LEARNT),
+            "train": self._jobs("train", sizes.hours, _TRAIN, render.training),
             OWN: self._jobs("own_train", sizes.hours * 0.5 * OWN_SHARE, _OWN_TRAIN, render.training),
         }
         total, before, found = sum(map(len, jobs.values())), 0, {}
