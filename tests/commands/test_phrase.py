@@ -258,7 +258,7 @@ def test_a_teacher_of_other_words_or_another_window_is_refused(made):
     taught = dataclasses.replace(options, teacher=options.file(learn.FLOAT))
     with pytest.raises(ValueError, match="tells _unknown_, hey nova apart"):
         learn.check_teacher(dataclasses.replace(taught, phrase="go on"))
-    with pytest.raises(ValueError, match="at hops of 10 ms"):
+    with pytest.raises(ValueError, match="hears otherwise than the model: hop_ms 10 and not 20"):
         learn.check_teacher(dataclasses.replace(taught, device=None))
     with pytest.raises(ValueError, match="both must hear the same window"):  # that of the test is a small one
         learn.check_teacher(taught)

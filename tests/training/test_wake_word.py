@@ -14,7 +14,7 @@ from tfmot_kws.frontend import features
 from tfmot_kws.keras import keras
 from tfmot_kws.models import spotters
 from tfmot_kws.quantize import scheme
-from tfmot_kws.training import over_time, stages, wake_word, windows
+from tfmot_kws.training import over_time, stages, stretch_loss, wake_word, windows
 
 FRONTEND = features.FrontendConfig(mel_bins=20)
 FRAMES = 12
@@ -125,6 +125,17 @@ def test_quantized_with_a_teacher_and_after_a_stop(parts, trained, tmp_path):
         assert heard_again == heard
         for one, other in zip(model.get_weights(), again.get_weights(), strict=True):
             np.testing.assert_array_equal(one, other)
+
+
+def test_the_loss_has_the_weights_of_the_config(rng):
+    """False accepts weigh as asked; the teacher counts where there is one."""
+    logits = rng.normal(0.0, 2.0, (4, 6, 2)).astype(np.float32)
+    answers = rng.normal(0.0, 2.0, (4, 6, 3)).astype(np.float32)
+    answers[..., 0] = rng.integers(-1, 2, (4, 6))
+    config = dataclasses.replace(CONFIG, false_accept_weight=3.0, teacher_weight=0.25, temperature=2.0)
+    for taught, share in ((False, 0.0), (True, 0.25)):
+        wanted = stretch_loss.loss(answers, logits, 3.0, share, 2.0, 2)
+        np.testing.assert_array_equal(wake_word._loss(config, taught, 2)(answers, logits), wanted)
 
 
 @pytest.mark.parametrize("hop", [1, 2, 3, 4])

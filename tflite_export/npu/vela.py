@@ -39,7 +39,7 @@ OPTIMISE = ("performance", "size")
 _ARM = pathlib.PurePath("config_files", "Arm", "vela.ini")
 _WARNING = re.compile(r"operator:\s*(\S+?),?\s+ofm:\s*'?(.*?)'?\s*$")
 _ASIDE = ("Tensor '", "TfLiteReader:", "Warning:")
-"""What Vela's reader says, through a buffer of its own: it may come to stand between a warning and its reason."""
+"""What Vela says of other things, through another buffer: it may come to stand between a warning and its reason."""
 _KINDS = {"System_Config": "system_config", "Memory_Mode": "memory_mode"}
 
 

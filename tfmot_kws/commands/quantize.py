@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tfmot_kws import atomic
-from tfmot_kws.commands.parts import card, results, sidecar, unfinished
+from tfmot_kws.commands.parts import card, results, sidecar, teachers, unfinished
 from tfmot_kws.commands.parts import console as consoles
 from tfmot_kws.commands.parts import data as data_files
 from tfmot_kws.commands.parts.console import Phases
@@ -140,26 +140,6 @@ def choose(
     return made, f"{said}, dynamic" + (", tanh weights" if weights == "tanh" else "")
 
 
-def _check_teacher(teacher: pathlib.Path | None, about: sidecar.Sidecar, dynamic: str | None) -> None:
-    """Raises ValueError where a teacher hears or answers otherwise than the model, or is none that training asks."""
-    if teacher is None:
-        return
-    if dynamic is not None:
-        raise ValueError("--teacher: goes without --dynamic, which trains by labels alone")
-    if teacher.suffix != ".keras":
-        raise ValueError(f"--teacher {teacher}: must be a .keras file with its .json")
-    its = sidecar.read(teacher)
-    if its.task.classes != about.task.classes:
-        raise ValueError(
-            f"--teacher {teacher}: tells {', '.join(its.task.classes)} apart, the model "
-            f"{', '.join(about.task.classes)}; both must know the same classes in the same order"
-        )
-    own, asked = its.frontend.to_dict(), about.frontend.to_dict()
-    differ = [f"{name} {own.get(name)!r} and not {value!r}" for name, value in asked.items() if own.get(name) != value]
-    if differ:
-        raise ValueError(f"--teacher {teacher}: hears otherwise than the model: {', '.join(differ)}")
-
-
 def run(
     model: pathlib.Path,
     data: pathlib.Path,
@@ -200,7 +180,10 @@ def run(
     before = sidecar.read(model)
     if before.kind != "float":
         raise ValueError(f"{model}: is {before.kind}; quantize starts from a float model, made by 'tfmot-kws train'")
-    _check_teacher(teacher, before, dynamic)
+    if teacher is not None and dynamic is not None:
+        raise ValueError("--teacher: goes without --dynamic, which trains by labels alone")
+    if teacher is not None:
+        teachers.check(teacher, before.task.classes, before.frontend)
     console = consoles.stdout()
     phases = Phases(console)
     clips = data_files.open_recordings(console, data, speakers, before)
@@ -224,11 +207,8 @@ def run(
         seed=seed,
     )
     float_model, taught_by = saving.load_model(model), saving.load_model(teacher) if teacher else None
-    if taught_by is not None and taught_by.input_shape != float_model.input_shape:
-        raise ValueError(
-            f"--teacher {teacher}: takes {list(taught_by.input_shape[1:])}, {model} "
-            f"{list(float_model.input_shape[1:])} (frames, mel); both must hear the same clip"
-        )
+    if taught_by is not None:
+        teachers.check_shape(teacher, taught_by.input_shape, float_model.input_shape)
     if dynamic is None:
         chosen.check_names([layer.name for layer in float_model.layers])
         if chosen.budget is not None:

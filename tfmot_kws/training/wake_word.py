@@ -37,7 +37,6 @@ from tfmot_kws.training import teacher as taught_by
 from tfmot_kws.training.over_time import OverTime
 from tfmot_kws.training.windows import Windows
 
-_BATCH = 1024
 _REFINING_RATE = 0.1
 
 
@@ -52,8 +51,7 @@ class WakeWordConfig:
         steps: batches in an epoch.
         batch_size: stretches of sound.
         reach: seconds by which a stretch is longer than a window of the model; all windows in it are judged together,
-            see ``stretch_loss``. 0 judges each window by itself. About 1.2, with batches of half the size, makes
-            several short commands take fewer words that they never met, and miss more in talk.
+            see ``stretch_loss``. 0 judges each window by itself.
         learning_rate: Adam's, at the start of the float training; a cosine falls to a hundredth of it.
         quantized_rate_factor: stage 1 starts at this share of ``learning_rate``, stage 2 at half of that.
         mine_from: first epoch (from 0) before which hard negatives are mined.

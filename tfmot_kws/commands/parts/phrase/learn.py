@@ -12,7 +12,7 @@ import numpy as np
 import rich.console
 
 from tfmot_kws import atomic
-from tfmot_kws.commands.parts import sidecar
+from tfmot_kws.commands.parts import sidecar, teachers
 from tfmot_kws.commands.parts.phrase import network
 from tfmot_kws.commands.parts.phrase.plan import TRAINING, Options
 from tfmot_kws.commands.parts.phrase.render import Progress
@@ -64,20 +64,9 @@ def check_teacher(options: Options) -> None:
     """Raises ValueError where a teacher hears or answers otherwise than the model that is to be trained."""
     if options.teacher is None:
         return
-    about = sidecar.read(options.teacher)
-    if about.task.classes != (task.UNKNOWN, options.word) or about.frontend != frontend_of(options):
-        raise ValueError(
-            f"--teacher {options.teacher}: tells {', '.join(about.task.classes)} apart, at hops of "
-            f"{about.frontend.hop_ms} ms; needed is a model of {task.UNKNOWN}, {options.word} at {options.hop} ms, as "
-            "this command makes them"
-        )
-    teacher = saving.load_model(options.teacher)
+    teachers.check(options.teacher, (task.UNKNOWN, options.word), frontend_of(options))
     wanted = network.build(options.network, 2, frontend_of(options)).input_shape
-    if teacher.input_shape != wanted:
-        raise ValueError(
-            f"--teacher {options.teacher}: takes {list(teacher.input_shape[1:])}, {options.network} "
-            f"{list(wanted[1:])} (frames, mel); both must hear the same window"
-        )
+    teachers.check_shape(options.teacher, saving.load_model(options.teacher).input_shape, wanted)
 
 
 def check_window(console: rich.console.Console, options: Options, seconds: float) -> None:
