@@ -15,11 +15,12 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import json
 import os
 import pathlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")  # before TensorFlow: QKeras takes the Keras that tf.keras is
 
@@ -28,7 +29,7 @@ import tensorflow as tf
 
 import tflite_export
 from benchmarks import common, peers
-from tfmot_kws.data import datasets, feature_set
+from tfmot_kws.data import corpus, datasets, feature_set
 from tfmot_kws.evaluation import clips as evaluate
 from tfmot_kws.frontend import features
 from tfmot_kws.keras import keras
@@ -57,10 +58,11 @@ COLUMNS = (
 
 
 def load(
-    path: pathlib.Path, cache: pathlib.Path, frontend: features.FrontendConfig | None = None
+    path: pathlib.Path | Sequence[pathlib.Path], cache: pathlib.Path, frontend: features.FrontendConfig | None = None
 ) -> tuple[feature_set.FeatureSet, feature_set.FeatureSet]:
     """Training clips in three augmented versions; held-out clips as they are and in three noisy versions."""
-    clips = datasets.open_corpus(path)
+    parts = [datasets.open_corpus(one) for one in ([path] if isinstance(path, pathlib.Path) else path)]
+    clips = corpus.join_apart(parts) if len(parts) > 1 else parts[0]
     words = [w for w in KEYWORDS if w in clips.words()]
     keywords = tuple(words) if len(words) > 1 else tuple(list(clips.words())[:7])
     task = datasets.TaskConfig(keywords, windows=2, silence=False)
@@ -81,23 +83,23 @@ def load(
 
 
 class Trainer:
-    """Trains anything on the same batches with the same optimizer."""
+    """Trains anything on the same batches with the same optimizer; ``teacher`` is whose answers are learnt too."""
 
-    def __init__(self, data: feature_set.FeatureSet, seed: int):
-        self.data, self.seed = data, seed
+    def __init__(self, data: feature_set.FeatureSet, seed: int, batches: recipes.TrainConfig = BATCHES, teacher=None):
+        self.data, self.seed, self.batches, self.teacher = data, seed, batches, teacher
         self.steps = len(data) // BATCHES.batch_size
 
     def fit(self, model: keras.Model, stages: list[tuple[float, int]], callbacks=(), first: int = 0, last=None) -> None:
         """Cosine decays one after another; ``first``..``last`` runs part of the epochs of a compiled model."""
         epochs = sum(count for _, count in stages)
+        config = dataclasses.replace(self.batches, seed=1000 * self.seed + first)
         if not first:
             rates = recipes.CosineStages([(rate, n * self.steps) for rate, n in stages], 0.01)
-            loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+            loss = recipes.loss(config, len(self.data.classes), self.teacher is not None)
             model.compile(keras.optimizers.Adam(rates), loss, jit_compile=True)  # XLA halves the time of a step
             model.train_step = tf.autograph.experimental.do_not_convert(model.train_step)
-        config = dataclasses.replace(BATCHES, seed=1000 * self.seed + first)
         model.fit(
-            recipes.batches(self.data, config),
+            recipes.batches(self.data, config, self.teacher),
             initial_epoch=first,
             epochs=last or epochs,
             callbacks=list(callbacks),
@@ -242,17 +244,22 @@ def run_seed(
     training: feature_set.FeatureSet,
     held: feature_set.FeatureSet,
     table: dict[str, Callable] | None = None,
+    make: Callable[[], keras.Model] | None = None,
 ) -> dict[str, dict]:
     """Row name -> scores of every method for one seed; each method is kept in a file for ``--resume``.
 
     table: the methods, None for those of ``methods``.
+    make: a network with fresh weights, None for the spotter of ``args.width``.
     """
     begin = time.time()
     kept = RUNS / "accuracy" / f"{args.name}_{args.epochs}_{args.stage1}_{args.stage2}" / f"seed{seed}"
     kept.mkdir(parents=True, exist_ok=True)
-    shape = models.ModelConfig(len(held.classes), *training.x.shape[1:], width=args.width)
+    if make is None:
+        make = functools.partial(
+            models.build, models.ModelConfig(len(held.classes), *training.x.shape[1:], width=args.width)
+        )
     keras.utils.set_random_seed(seed)
-    trainer, model = Trainer(training, seed), models.build(shape)
+    trainer, model = Trainer(training, seed), make()
     weights = kept / "float.npz"
     if args.resume and weights.is_file():
         with np.load(weights) as stored:
@@ -266,7 +273,7 @@ def run_seed(
         file = kept / f"{key}.json"
         if not (args.resume and file.is_file()):
             keras.utils.set_random_seed(seed)
-            model = models.build(shape)
+            model = make()
             model.set_weights(trainer.float_weights)
             file.write_text(json.dumps(method(trainer, model, held)), encoding="utf-8")
             keras.backend.clear_session()

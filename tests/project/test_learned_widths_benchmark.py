@@ -1,0 +1,113 @@
+"""Learned against fixed widths: budgets are what fixed widths cost, and the softmax over widths is one."""
+
+from __future__ import annotations
+
+import argparse
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from benchmarks import learned_widths as benchmark
+from benchmarks import width_softmax
+from tfmot_kws.data import feature_set
+from tfmot_kws.keras import keras
+from tfmot_kws.models import spotters
+from tfmot_kws.quantize import layers, model_costs, quantizers, scheme
+from tfmot_kws.quantize.apply import quantize_apply
+from tfmot_kws.quantize.budget import Budget
+from tfmot_kws.quantize.learned_widths import LearnedWidth
+
+
+def small() -> keras.Model:
+    keras.utils.set_random_seed(0)
+    return spotters.build(spotters.ModelConfig(3, 49, 8, width=6))
+
+
+def pair(bits: int) -> tuple[width_softmax.SoftmaxWidth, LearnedWidth]:
+    layer, other = keras.layers.Layer(), keras.layers.Layer()
+    found = width_softmax.SoftmaxWidth(layer, bits), LearnedWidth(other, bits)
+    for width in found:
+        width.take(bits)
+    return found
+
+
+@pytest.mark.parametrize("bits", range(1, 9))
+def test_settled_softmax_computes_as_any_width(rng, bits: int) -> None:
+    theta = tf.constant(rng.normal(size=(7, 5)), tf.float32)
+    soft, plain = pair(bits)
+    for width in (soft, plain):
+        width.settle()
+    assert soft.width == bits == plain.width
+    assert np.array_equal(soft.levels(theta), plain.levels(theta))
+
+
+def test_softmax_mixes_the_weights_of_all_widths(rng) -> None:
+    theta = tf.constant(rng.normal(size=(7, 5)), tf.float32)
+    soft, _ = pair(4)
+    shares = soft._shares().numpy()
+    assert shares[7] > 0.45 and shares.sum() == pytest.approx(1.0, abs=1e-6)
+    weights = sum(
+        share * quantizers.levels(theta, bits, "auto") * quantizers.grid_constants(bits, grid)[2]
+        for bits, share in zip(range(1, 9), shares)
+        for grid in [quantizers.resolve_grid("auto", bits)]
+    )
+    assert np.allclose(soft.levels(theta) * tf.cast(soft.step(), tf.float32), weights, atol=1e-6)
+    before = soft.width
+    soft.set_speed(25.0)
+    assert soft.width == pytest.approx(before, abs=1e-4)
+
+
+def test_price_lowers_the_mean_width() -> None:
+    soft, _ = pair(8)
+    theta, optimizer = tf.zeros((3, 2)), keras.optimizers.SGD(0.1)
+    before = soft.width
+    soft.set_price(0.5)
+    for _ in range(5):
+        with tf.GradientTape() as tape:
+            value = 0.0 * tf.reduce_sum(soft.levels(theta))
+        optimizer.apply_gradients([(tape.gradient(value, soft._numbers), soft._numbers)])
+    assert soft.width < before - 0.1
+
+
+def test_prices_are_those_of_the_model() -> None:
+    prices = benchmark.Prices(small())
+    cost = prices.of_all(2)
+    assert cost["average"] == 2.0 and cost["m4"] > cost["a53"] > 0
+    assert prices.of_all(1)["flash"] < cost["flash"] < prices.of_all(3)["flash"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("soft", [False, True])
+def test_rows_are_those_of_the_file(rng, soft: bool) -> None:
+    """The widths of the row meet the budget and are those that the packed model has."""
+    y = rng.integers(0, 3, 96)
+    x = rng.normal(size=(96, 49, 8)).astype(np.float32) + y[:, None, None]
+    report = feature_set.LoadReport(len(y), {})
+    source = np.arange(len(y), dtype=np.int32)
+    data = feature_set.FeatureSet(
+        x, y.astype(np.int32), ("other", "a", "b"), report, source, tuple(f"{n}.wav" for n in source)
+    )
+    args = argparse.Namespace(
+        stage1=3, stage2=1, bits=(2,), as_much_as=(3,), instructions=False, softmax=True, paper=False
+    )
+    model = small()
+    prices = benchmark.Prices(model)
+    trainer = benchmark.accuracy.Trainer(data, 0)
+    trainer.steps, trainer.float_weights = 1, model.get_weights()
+    limits = Budget(flash=int(prices.of_all(3)["flash"]))
+    ((name, row),) = benchmark.learned("learned", limits, 3, prices, args, soft)(trainer, model, data).items()
+    assert name == "learned" and row["flash"] <= limits.flash and row["used"] == row["flash"] / limits.flash
+    assert set(row["widths"]) == set(prices.names) and row["activations"] == 8.0
+    assert row["flash"] == prices.of(row["widths"])["flash"] and 0 <= row["accuracy"] <= 100
+    assert set(benchmark.methods(prices, args)) == {"float+", "fixed 2", "flash 3", "softmax 3"}
+
+
+def test_softmax_is_only_where_it_is_asked_for() -> None:
+    chosen = scheme.kws_scheme("learned", budget=Budget(average_bits=3))
+    with width_softmax.instead():
+        soft = quantize_apply(small(), chosen)
+    plain = quantize_apply(small(), chosen)
+    kinds = [{type(layer.learned_width) for layer in model_costs.learning(one)} for one in (soft, plain)]
+    assert kinds == [{width_softmax.SoftmaxWidth}, {LearnedWidth}]
+    assert all(isinstance(layer, layers.QuantizedKernel) for layer in model_costs.learning(soft))
