@@ -24,7 +24,7 @@ import numpy as np
 from benchmarks import accuracy, common, width_softmax
 from tfmot_kws.keras import keras
 from tfmot_kws.models import spotters as models
-from tfmot_kws.quantize import activation_costs, apply, budget, model_costs, scheme
+from tfmot_kws.quantize import activation_costs, apply, budget, costs, model_costs, scheme
 
 CORES = {"m4": "cortex-m4", "a53": "cortex-a53"}
 COLUMNS = (
@@ -60,9 +60,9 @@ class Prices:
     def of(self, widths: Mapping[str, int]) -> dict[str, float]:
         """Of whole widths by layer."""
         found = self.costs["m4"].of(widths)
-        weights = sum(layer.weights for layer in self.costs["m4"].layers)
-        costs = {"flash": found["flash"], "average": found["average_bits"] / weights}
-        return costs | {key: self.costs[key].of(widths)["instructions"] for key in CORES}
+        weights = sum(layer.weights for layer in self.costs["m4"].layers if layer.kind in costs.COSTS["average_bits"])
+        row = {"flash": found["flash"], "average": found["average_bits"] / weights}
+        return row | {key: self.costs[key].of(widths)["instructions"] for key in CORES}
 
     def of_all(self, bits: int) -> dict[str, float]:
         """Of one width for all layers."""
@@ -74,9 +74,9 @@ def _activation_bits(model: keras.Model) -> float:
     learned = activation_costs.learning(model)
     if not learned:
         return 8.0
-    costs = activation_costs.costs_of(model)
-    total = costs.of({one.name: one.weight_bits for one in learned})["average_activation_bits"]
-    return total / sum(layer.weights for layer in costs.layers)
+    found = activation_costs.costs_of(model)
+    total = found.of({one.name: one.weight_bits for one in learned})["average_activation_bits"]
+    return total / sum(layer.weights for layer in found.layers)
 
 
 def fixed(bits: int, prices: Prices, args: argparse.Namespace) -> Callable:
@@ -103,10 +103,10 @@ def learned(
                 model, scheme.kws_scheme("learned", activation_bits=activation_bits, budget=limits)
             )
             accuracy.train_two_stages(trainer, quantized, rates_of, args)
-        costs = model_costs.costs_of(quantized)
+        used = model_costs.costs_of(quantized)
         widths = {layer.name: layer.weight_bits for layer in model_costs.learning(quantized)}
         row = accuracy.exported(quantized, held) | prices.of(widths)
-        row |= {"activations": _activation_bits(quantized), "used": costs.fullest(widths), "widths": widths}
+        row |= {"activations": _activation_bits(quantized), "used": used.fullest(widths), "widths": widths}
         if row["used"] > 1.0:
             raise AssertionError(f"{name}: {row['used']:.3f} of the budget is used")
         return {name: row}

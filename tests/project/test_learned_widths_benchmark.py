@@ -77,6 +77,17 @@ def test_prices_are_those_of_the_model() -> None:
     assert prices.of_all(1)["flash"] < cost["flash"] < prices.of_all(3)["flash"]
 
 
+def test_depthwise_weights_keep_their_byte() -> None:
+    """They count in the mean, and in the bytes, whatever the width of the others."""
+    model = benchmark.network("ds_cnn", 3, 30, 8)()
+    prices = benchmark.Prices(model)
+    kernels = [layer for layer in model.layers if hasattr(layer, "kernel") or hasattr(layer, "depthwise_kernel")]
+    depthwise = sum(layer.depthwise_kernel.shape.num_elements() for layer in kernels if "depthwise" in layer.name)
+    dense = sum(layer.kernel.shape.num_elements() for layer in kernels if "depthwise" not in layer.name)
+    assert prices.of_all(2)["average"] == pytest.approx((8 * depthwise + 2 * dense) / (depthwise + dense))
+    assert prices.of_all(8)["average"] == 8.0 and prices.of_all(1)["flash"] > depthwise
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("soft", [False, True])
 def test_rows_are_those_of_the_file(rng, soft: bool) -> None:
