@@ -5,9 +5,9 @@
     python -m benchmarks.learned_widths DATA [DATA ...] --network ds_cnn
 
 DATA, the trainings, the rates of every width and what is counted are those of ``benchmarks.accuracy``: every row
-starts from the same float weights of a seed and trains as many epochs more. A budget is what a fixed width costs, so
-that a learned row and the fixed one of the same name may use the same. The second way of learning widths, a softmax
-over all of them, is that of ``benchmarks.width_softmax``.
+starts from the same float weights of a seed and trains as many epochs more. A budget is what a fixed width costs: a
+learned row may use as much as the fixed row that it names. Rows of a softmax over widths learn them the way of
+``benchmarks.width_softmax``, ``--hgq2`` those of ``benchmarks.hgq2_peer``.
 
 Seeds can run side by side, ``--only 0`` and so on; ``--resume`` then trains what is left and makes the table.
 """
@@ -16,7 +16,10 @@ from __future__ import annotations
 
 import argparse
 import functools
+import json
 import pathlib
+import subprocess
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -114,6 +117,35 @@ def learned(
     return run
 
 
+def by_hgq2(bits: int, args: argparse.Namespace) -> Callable:
+    """HGQ2's learned widths at the cost of equal ones, trained by ``benchmarks.hgq2_peer``."""
+
+    def run(trainer, model, held):
+        shape = models.ModelConfig(model.output_shape[-1], *model.input_shape[1:])
+        weights = model.get_weights()
+        task = {
+            "seed": trainer.seed, "shape": list(model.input_shape[1:]), "width": int(weights[1].shape[0]),
+            "windows": [[w.size, w.stride, w.dilation] for w in shape.windows], "dense": shape.dense,
+            "classes": model.output_shape[-1], "weights": len(weights), "batch_size": trainer.batches.batch_size,
+            "stages": [[accuracy.MORE_RATE, args.stage1 + args.stage2]], "bits": bits,
+            "shift": trainer.batches.augment.shift_frames,
+        }  # fmt: skip
+        with tempfile.TemporaryDirectory() as folder:
+            given, found = (str(pathlib.Path(folder) / name) for name in ("task.npz", "out.npz"))
+            arrays = {f"weight_{number}": array for number, array in enumerate(weights)}
+            np.savez(given, task=json.dumps(task), x=trainer.data.x, y=trainer.data.y, held=held.x, **arrays)
+            script = pathlib.Path(__file__).with_name("hgq2_peer.py")
+            subprocess.run([args.hgq2, script, given, found], check=True)
+            with np.load(found) as out:
+                logits, widths, sizes = out["logits"], out["bits"], out["sizes"]
+        row = accuracy.score(lambda x: logits, held, None)
+        row |= {"average": float(np.dot(widths, sizes) / sizes.sum()), "activations": 8.0}
+        row |= {"flash": float(np.dot(widths, sizes) / 8), "widths": widths.tolist()}
+        return {f"HGQ2, learned, its cost of {bits} bits": row}
+
+    return run
+
+
 def methods(prices: Prices, args: argparse.Namespace) -> dict[str, Callable]:
     """Name -> a function that trains and scores, for ``accuracy.run_seed``."""
     table: dict[str, Callable] = {"float+": accuracy.float_more(args)}
@@ -130,6 +162,8 @@ def methods(prices: Prices, args: argparse.Namespace) -> dict[str, Callable]:
             both = budget.Budget(flash=int(cost["flash"]), instructions=cost[key], core=core)
             name = f"learned, bytes and {core}'s instructions of {bits} bits"
             table[f"{key} {bits}"] = learned(name, both, bits, prices, args)
+    for bits in args.as_much_as if args.hgq2 else ():
+        table[f"hgq2 {bits}"] = by_hgq2(bits, args)
     if args.paper:
         both = budget.Budget(average_bits=2.5, average_activation_bits=2.9)
         table["paper"] = learned("learned, 2.5 bits a weight and 2.9 an activation", both, 2, prices, args)
@@ -162,11 +196,14 @@ def main() -> None:
     parser.add_argument("--as-much-as", type=int, nargs="*", default=(3, 2), help="fixed widths whose cost is allowed")
     parser.add_argument("--no-instructions", dest="instructions", action="store_false", help="budgets of flash only")
     parser.add_argument("--no-softmax", dest="softmax", action="store_false", help="leaves out the second way")
+    parser.add_argument("--hgq2", help="a Python that has HGQ2 and jax: its learned widths too, of 15k and 250k")
     parser.add_argument("--no-paper", dest="paper", action="store_false", help="leaves out learned activations")
     parser.add_argument("--cache", type=pathlib.Path, default=accuracy.RUNS / "cache")
     parser.add_argument("--only", type=int, help="trains this seed and writes no table")
     parser.add_argument("--resume", action="store_true", help="takes what an earlier run of the same length trained")
     args = parser.parse_args()
+    if args.hgq2 and args.network == "ds_cnn":
+        parser.error("--hgq2: goes with --network 15k or 250k")
     args.name = args.name or f"learned_widths_{args.network}"
     training, held = accuracy.load(args.data, args.cache)
     print(f"{len(training)} training examples, {len(held)} held out, classes {', '.join(held.classes)}", flush=True)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import json
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from benchmarks import hgq2_peer, width_softmax
 from benchmarks import learned_widths as benchmark
-from benchmarks import width_softmax
 from tfmot_kws.data import feature_set
 from tfmot_kws.keras import keras
 from tfmot_kws.models import spotters
@@ -122,3 +123,42 @@ def test_softmax_is_only_where_it_is_asked_for() -> None:
     kinds = [{type(layer.learned_width) for layer in model_costs.learning(one)} for one in (soft, plain)]
     assert kinds == [{width_softmax.SoftmaxWidth}, {LearnedWidth}]
     assert all(isinstance(layer, layers.QuantizedKernel) for layer in model_costs.learning(soft))
+
+
+def test_hgq2_gets_the_network_and_gives_logits(rng, monkeypatch) -> None:
+    """The peer's script is stood in for by one that computes from what it was given."""
+    y = rng.integers(0, 3, 32).astype(np.int32)
+    x = rng.normal(size=(32, 49, 8)).astype(np.float32)
+    report, source = feature_set.LoadReport(len(y), {}), np.arange(32, dtype=np.int32)
+    data = feature_set.FeatureSet(x, y, ("other", "a", "b"), report, source, tuple(f"{n}.wav" for n in source))
+    model = small()
+
+    def run(command, check):
+        assert check and command[0] == "a python" and command[1].name == "hgq2_peer.py"
+        with np.load(command[2]) as kept:
+            task = json.loads(str(kept["task"]))
+            weights = [kept[f"weight_{n}"] for n in range(task["weights"])]
+            again = spotters.build(
+                spotters.ModelConfig(
+                    task["classes"], *task["shape"], task["width"],
+                    tuple(spotters.WindowSpec(*one) for one in task["windows"]), task["dense"],
+                )
+            )  # fmt: skip
+            again.set_weights(weights)
+            np.savez(command[3], logits=again.predict(kept["held"], verbose=0), bits=[2.0, 4.0], sizes=[100, 300])
+
+    monkeypatch.setattr(benchmark.subprocess, "run", run)
+    args = argparse.Namespace(stage1=1, stage2=1, hgq2="a python")
+    trainer = benchmark.accuracy.Trainer(data, 0)
+    ((name, row),) = benchmark.by_hgq2(3, args)(trainer, model, data).items()
+    expected = benchmark.accuracy.score(benchmark.accuracy.keras_function(model), data, None)
+    assert row["accuracy"] == expected["accuracy"] and row["area"] == expected["area"]
+    assert (row["average"], row["flash"]) == (3.5, 175.0) and "3 bits" in name
+
+
+def test_hgq2_moves_clips_as_the_others_do(rng) -> None:
+    x = np.arange(1.0, 7.0)[None, :, None].repeat(40, 0)
+    found = {tuple(one[:, 0]) for one in hgq2_peer.moved(x, rng, 2)}
+    assert found == {
+        (1, 2, 3, 4, 5, 6), (0, 1, 2, 3, 4, 5), (0, 0, 1, 2, 3, 4), (2, 3, 4, 5, 6, 0), (3, 4, 5, 6, 0, 0)
+    }  # fmt: skip
