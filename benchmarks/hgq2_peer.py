@@ -10,7 +10,7 @@ project. TASK holds features, labels, the float weights to start from, the learn
 Each layer has one width for its weights, as here; HGQ2's own default is one for each weight, which no packed file of a
 microcontroller holds. Inputs of layers have 8 bits, batch normalization stays in float. HGQ2's cost is EBOPs, bits of
 weights times bits of inputs times multiplications; its controller ``BetaPID`` steers to what equal widths would cost.
-OUT gets logits of the held-out features, and the bits of each layer.
+OUT gets logits of the held-out features, the bits of each layer, and the share of the wanted cost that it came to.
 """
 
 from __future__ import annotations
@@ -141,8 +141,9 @@ def main() -> None:
     model.fit(batches(), steps_per_epoch=steps, epochs=epochs, callbacks=[steer], verbose=2)
     bits = [SIGN + float(np.mean(keras.ops.convert_to_numpy(layer.kq.bits))) for layer in made]
     sizes = [int(np.prod(layer.kernel.shape)) for layer in made]
-    np.savez(sys.argv[2], logits=model.predict(held, batch_size=1024, verbose=0), bits=bits, sizes=sizes)
-    print(f"bits {bits}, mean {np.dot(bits, sizes) / sum(sizes):.2f}; EBOPs {steer.get_ebops():.0f} of {target:.0f}")
+    logits, used = model.predict(held, batch_size=1024, verbose=0), steer.get_ebops() / target
+    np.savez(sys.argv[2], logits=logits, bits=bits, sizes=sizes, used=used)
+    print(f"bits {bits}, mean {np.dot(bits, sizes) / sum(sizes):.2f}; {used:.2f} of {target:.0f} EBOPs")
 
 
 if __name__ == "__main__":

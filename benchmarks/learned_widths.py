@@ -137,10 +137,10 @@ def by_hgq2(bits: int, args: argparse.Namespace) -> Callable:
             script = pathlib.Path(__file__).with_name("hgq2_peer.py")
             subprocess.run([args.hgq2, script, given, found], check=True)
             with np.load(found) as out:
-                logits, widths, sizes = out["logits"], out["bits"], out["sizes"]
+                logits, widths, sizes, used = (out[name] for name in ("logits", "bits", "sizes", "used"))
         row = accuracy.score(lambda x: logits, held, None)
         row |= {"average": float(np.dot(widths, sizes) / sizes.sum()), "activations": 8.0}
-        row |= {"flash": float(np.dot(widths, sizes) / 8), "widths": widths.tolist()}
+        row |= {"flash": float(np.dot(widths, sizes) / 8), "widths": widths.tolist(), "used": float(used)}
         return {f"HGQ2, learned, its cost of {bits} bits": row}
 
     return run

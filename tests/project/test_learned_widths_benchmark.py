@@ -101,7 +101,7 @@ def test_rows_are_those_of_the_file(rng, soft: bool) -> None:
         x, y.astype(np.int32), ("other", "a", "b"), report, source, tuple(f"{n}.wav" for n in source)
     )
     args = argparse.Namespace(
-        stage1=3, stage2=1, bits=(2,), as_much_as=(3,), instructions=False, softmax=True, paper=False
+        stage1=3, stage2=1, bits=(2,), as_much_as=(3,), instructions=False, softmax=True, paper=False, hgq2=None
     )
     model = small()
     prices = benchmark.Prices(model)
@@ -113,6 +113,8 @@ def test_rows_are_those_of_the_file(rng, soft: bool) -> None:
     assert set(row["widths"]) == set(prices.names) and row["activations"] == 8.0
     assert row["flash"] == prices.of(row["widths"])["flash"] and 0 <= row["accuracy"] <= 100
     assert set(benchmark.methods(prices, args)) == {"float+", "fixed 2", "flash 3", "softmax 3"}
+    args.hgq2 = "a python"
+    assert set(benchmark.methods(prices, args)) == {"float+", "fixed 2", "flash 3", "softmax 3", "hgq2 3"}
 
 
 def test_softmax_is_only_where_it_is_asked_for() -> None:
@@ -145,7 +147,9 @@ def test_hgq2_gets_the_network_and_gives_logits(rng, monkeypatch) -> None:
                 )
             )  # fmt: skip
             again.set_weights(weights)
-            np.savez(command[3], logits=again.predict(kept["held"], verbose=0), bits=[2.0, 4.0], sizes=[100, 300])
+            np.savez(
+                command[3], logits=again.predict(kept["held"], verbose=0), bits=[2.0, 4.0], sizes=[100, 300], used=1.2
+            )
 
     monkeypatch.setattr(benchmark.subprocess, "run", run)
     args = argparse.Namespace(stage1=1, stage2=1, hgq2="a python")
@@ -153,7 +157,7 @@ def test_hgq2_gets_the_network_and_gives_logits(rng, monkeypatch) -> None:
     ((name, row),) = benchmark.by_hgq2(3, args)(trainer, model, data).items()
     expected = benchmark.accuracy.score(benchmark.accuracy.keras_function(model), data, None)
     assert row["accuracy"] == expected["accuracy"] and row["area"] == expected["area"]
-    assert (row["average"], row["flash"]) == (3.5, 175.0) and "3 bits" in name
+    assert (row["average"], row["flash"], row["used"]) == (3.5, 175.0, 1.2) and "3 bits" in name
 
 
 def test_hgq2_moves_clips_as_the_others_do(rng) -> None:
