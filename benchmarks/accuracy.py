@@ -288,20 +288,25 @@ def run_seed(
     return run
 
 
+def add_options(parser: argparse.ArgumentParser, seeds: int = 3) -> None:
+    """The options that ``run_seed`` and ``train_two_stages`` read, the same in every script with such rows."""
+    parser.add_argument("--seeds", type=int, default=seeds)
+    parser.add_argument("--epochs", type=int, default=24, help="of the float model")
+    parser.add_argument("--stage1", type=int, default=12, help="epochs of stage 1")
+    parser.add_argument("--stage2", type=int, default=8, help="epochs of stage 2; float+ and peers train both longer")
+    parser.add_argument("--cache", type=pathlib.Path, default=RUNS / "cache")
+    parser.add_argument("--only", type=int, help="trains this seed and writes no table")
+    parser.add_argument("--resume", action="store_true", help="takes what an earlier run of the same length trained")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=pathlib.Path, help="folder with manifest.csv, or with a folder per word")
     parser.add_argument("--width", type=int, default=18, help="hidden units: 18 is 15K parameters, 128 is 250K")
     parser.add_argument("--name", default="accuracy_15k", help="results/NAME.json")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=24, help="of the float model")
-    parser.add_argument("--stage1", type=int, default=12, help="epochs of stage 1")
-    parser.add_argument("--stage2", type=int, default=8, help="epochs of stage 2; float+ and peers train both longer")
     parser.add_argument("--bits", type=int, nargs="+", default=(8, 5, 4, 3, 2, 1), help="widths to train")
     parser.add_argument("--widths-only", action="store_true", help="no peers")
-    parser.add_argument("--cache", type=pathlib.Path, default=RUNS / "cache")
-    parser.add_argument("--only", type=int, help="trains this seed and writes no table")
-    parser.add_argument("--resume", action="store_true", help="takes what an earlier run of the same length trained")
+    add_options(parser)
     args = parser.parse_args()
     training, held = load(args.data, args.cache)
     print(f"{len(training)} training examples, {len(held)} held out, classes {', '.join(held.classes)}", flush=True)

@@ -188,19 +188,13 @@ def main() -> None:
     )
     parser.add_argument("--network", choices=("15k", "250k", "ds_cnn"), default="15k")
     parser.add_argument("--name", help="results/NAME.json; learned_widths_NETWORK where not given")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=24, help="of the float model")
-    parser.add_argument("--stage1", type=int, default=12, help="epochs of stage 1")
-    parser.add_argument("--stage2", type=int, default=8, help="epochs of stage 2")
     parser.add_argument("--bits", type=int, nargs="*", default=(8, 5, 4, 3, 2, 1), help="fixed widths")
     parser.add_argument("--as-much-as", type=int, nargs="*", default=(3, 2), help="fixed widths whose cost is allowed")
     parser.add_argument("--no-instructions", dest="instructions", action="store_false", help="budgets of flash only")
     parser.add_argument("--no-softmax", dest="softmax", action="store_false", help="leaves out the second way")
     parser.add_argument("--hgq2", help="a Python that has HGQ2 and jax: its learned widths too, of 15k and 250k")
     parser.add_argument("--no-paper", dest="paper", action="store_false", help="leaves out learned activations")
-    parser.add_argument("--cache", type=pathlib.Path, default=accuracy.RUNS / "cache")
-    parser.add_argument("--only", type=int, help="trains this seed and writes no table")
-    parser.add_argument("--resume", action="store_true", help="takes what an earlier run of the same length trained")
+    accuracy.add_options(parser)
     args = parser.parse_args()
     if args.hgq2 and args.network == "ds_cnn":
         parser.error("--hgq2: goes with --network 15k or 250k")
@@ -223,6 +217,10 @@ def main() -> None:
         "Instructions of all layers with weights, of a clip, by the table of costs; area is that of the pooled DET "
         "curve; ± is the standard deviation over seeds.",
     ]
+    if args.hgq2:
+        notes.append(
+            "HGQ2: one width a layer, one cosine decay over all epochs; what it uses is a share of its own cost."
+        )
     parameters = make().count_params()
     title = f"Learned widths, {args.network}, {parameters:,} parameters, real speech, {len(runs)} seeds"
     print(common.write(args.name, title, COLUMNS, rows_of(runs), notes))

@@ -96,6 +96,7 @@ class Study:
             taught = self.teacher(trainer, model, teachers)
             if width:
                 model = self.float_model(trainer, width, 0)
+            keras.utils.set_random_seed(trainer.seed)  # whether or not float models were trained just now
             batches = accuracy.BATCHES if shifts else dataclasses.replace(accuracy.BATCHES, augment=None)
             own = accuracy.Trainer(trainer.data, trainer.seed, batches, taught)
             chosen = scheme.kws_scheme(bits=bits)
@@ -148,13 +149,7 @@ def main() -> None:
     parser.add_argument("data", type=pathlib.Path, help="folder with manifest.csv, or with a folder per word")
     parser.add_argument("--width", type=int, default=18, help="hidden units: 18 is 15K parameters")
     parser.add_argument("--name", default="one_bit_15k", help="results/NAME.json")
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--epochs", type=int, default=24, help="of the float models")
-    parser.add_argument("--stage1", type=int, default=12, help="epochs of stage 1")
-    parser.add_argument("--stage2", type=int, default=8, help="epochs of stage 2; float+ trains both longer")
-    parser.add_argument("--cache", type=pathlib.Path, default=accuracy.RUNS / "cache")
-    parser.add_argument("--only", type=int, help="trains this seed and writes no table")
-    parser.add_argument("--resume", action="store_true", help="takes what an earlier run of the same length trained")
+    accuracy.add_options(parser, seeds=5)
     args = parser.parse_args()
     training, held = accuracy.load(args.data, args.cache)
     print(f"{len(training)} training examples, {len(held)} held out, classes {', '.join(held.classes)}", flush=True)

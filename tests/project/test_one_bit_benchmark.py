@@ -49,11 +49,22 @@ def test_rows_are_of_one_bit(rng, monkeypatch, options: dict) -> None:
     model = spotters.build(SHAPE)
     trainer = accuracy.Trainer(found, 3)
     trainer.steps = 1
+    trained_by, two_stages = [], accuracy.train_two_stages
+    monkeypatch.setattr(
+        accuracy,
+        "train_two_stages",
+        lambda own, quantized, *rest: trained_by.append((own, quantized)) or two_stages(own, quantized, *rest),
+    )
     ((name, row),) = benchmark.Study(args, SHAPE).row("a row", 1, **options)(trainer, model, found).items()
     assert name == "a row" and row["width"] == options.get("width", 6) and 0 <= row["fitted"] <= 100
     kernels = [layer for layer in trained[0].layers if hasattr(layer, "weight_bits")]
     assert kernels and {layer.weight_bits for layer in kernels} == {1}
     assert kernels[0].units == row["width"]
+    ((own, quantized),) = trained_by
+    teachers = options.get("teachers", 0)
+    assert (own.teacher is None, own.teacher is model) == (not teachers, teachers == 1)
+    assert (own.batches.augment is None) == (not options.get("shifts", True)) and own.seed == trainer.seed
+    assert all((layer.learned_width is not None) == options.get("falling", False) for layer in kernels)
 
 
 def test_teachers_are_the_mean_of_as_many(rng) -> None:
