@@ -54,8 +54,8 @@ def _listener(missed: set[tuple[int, int]], false: dict[int, list[float]], clips
 @pytest.fixture(scope="module")
 def measured() -> hearing.Measured:
     """One hour with eight words; five clips of the word, four of others."""
-    clips = [np.full(2 * hearing.RATE, 100 + n, np.int16) for n in range(9)]
-    return hearing.Measured(_sounds(), [], {"said": clips[:5], "unseen": clips[5:]}, ("alexa",))
+    clips = [("alexa" if n < 5 else "five", np.full(2 * hearing.RATE, 100 + n, np.int16)) for n in range(9)]
+    return hearing.Measured(_sounds(), [], clips[:5], clips[5:], ("alexa",))
 
 
 SCORES = {100 + n: 0.5 + 0.05 * n for n in range(5)} | {105: 0.1, 106: 0.2, 107: 0.49, 108: 0.8}
@@ -82,7 +82,29 @@ def test_a_perfect_listener_misses_nothing(measured) -> None:
     assert (row["low"], row["high"]) == (0.0, 0.0) and row["hours"] == pytest.approx(1.0)
     assert row["targets"] == 8 and [row[f"snr_{n}"] for n in range(3)] == [0.0, 0.0, 0.0]
     assert row["latency"] == pytest.approx(0.1, abs=STEP)
-    assert row["unseen"] == 25.0  # one of four is above what 95 % of the word's clips reach
+    assert row["unseen"] == row["unseen_each"] == 25.0  # one of four is above what 95 % of the word's clips reach
+
+
+def test_each_keyword_has_a_threshold_of_its_own() -> None:
+    """One keyword is heard loudly, the other faintly: what is as loud as the faint one is no instance of the loud."""
+    said = [("loud", np.full(hearing.RATE, n, np.int16)) for n in range(40)]
+    said += [("faint", np.full(hearing.RATE, 40 + n, np.int16)) for n in range(40)]
+    unseen = [("five", np.full(hearing.RATE, 80 + n, np.int16)) for n in range(4)]
+
+    def hear(samples: np.ndarray) -> hearing.Heard:
+        number = int(samples[0])
+        loud = 0.8 if number < 40 else (0.5, 0.9, 0.1, 0.1)[number - 80] if number >= 80 else 0.0
+        faint = 0.4 if 40 <= number < 80 else (0.1, 0.1, 0.45, 0.35)[number - 80] if number >= 80 else 0.0
+        return hearing.Heard(np.full((20, 2), (loud, faint), np.float32), np.arange(20) * STEP)
+
+    both = hearing.Measured([], [], said, unseen, ("loud", "faint"))
+    values = [hear(sound).values for _, sound in both.said + both.unseen]
+    values, unit, zero = hearing.stream_runners.on_one_grid(values, None)
+    config = hearing.detector.DetectorConfig.in_seconds(
+        STEP, STEP, 1.0, classes=2, keywords=(0, 1), thresholds=0.0, scale=unit, zero_point=zero, mode="value"
+    )
+    # With one threshold, the faint word's, three are above it; with one each the second and the third.
+    assert both._accepted(values, config) == {"unseen": 75.0, "unseen_each": 50.0}
 
 
 def test_what_is_missed_is_counted_by_signal_to_noise_ratio(measured) -> None:
@@ -94,7 +116,7 @@ def test_what_is_missed_is_counted_by_signal_to_noise_ratio(measured) -> None:
 
 def test_unbroken_talk_is_counted_beside_the_rates(measured) -> None:
     """At the threshold that the other streams give: its false accepts change no rate, its misses are its own."""
-    both = hearing.Measured(measured.sounds[1:], measured.sounds[:1], measured.clips, measured.words)
+    both = hearing.Measured(measured.sounds[1:], measured.sounds[:1], measured.said, measured.unseen, measured.words)
     row = both.row(_listener({(0, 0)}, {0: [300.0, 500.0]}, SCORES))
     assert (row["low"], row["unbroken"], row["targets"]) == (0.0, 25.0, 4)
     assert row["unseen"] == 25.0  # clips are counted from behind all streams
