@@ -9,7 +9,8 @@ starts from the same float weights of a seed and trains as many epochs more. A b
 learned row may use as much as the fixed row that it names. Rows of a softmax over widths learn them the way of
 ``benchmarks.width_softmax``, ``--hgq2`` those of ``benchmarks.hgq2_peer``.
 
-Seeds can run side by side, ``--only 0`` and so on; ``--resume`` then trains what is left and makes the table.
+Seeds can run side by side, ``--only 0`` and so on; ``--resume`` then trains what is left and makes the table, and the
+picture beside it.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from benchmarks import accuracy, common, width_softmax
+from tfmot_kws import atomic
+from tfmot_kws.evaluation import det_plot
 from tfmot_kws.keras import keras
 from tfmot_kws.models import spotters as models
 from tfmot_kws.quantize import activation_costs, apply, budget, costs, model_costs, scheme
@@ -180,6 +183,62 @@ def rows_of(runs: Sequence[dict[str, dict]]) -> list[dict]:
     return rows
 
 
+_GROUPS = (
+    # what the rows' names begin with, the legend, marker
+    ("softmax", "softmax over widths", "s"), ("HGQ2", "HGQ2", "D"), ("learned", "learned", "o"), ("", "one width", "^"),
+)  # fmt: skip
+
+
+def front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Of (cost, area) those that no other beats in both, the cheapest first."""
+    best: list[tuple[float, float]] = []
+    for cost, area in sorted(points):
+        if not best or area < best[-1][1]:
+            best.append((cost, area))
+    return best
+
+
+def plot(rows: Sequence[dict], path: pathlib.Path, title: str) -> pathlib.Path:
+    """DET area against bytes of weights and against instructions: each row a point, the front of all a line."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10.0, 4.4), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    columns = (("flash", "bytes of weights"), ("m4", "instructions of a clip, Cortex-M4"))
+    for axes, (key, label) in zip(figure.subplots(1, 2, sharey=True), columns):
+        known = [row for row in rows if row.get(key) is not None]
+        line = front([(row[key], row["area"]) for row in known])
+        axes.step(*zip(*line), where="post", color="#999999", linewidth=1.2, label="Pareto front")
+        left = list(known)
+        for color, (begin, name, marker) in zip(det_plot.COLORS, _GROUPS):
+            group = [row for row in left if row["method"].startswith(begin)]
+            left = [row for row in left if row not in group]
+            if not group:
+                continue
+            spread = [np.std([seed["area"] for seed in row["seeds"]], ddof=len(row["seeds"]) > 1) for row in group]
+            axes.errorbar(
+                [row[key] for row in group], [row["area"] for row in group], spread, fmt=marker, color=color,
+                markersize=5, linewidth=0.8, capsize=2, label=name,
+            )  # fmt: skip
+            for row in group if not begin else ():
+                axes.annotate(row["method"], (row[key], row["area"]), (4, 5), textcoords="offset points", fontsize=7)
+        more = next((row["area"] for row in rows if row["method"] == "float+"), None)
+        if more is not None:
+            axes.axhline(more, color="#777777", linewidth=0.9, linestyle=(0, (4, 3)), label="float+")
+        axes.set_xlabel(label)
+        axes.tick_params(labelsize=8, length=3, color="#999999")
+        axes.grid(color="#e6e6e6", linewidth=0.7)
+        axes.set_axisbelow(True)
+        axes.legend(fontsize=7, framealpha=0.95, edgecolor="#cccccc")
+        if key == "flash":
+            axes.set_ylabel("DET area x 1000")
+    figure.suptitle(title, fontsize=10)
+    with atomic.replacing(path) as temporary:
+        figure.savefig(temporary, format="svg", bbox_inches="tight", pad_inches=0.1)
+    return path
+
+
 def main() -> None:
     """Trains the rows and writes the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -223,7 +282,9 @@ def main() -> None:
         )
     parameters = make().count_params()
     title = f"Learned widths, {args.network}, {parameters:,} parameters, real speech, {len(runs)} seeds"
-    print(common.write(args.name, title, COLUMNS, rows_of(runs), notes))
+    rows = rows_of(runs)
+    print(common.write(args.name, title, COLUMNS, rows, notes))
+    print(plot(rows, common.RESULTS / f"{args.name}.svg", title))
 
 
 if __name__ == "__main__":

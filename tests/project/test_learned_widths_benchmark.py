@@ -89,6 +89,25 @@ def test_depthwise_weights_keep_their_byte() -> None:
     assert prices.of_all(8)["average"] == 8.0 and prices.of_all(1)["flash"] > depthwise
 
 
+def test_front_is_what_no_other_beats_in_both() -> None:
+    points = [(3.0, 1.0), (1.0, 4.0), (2.0, 2.0), (2.0, 5.0), (4.0, 1.5), (2.5, 2.0)]
+    assert benchmark.front(points) == [(1.0, 4.0), (2.0, 2.0), (3.0, 1.0)]
+    assert benchmark.front([]) == []
+
+
+def test_picture_names_every_kind_of_row(tmp_path) -> None:
+    def row(name: str, flash: float | None, area: float) -> dict:
+        seeds = [{"area": area - 0.1}, {"area": area + 0.1}]
+        return {"method": name, "flash": flash, "m4": flash, "area": area, "seeds": seeds}
+
+    rows = [row("float+", None, 9.0), row("2 bits", 5e3, 11.0), row("1 bit", 3e3, 16.0)]
+    rows += [row("learned, bytes of 2 bits", 4.9e3, 10.0), row("softmax over widths, bytes of 2 bits", 4.9e3, 10.5)]
+    text = benchmark.plot(rows, tmp_path / "widths.svg", "Learned widths").read_text(encoding="utf-8")
+    for found in ("Pareto front", "2 bits", "1 bit", "float+", "softmax over widths", "learned", "one width"):
+        assert f"<!-- {found} -->" in text
+    assert "<!-- HGQ2 -->" not in text
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("soft", [False, True])
 def test_rows_are_those_of_the_file(rng, soft: bool) -> None:
