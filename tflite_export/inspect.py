@@ -126,6 +126,8 @@ def _layer(op: Operator, model: Model) -> tuple[Layer, int]:
             if o.recurrence is not None:
                 weights += o.outputs * (o.outputs // ir.CELLS[list(ir.CELLS)[o.recurrence.cell - 1]])
                 places = model.tensors[op.inputs[0]].shape[1]
+            if o.framing is not None:
+                places *= o.framing.average
             macs = places * weights
     elif op.name in WEIGHTED and constants:
         kernel = constants[0]

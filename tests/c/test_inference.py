@@ -9,6 +9,7 @@ import kept
 import numpy as np
 import pytest
 import stream_graphs
+import waveform_graphs
 from stream_graphs import Layer, Spec
 
 from benchmarks import emulation
@@ -45,8 +46,8 @@ def run_everywhere(
     """Builds, runs ``examples`` random examples and compares every output byte with the reference."""
     inference_writer.write_inference(tflite_writer.write(graph, target=target), folder)
     feeds = eg.feeds(rng, graph, examples)
-    rows = [np.concatenate([feeds[name][i].ravel() for name in graph.inputs]) for i in range(examples)]
-    (folder / "inputs.bin").write_bytes(b"".join(row.tobytes() for row in rows))
+    rows = [feeds[name][i].tobytes() for i in range(examples) for name in graph.inputs]
+    (folder / "inputs.bin").write_bytes(b"".join(rows))
     program = build(core, objects, folder)
     assert emulation.run(core, program).startswith(f"examples {examples} arena ")
     expected = reference.run(graph, feeds)
@@ -78,7 +79,9 @@ def test_streams_keep_their_frames(name: str, require_tool, kernel_objects, tmp_
     graphs = [stream_graphs.make(spec, stream_graphs.clip_frames(spec), whole=True) for spec in STREAMS]
     m = eg.Maker(np.random.default_rng(0))
     x = m.recurrent(m.dense(m.input(9, 4), 6, 3, window=ir.Window((3, 1))), "gru", 5, 4)
-    for number, graph in enumerate([*graphs, m.graph(m.recurrent(x, "lstm", 16, 4, sequences=False))]):
+    graphs.append(m.graph(m.recurrent(x, "lstm", 16, 4, sequences=False)))
+    graphs.append(waveform_graphs.network(np.random.default_rng(1)))
+    for number, graph in enumerate(graphs):
         folder = tmp_path / str(number)
         folder.mkdir()
         stream = streaming.to_stream(graph)
@@ -106,8 +109,8 @@ def test_nothing_that_is_needed_overlaps(rng: np.random.Generator) -> None:
             for name in alive & (later | {op.output}):
                 home = plan.aliases.get(name, name)
                 start = plan.offsets[home]
-                places[home] = (start, start + graph.tensors[home].size)
-                assert start % 16 == 0 and start + graph.tensors[home].size <= plan.size
+                places[home] = (start, start + graph.tensors[home].bytes)
+                assert start % 16 == 0 and start + graph.tensors[home].bytes <= plan.size
             spans = sorted(places.values())
             assert all(end <= start for (_, end), (start, _) in zip(spans, spans[1:]))
 

@@ -7,6 +7,7 @@ import dataclasses
 
 import numpy as np
 import recurrent_graphs
+import waveform_graphs
 
 from tflite_export import ir
 from tflite_export.flatbuffer import reader as flatbuffer_reader
@@ -105,6 +106,9 @@ def feeds(rng: np.random.Generator, graph: ir.Graph, batch: int) -> dict[str, np
     """Random inputs with many at the ends of the range."""
     out = {}
     for name in graph.inputs:
+        if graph.tensors[name].wide:
+            out[name] = waveform_graphs.noise(rng, (batch, *graph.tensors[name].shape))
+            continue
         x = rng.integers(-128, 128, (batch, *graph.tensors[name].shape)).astype(np.int8)
         ends = rng.choice(np.array([-128, 127], np.int8), x.shape)
         out[name] = np.where(rng.random(x.shape) < 0.1, ends, x)
@@ -214,7 +218,7 @@ def check_kernels(graph: ir.Graph, values: dict[str, np.ndarray]) -> np.ndarray:
     """Asserts that every compiled kernel gives the bits of the reference, in every layout; returns them."""
     expected = reference.run(graph, values)["y"]
     op = graph.ops[0]
-    packed = {ir.PackedDense: "weights", ir.Recurrent: "kernel"}.get(type(op))
+    packed = {ir.PackedDense: "weights", ir.Recurrent: "kernel", ir.Waveform: "weights"}.get(type(op))
     for target in packing.different_targets(getattr(op, packed).bits) if packed else ("any",):
         call = call_of(graph, values, target)
         ran = 0
@@ -226,7 +230,7 @@ def check_kernels(graph: ir.Graph, values: dict[str, np.ndarray]) -> np.ndarray:
                 continue
             np.testing.assert_array_equal(y, expected, err_msg=f"{kernel.name.decode()}, {target}", strict=True)
             ran += 1
-        assert ran >= 1 + (target == "any" and isinstance(op, (ir.PackedDense, ir.DynamicDense, ir.Recurrent)))
+        assert ran >= 1 + (target == "any" and isinstance(op, (ir.PackedDense, ir.DynamicDense, ir.Recurrent, ir.Waveform)))
     return expected
 
 
@@ -240,6 +244,12 @@ class Maker:
     def input(self, *shape: int) -> str:
         name = f"in{len(self.inputs)}"
         self.tensors[name] = ir.Tensor(name, shape, quantization(self.rng))
+        self.inputs.append(name)
+        return name
+
+    def sound(self, samples: int) -> str:
+        name = f"in{len(self.inputs)}"
+        self.tensors[name] = ir.Tensor(name, (samples, 1), ir.Quantization(ir.SAMPLE_SCALE, 0), wide=True)
         self.inputs.append(name)
         return name
 
@@ -269,6 +279,11 @@ class Maker:
         graph = depthwise(self.rng, self.tensors[x].shape, multiple, window)
         (op,) = graph.ops
         return self._add(ir.Depthwise, (x,), levels=op.levels, requantization=op.requantization, window=window)
+
+    def waveform(self, x: str, **fields: object) -> str:
+        op = waveform_graphs.op(self.rng, **fields)
+        parts = {name: getattr(op, name) for name in ("weights", "requantization", "stride", "average", "floor")}
+        return self._add(ir.Waveform, (x,), **parts)
 
     def lookup(self, x: str) -> str:
         return self._add(ir.Lookup, (x,), table=self.rng.permutation(ALL_INT8))
@@ -325,7 +340,7 @@ class Maker:
 def every_op(rng: np.random.Generator) -> ir.Graph:
     """One graph with every kind of op, over [time, channels] and over pictures, with two inputs and two outputs."""
     m = Maker(rng)
-    frames, side = m.input(20, 6), m.input(7)
+    frames, sound = m.input(20, 6), m.sound(130)
     x = m.dense(frames, 12, 3, window=ir.Window((5, 1), (2, 1), (1, 1), (2, 1, 0, 0)))
     x = m.depthwise(x, 1, ir.Window((3, 1), padding=(1, 1, 0, 0)))
     x = m.add(x, m.lookup(x))
@@ -344,7 +359,9 @@ def every_op(rng: np.random.Generator) -> ir.Graph:
     picture = m.max_pool(picture, ir.Window((2, 2), (2, 2)))
     picture = m.depthwise(picture)
     flat = m.reshape(picture, m.tensors[picture].size)
-    gate = m.dense(side, m.tensors[picture].shape[-1], 8)
+    heard = m.waveform(sound, filters=7, taps=33, stride=5, average=2, bits=3)
+    heard = m.average_pool(heard, ir.Window((m.tensors[heard].shape[0], 1)))
+    gate = m.dense(m.reshape(heard, 7), m.tensors[picture].shape[-1], 8)
     scaled = m.multiply(picture, gate)
     pooled = m.average_pool(scaled, ir.Window(m.tensors[scaled].shape[:2]))
     out = m.softmax(m.dense(m.reshape(pooled, m.tensors[pooled].size), 5, 1))

@@ -28,7 +28,7 @@ WINDOWS = st.builds(
 UNITS = st.floats(width=32, allow_nan=False)
 STATIC = st.builds(
     Options,
-    kind=st.sampled_from([kind for kind in Kind if kind is not Kind.RECURRENT]),
+    kind=st.sampled_from([kind for kind in Kind if kind not in (Kind.RECURRENT, Kind.WAVEFORM)]),
     activation_min=INT8,
     activation_max=INT8,
     input_zero_points=st.tuples(INT8, INT8),
@@ -62,7 +62,9 @@ RECURRENCES = st.builds(
 RECURRENT = st.builds(
     dataclasses.replace, STATIC, kind=st.just(Kind.RECURRENT), window=st.none(), recurrence=RECURRENCES
 )
-OPTIONS = STATIC | DYNAMIC | RECURRENT
+FRAMINGS = st.builds(op_options.Framing, ONE_UP, ONE_UP)
+WAVEFORM = st.builds(dataclasses.replace, STATIC, kind=st.just(Kind.WAVEFORM), window=st.none(), framing=FRAMINGS)
+OPTIONS = STATIC | DYNAMIC | RECURRENT | WAVEFORM
 
 DENSE = Options(
     Kind.PACKED_DENSE,
@@ -172,7 +174,7 @@ def test_random_bytes_are_refused_or_read(data: bytes) -> None:
     [
         (0, 1, "version 1"),
         (1, 0, "kind of op 0"),
-        (1, 11, "kind of op 11"),
+        (1, 12, "kind of op 12"),
         (2, 2, "mode 2"),
         (3, 55, "55 bytes"),
         (10, 2, "grid 2"),

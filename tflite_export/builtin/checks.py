@@ -13,7 +13,7 @@ import numpy as np
 
 from tflite_export.flatbuffer.reader import TYPE_NAMES, FormatError, Model, Operator, Tensor
 
-FLOAT32, INT32, UINT8, INT64, INT8, RESOURCE, INT4 = 0, 2, 3, 4, 9, 13, 17
+FLOAT32, INT32, UINT8, INT64, INT16, INT8, RESOURCE, INT4 = 0, 2, 3, 4, 7, 9, 13, 17
 SAME, VALID = 0, 1
 MAX_RANK = 6
 _Rule = Callable[["_Op"], None]
@@ -237,7 +237,7 @@ def _pair(op: _Op) -> None:
 
 def _concatenate(op: _Op) -> None:
     op.require(len(op.x) >= 1 and None not in op.x and len(op.y) == 1, "has no inputs, or not one output")
-    op.types(INT8, FLOAT32, INT32)
+    op.types(INT8, INT16, FLOAT32, INT32)
     rank, axis = len(op.x[0].shape), op.fields["axis"]
     op.require(-rank <= axis < rank, f"axis {axis} of {rank}")
     axis %= rank
@@ -253,7 +253,7 @@ def _concatenate(op: _Op) -> None:
 def _reshape(op: _Op) -> None:
     op.count(1, 2)
     x, y = op.x[0], op.y[0]
-    op.require(x.type == y.type and x.type in (INT8, FLOAT32, INT32), f"turns type {x.type} into {y.type}")
+    op.require(x.type == y.type and x.type in (INT8, INT16, FLOAT32, INT32), f"turns type {x.type} into {y.type}")
     new = tuple(op.fields["shape"])
     if len(op.x) == 2:
         op.require(op.x[1] is not None, "its new shape is left out")
@@ -300,7 +300,7 @@ def _transpose(op: _Op) -> None:
 def _pad(op: _Op) -> None:
     op.count(2 if op.name == "PAD" else 3)
     x = op.x[0]
-    op.require(x.type == op.y[0].type and x.type in (INT8, FLOAT32), f"does not take type {x.type}")
+    op.require(x.type == op.y[0].type and x.type in (INT8, INT16, FLOAT32), f"does not take type {x.type}")
     op.require(1 <= len(x.shape) <= 4, f"pads at most 4 axes, found {x.shape}")
     amounts = op.integers(1, (len(x.shape), 2))
     op.require(0 <= amounts.min() and amounts.max() < 1 << 20, f"pads by {amounts.tolist()}")
@@ -328,7 +328,7 @@ def _reduce(op: _Op) -> None:
 def _slice(op: _Op) -> None:
     op.count(4)
     x = op.x[0]
-    op.require(x.type == op.y[0].type and x.type in (INT8, FLOAT32, INT32), f"does not take type {x.type}")
+    op.require(x.type == op.y[0].type and x.type in (INT8, INT16, FLOAT32, INT32), f"does not take type {x.type}")
     rank = len(x.shape)
     op.require(1 <= rank <= 5, f"slices at most 5 axes, found {rank}")
     begin, end, stride = (op.integers(i, (rank,)) for i in (1, 2, 3))

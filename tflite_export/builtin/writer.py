@@ -89,6 +89,10 @@ class Writer(Pieces):
         self.slice_axis(joined, after, op.output, range(y.shape[0] - kept, y.shape[0]), y.shape)
         self.emit("ASSIGN_VARIABLE", [handle, after], [], "AssignVariableOptions")
 
+    def refuse_waveform(self, op: ir.Waveform) -> None:
+        """No stock op multiplies samples of 16 bits and takes a logarithm."""
+        raise ir.GraphError(f"{op.name}: no stock op makes features of samples as integers; {WAY_OUT}")
+
     def refuse_recurrent(self, op: ir.Recurrent) -> None:
         """Stock LSTMs round between their gates in ways of their own, and there is no stock GRU."""
         raise ir.GraphError(f"{op.name}: no stock op computes a recurrent layer of these integers; {WAY_OUT}")
@@ -331,6 +335,7 @@ _METHODS = {
     ir.Slice: "write_slice",
     ir.Ring: "write_ring",
     ir.Recurrent: "refuse_recurrent",
+    ir.Waveform: "refuse_waveform",
 }
 
 

@@ -27,7 +27,7 @@ from tflite_export.streaming import schedule as stream_schedule
 _RANK = 6
 _BYTES_A_LINE = 24
 _OPERANDS = 3
-_C_TYPES = {0: "KWS_FLOAT32", 3: "KWS_UINT8", 9: "KWS_INT8"}
+_C_TYPES = {0: "KWS_FLOAT32", 3: "KWS_UINT8", 7: "KWS_INT16", 9: "KWS_INT8"}
 """Element types of constants in a .tflite file."""
 
 
@@ -68,6 +68,9 @@ def row_bytes(graph: ir.Graph) -> tuple[int, int]:
         elif isinstance(op, ir.Recurrent):
             least, most = _recurrent_bytes(op)
             narrow, wide = max(narrow, least), max(wide, most)
+        elif isinstance(op, ir.Waveform):
+            least, most = _waveform_bytes(op)
+            narrow, wide = max(narrow, least), max(wide, most)
         elif isinstance(op, ir.DynamicDense):
             padded = -(-op.weights.codes.shape[1] // packing.VECTOR) * packing.VECTOR
             codes = padded * (2 if op.input_bits > 8 else 1)
@@ -82,6 +85,14 @@ def _recurrent_bytes(op: ir.Recurrent) -> tuple[int, int]:
     own = 2 * aligned(2 * len(op.kernel.codes)) + aligned(2 * op.units) + 2 * aligned(op.units) + 15
     padded = [-(-n // packing.VECTOR) * packing.VECTOR for n in (op.kernel.codes.shape[1], op.units)]
     return own + max(padded), own + max(2 * n + 4 * -(-n // 32) + 8 for n in padded)
+
+
+def _waveform_bytes(op: ir.Waveform) -> tuple[int, int]:
+    """The same of filters over samples: both bytes of a frame's samples, its sums twice, and what dense layers need."""
+    aligned = lambda size: -(-size // 16) * 16  # noqa: E731
+    own = 2 * aligned(op.span) + 2 * aligned(4 * op.average * len(op.weights.codes)) + 15
+    padded = -(-op.taps // packing.VECTOR) * packing.VECTOR
+    return own + (padded if op.taps % packing.VECTOR else 0), own + 2 * padded + 4 * -(-padded // 32) + 8
 
 
 class _Writer:
@@ -157,7 +168,7 @@ class _Writer:
         tensor = self.graph.tensors[name]
         shape = ", ".join(map(str, (1, *tensor.shape)))
         place = self.plan.offsets[name]
-        kind = "KWS_FLOAT32" if tensor.quantization is None else "KWS_INT8"
+        kind = "KWS_FLOAT32" if tensor.quantization is None else "KWS_INT16" if tensor.wide else "KWS_INT8"
         return f"{{0, {place}, {tensor.bytes}, {kind}, {len(tensor.shape) + 1}, {{{shape}}}}}"
 
     def add_moves(self, op: ir.Op, number: int) -> None:
@@ -181,7 +192,7 @@ class _Writer:
         for i, tensor_name in enumerate(names):
             tensor = self.graph.tensors[tensor_name]
             q, prefix = tensor.quantization, f"{self.name.upper()}_{kind}_{i}"
-            element = "float" if q is None else "int8"
+            element = "float" if q is None else str(tensor.dtype)
             real = "" if q is None else ", real = scale * (value - zero point)"
             lines += [
                 f"/* {tensor_name}: {element} [{', '.join(map(str, tensor.shape))}]{real} */",

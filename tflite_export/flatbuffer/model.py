@@ -64,9 +64,12 @@ class ModelBuilder:
         """TensorType of a numpy type."""
         return getattr(self._schema.TensorType, np.dtype(dtype).name.upper())
 
-    def add_activation(self, name: str, shape: Sequence[int], quantization: ir.Quantization | None = None) -> int:
-        """An int8 tensor [1, *shape] (float32 without quantization) whose first axis can be resized; its index."""
-        tensor = self._tensor(name, (1, *shape), "INT8" if quantization else "FLOAT32", 0)
+    def add_activation(
+        self, name: str, shape: Sequence[int], quantization: ir.Quantization | None = None, wide: bool = False
+    ) -> int:
+        """An int8 tensor [1, *shape] whose first axis can be resized; its index. int16 where it is ``wide``, float32
+        without quantization."""
+        tensor = self._tensor(name, (1, *shape), "INT16" if wide else "INT8" if quantization else "FLOAT32", 0)
         tensor.shapeSignature = [-1, *map(int, shape)]
         if quantization:
             self._quantize(tensor, [quantization.scale], [quantization.zero_point], 0)

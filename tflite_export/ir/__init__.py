@@ -42,6 +42,8 @@ from tflite_export.ir.recurrent import CELLS, PRE_ACTIVATION_SCALE, Recurrent
 from tflite_export.ir.types import (
     INT8_MAX,
     INT8_MIN,
+    INT16_MAX,
+    INT16_MIN,
     MAX_SHIFT,
     GraphError,
     Grid,
@@ -51,12 +53,6 @@ from tflite_export.ir.types import (
     Weights,
     Window,
 )
+from tflite_export.ir.waveform import LOG_BITS, SAMPLE_SCALE, Waveform
 
-__all__ = [
-    "CELLS", "FLOAT_OPS", "FUNCTIONS", "INT8_MAX", "INT8_MIN", "MAX_HISTORY", "MAX_SHIFT", "MOVES",
-    "PRE_ACTIVATION_SCALE", "Add", "AveragePool", "ColumnWeights", "Concatenate", "Depthwise", "DynamicDense",
-    "FloatAdd", "FloatAverage", "FloatDepthwise", "FloatFunction", "FloatMultiply", "FloatSoftmax", "Function", "Graph",
-    "GraphError", "Grid", "Lookup", "MaxPool", "Multiply", "Op", "PackedDense", "Pad", "Quantization", "Recurrent",
-    "Requantization", "Reshape", "Ring", "Slice", "Softmax", "Tensor", "Transpose", "Weights", "Window", "op_inputs",
-    "picture", "windowed_shape",
-]  # fmt: skip
+__all__ = ["CELLS", "FLOAT_OPS", "FUNCTIONS", "INT8_MAX", "INT8_MIN", "MAX_HISTORY", "MAX_SHIFT", "MOVES", "PRE_ACTIVATION_SCALE", "Add", "AveragePool", "ColumnWeights", "Concatenate", "Depthwise", "DynamicDense", "FloatAdd", "FloatAverage", "FloatDepthwise", "FloatFunction", "FloatMultiply", "FloatSoftmax", "Function", "Graph", "GraphError", "Grid", "Lookup", "MaxPool", "Multiply", "Op", "PackedDense", "Pad", "Quantization", "Recurrent", "Requantization", "Reshape", "Ring", "Slice", "Softmax", "Tensor", "Transpose", "Weights", "Window", "op_inputs", "picture", "windowed_shape", "INT16_MAX", "INT16_MIN", "LOG_BITS", "SAMPLE_SCALE", "Waveform"]  # fmt: skip

@@ -34,6 +34,7 @@ from tflite_export.ir.types import (
     Window,
 )
 from tflite_export.ir.types import require as _require
+from tflite_export.ir.waveform import Waveform
 
 MAX_HISTORY = 65534
 
@@ -261,6 +262,7 @@ Op = (
     | Slice
     | Ring
     | Recurrent
+    | Waveform
     | DynamicDense
     | FloatFunction
     | FloatSoftmax
@@ -329,14 +331,16 @@ class Graph:
         y = self.tensors[op.output]
         expected = self._output_shape(op, x, y)
         _require(y.shape == expected, op.name, f"output {y.name!r} should have shape {expected}, found {y.shape}")
-        if not isinstance(op, MOVES):
-            floats = isinstance(op, FLOAT_OPS)
-            good = all((t.quantization is None) == floats for t in (*x, y))
-            _require(good, op.name, f"works on {'float32' if floats else 'int8'} tensors")
         if isinstance(op, MOVES):
-            _require(
-                all(t.quantization == y.quantization for t in x), op.name, "moves data, so quantization must not change"
-            )
+            same = all((t.quantization, t.wide) == (y.quantization, y.wide) for t in x)
+            _require(same, op.name, "moves data, so quantization must not change")
+            _require(not (isinstance(op, MaxPool) and y.wide), op.name, "works on int8 or float32 tensors")
+        elif isinstance(op, Waveform):
+            _require(y.quantization is not None and not y.wide, op.name, "features are int8")
+        else:
+            floats = isinstance(op, FLOAT_OPS)
+            good = all((t.quantization is None) == floats and not t.wide for t in (*x, y))
+            _require(good, op.name, f"works on {'float32' if floats else 'int8'} tensors")
         if isinstance(op, Softmax):
             _require(y.quantization == Quantization(1 / 256, -128), op.name, "softmax output must be 1/256, -128")
         if isinstance(op, (Add, Multiply, AveragePool)):
@@ -356,6 +360,8 @@ class Graph:
             return self._weighted_shape(op, x[0])
         if isinstance(op, Recurrent):
             return op.checked_shape(x, y)
+        if isinstance(op, Waveform):
+            return op.checked_shape(x[0])
         if isinstance(op, (DynamicDense, FloatDepthwise)):
             return self._float_weighted_shape(op, x[0])
         if isinstance(op, (Lookup, Softmax, FloatFunction, FloatSoftmax)):

@@ -10,6 +10,7 @@ import numpy as np
 
 Grid = Literal["mid-rise", "mid-tread"]
 INT8_MIN, INT8_MAX = -128, 127
+INT16_MIN, INT16_MAX = -32768, 32767
 MAX_SHIFT = 62
 
 
@@ -42,13 +43,21 @@ class Quantization:
 
 @dataclasses.dataclass(frozen=True)
 class Tensor:
-    """An int8 activation tensor, or one of float32 where ``quantization`` is None; ``shape`` without the batch axis."""
+    """An int8 activation tensor, or one of float32 where ``quantization`` is None; ``shape`` without the batch axis.
+
+    wide: int16 instead, as samples of sound are; around zero.
+    """
 
     name: str
     shape: tuple[int, ...]
     quantization: Quantization | None
+    wide: bool = False
 
     def __post_init__(self) -> None:
+        around_zero = self.quantization is not None and self.quantization.zero_point == 0
+        require(
+            not self.wide or around_zero, f"tensor {self.name!r}", "int16 needs a quantization whose zero point is 0"
+        )
         require(
             all(isinstance(d, int) and d >= 1 for d in self.shape),
             f"tensor {self.name!r}",
@@ -63,7 +72,7 @@ class Tensor:
     @property
     def dtype(self) -> np.dtype:
         """numpy type of an element."""
-        return np.dtype(np.float32 if self.quantization is None else np.int8)
+        return np.dtype(np.float32 if self.quantization is None else np.int16 if self.wide else np.int8)
 
     @property
     def bytes(self) -> int:

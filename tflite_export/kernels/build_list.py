@@ -14,6 +14,7 @@ PACKAGE = pathlib.Path(__file__).resolve().parent.parent
 
 KERNEL_SOURCES = (
     "kernels/core/options.c",
+    "kernels/core/prepare.c",
     "kernels/core/dispatch.c",
     "kernels/core/cpu.c",
     "kernels/core/layers.c",
@@ -33,6 +34,7 @@ KERNEL_SOURCES = (
     "kernels/ops/pool_ref.c",
     "kernels/ops/ring.c",
     "kernels/ops/recurrent.c",
+    "kernels/ops/waveform.c",
     "kernels/dense/dynamic.c",
     "kernels/dense/dynamic_kernels.c",
     "kernels/ops/float_ops.c",
@@ -58,10 +60,12 @@ FIRMWARE = (*LISTENER, *EXTERNAL, "shims/tflm/micro_ops.h", "shims/tflm/micro_op
 HEADERS = (
     "kernels/include/packed_kernels.h",
     "kernels/core/options.h",
+    "kernels/core/check.h",
     "kernels/core/requantize.h",
     "kernels/core/window.h",
     "kernels/core/weight_layout.h",
     "kernels/ops/recurrent.h",
+    "kernels/ops/waveform.h",
     "kernels/dense/dense_row.h",
     "kernels/dense/dense_vector.h",
     "kernels/dense/isa/dense_arm.h",

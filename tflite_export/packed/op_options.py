@@ -44,6 +44,7 @@ class Kind(enum.IntEnum):
     MAX_POOL = 8
     RING = 9
     RECURRENT = 10
+    WAVEFORM = 11
 
 
 CUSTOM_CODES: dict[Kind, str] = {
@@ -57,6 +58,7 @@ CUSTOM_CODES: dict[Kind, str] = {
     Kind.MAX_POOL: "TfmotKwsMaxPool",
     Kind.RING: "TfmotKwsRing",
     Kind.RECURRENT: "TfmotKwsRecurrent",
+    Kind.WAVEFORM: "TfmotKwsWaveform",
 }
 KINDS: dict[str, Kind] = {code: kind for kind, code in CUSTOM_CODES.items()}
 
@@ -72,6 +74,14 @@ class Recurrence:
     bias_shift: int
     shift: int
     external: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Framing:
+    """What filters over samples have in the place of a window: samples between two sums, and sums in a frame."""
+
+    stride: int
+    average: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,6 +115,7 @@ class Options:
     input_bits: int = 0
     function: int = 0
     recurrence: Recurrence | None = None
+    framing: Framing | None = None
 
 
 def encode(options: Options) -> bytes:
@@ -113,6 +124,8 @@ def encode(options: Options) -> bytes:
     window = (*w.size, *w.stride, *w.dilation, *w.padding) if w else (0,) * 10
     if options.recurrence is not None:
         window = (*map(int, dataclasses.astuple(options.recurrence)), *(0,) * 4)
+    if options.framing is not None:
+        window = (options.framing.stride, options.framing.average, *(0,) * 8)
     try:
         return _LAYOUT.pack(
             VERSION,
@@ -169,9 +182,11 @@ def decode(data: bytes) -> Options:
     if layout not in packing.Layout._value2member_map_:
         raise OptionsError(f"{Kind(kind).name}: unknown layout of weights {layout}; use a newer release")
     grids = len(GRIDS) if dynamic else GRIDS.index("linear")
-    recurrence = None
+    recurrence = framing = None
     if kind == Kind.RECURRENT:
         recurrence, places = _recurrence(places, mode), [0] * len(places)
+    if kind == Kind.WAVEFORM:
+        framing, places = _framing(places, mode), [0] * len(places)
     if has_window > 1 or (not has_window and any(places)) or grid >= grids:
         raise OptionsError(
             f"{Kind(kind).name}: window flag {has_window} or grid {grid} is unknown; the file is damaged"
@@ -209,6 +224,7 @@ def decode(data: bytes) -> Options:
         input_bits,
         function,
         recurrence,
+        framing,
     )
 
 
@@ -217,6 +233,13 @@ def _recurrence(places: list[int], mode: int) -> Recurrence:
     if not 1 <= cell <= len(ir.CELLS) or max(sequences, external) > 1 or any(rest) or mode != MODE_STATIC:
         raise OptionsError(f"RECURRENT: cell {cell}, mode {mode} or their options are unknown; use a newer release")
     return Recurrence(cell, bool(sequences), skip, bias_shift, shift, bool(external))
+
+
+def _framing(places: list[int], mode: int) -> Framing:
+    stride, average, *rest = places
+    if not stride or not average or any(rest) or mode != MODE_STATIC:
+        raise OptionsError(f"WAVEFORM: stride {stride}, {average} sums a frame or mode {mode}; the file is damaged")
+    return Framing(stride, average)
 
 
 def _bits_of(value: float) -> int:

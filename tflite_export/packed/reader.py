@@ -23,6 +23,7 @@ INPUT_COUNTS = {
     Kind.AVERAGE_POOL: (1, 0),
     Kind.MAX_POOL: (1, 0),
     Kind.RING: (1, 0),
+    Kind.WAVEFORM: (1, 2),
 }
 """Activations and constants that an op of each kind reads."""
 
@@ -64,11 +65,14 @@ def _activation(tensor: Tensor) -> ir.Tensor:
     where = f"tensor {tensor.name!r}"
     if tensor.type == float_reader.FLOAT32 and not tensor.scales and tensor.shape and tensor.shape[0] == 1:
         return ir.Tensor(tensor.name, tensor.shape[1:], None)
-    if tensor.type != 9 or len(tensor.scales) != 1 or not tensor.shape or tensor.shape[0] != 1:
-        raise FormatError(f"{where}: not an int8 activation [1, ...] with one scale; this is no packed model of ours")
+    wide = tensor.type == 7
+    if not (wide or tensor.type == 9) or len(tensor.scales) != 1 or not tensor.shape or tensor.shape[0] != 1:
+        raise FormatError(
+            f"{where}: not an int8 or int16 activation [1, ...] with one scale; this is no packed model of ours"
+        )
     if not ir.INT8_MIN <= tensor.zero_points[0] <= ir.INT8_MAX:
         raise FormatError(f"{where}: zero point {tensor.zero_points[0]} is no int8")
-    return ir.Tensor(tensor.name, tensor.shape[1:], ir.Quantization(tensor.scales[0], tensor.zero_points[0]))
+    return ir.Tensor(tensor.name, tensor.shape[1:], ir.Quantization(tensor.scales[0], tensor.zero_points[0]), wide)
 
 
 def _op(op: Operator, model: Model, tensors: dict[str, ir.Tensor]) -> ir.Op:
@@ -128,12 +132,15 @@ def _custom(op: Operator, x: list[str], constants: list[Tensor], y: str, tensors
         found = (*o.input_zero_points[: len(x)], o.output_zero_point)
         if found != (*used[: len(x)], tensors[y].zero):
             raise FormatError(f"{y}: zero points in the options {found} are not those of the tensors")
+    if any(tensors[name].wide for name in (*x[o.kind is Kind.WAVEFORM :], y)):
+        raise FormatError(f"{y}: {op.name} does not take int16; the file is damaged")
+    if o.kind is Kind.WAVEFORM:
+        weights = _weights(o, constants, y)
+        framing = o.framing
+        rq = _requantization(o, constants[1], y)
+        return ir.Waveform(y, x[0], y, weights, rq, framing.stride, framing.average, o.multipliers[1])
     if o.kind is Kind.PACKED_DENSE:
-        packed, layout = _bytes(constants[0], 3, y), packing.Layout(o.layout)
-        weights = ir.Weights(packing.unpack(packed, o.outputs, o.inputs, o.bits, layout), o.bits, GRIDS[o.grid])
-        _check_spare(packed, packing.pack(weights, layout), y)
-        _check_sums(o, weights, constants[1], y)
-        return ir.PackedDense(y, x[0], y, weights, _requantization(o, constants[1], y), o.window)
+        return ir.PackedDense(y, x[0], y, _weights(o, constants, y), _requantization(o, constants[1], y), o.window)
     if o.kind is Kind.DEPTHWISE:
         levels = np.frombuffer(_bytes(constants[0], 9, y), np.int8)
         if levels.size != o.inputs * o.outputs:
@@ -156,22 +163,33 @@ def _custom(op: Operator, x: list[str], constants: list[Tensor], y: str, tensors
     return ir.MaxPool(y, x[0], y, o.window)
 
 
+def _weights(o: Options, constants: list[Tensor], where: str) -> ir.Weights:
+    """The packed weights of a layer, which must be as they are packed."""
+    packed, layout = _bytes(constants[0], 3, where), packing.Layout(o.layout)
+    weights = ir.Weights(packing.unpack(packed, o.outputs, o.inputs, o.bits, layout), o.bits, GRIDS[o.grid])
+    _check_spare(packed, packing.pack(weights, layout), where)
+    _check_sums(o, weights, constants[1], where)
+    return weights
+
+
 def _check_used(o: Options, where: str) -> None:
     """Fields that a kind does not use must be zero, as ``kernels/core/options.c`` demands too."""
-    weighted = o.kind in (Kind.PACKED_DENSE, Kind.DEPTHWISE)
+    packed = o.kind in (Kind.PACKED_DENSE, Kind.WAVEFORM)
+    weighted = packed or o.kind is Kind.DEPTHWISE
     pooled = o.kind in (Kind.AVERAGE_POOL, Kind.MAX_POOL)
     scaled = o.kind not in (Kind.LOOKUP, Kind.SOFTMAX, Kind.MAX_POOL)
     unused = [
         *(() if weighted else (o.gain_bytes, o.bias_bytes, o.bias_shift, o.outputs, o.inputs)),
-        *(() if o.kind is Kind.PACKED_DENSE else (o.bits, o.grid, o.layout, o.sum_bytes)),
+        *(() if packed else (o.bits, o.grid, o.layout, o.sum_bytes)),
         *(() if scaled else (o.shift, o.multipliers[0], o.activation_min, o.activation_max, o.output_zero_point)),
         *(() if scaled else o.input_zero_points),
         *(() if o.kind in (Kind.ADD, Kind.MULTIPLY) else (o.input_zero_points[1],)),
-        *(() if o.kind is Kind.ADD else (o.multipliers[1],)),
+        *(() if o.kind in (Kind.ADD, Kind.WAVEFORM) else (o.multipliers[1],)),
     ]
     if any(unused):
         raise FormatError(f"{where}: {o.kind.name} has values in fields that it does not use; the file is damaged")
-    if (o.window is not None and not (weighted or pooled)) or (pooled and o.window is None):
+    windowed = pooled or (weighted and o.kind is not Kind.WAVEFORM)
+    if (o.window is not None and not windowed) or (pooled and o.window is None):
         raise FormatError(f"{where}: {o.kind.name} must {'' if pooled else 'not '}have a window; the file is damaged")
     if o.kind is Kind.AVERAGE_POOL and (o.activation_min, o.activation_max) != (ir.INT8_MIN, ir.INT8_MAX):
         raise FormatError(f"{where}: an average pool has no activation range; the file is damaged")
@@ -195,7 +213,7 @@ def _check_spare(found: bytes, packed: bytes, where: str) -> None:
 
 def _check_sums(o: Options, weights: ir.Weights, constant: Tensor, where: str) -> None:
     """The stored sums of weights must be those of the weights."""
-    if o.sum_bytes not in ((2, 4) if o.input_zero_points[0] else (0,)):
+    if o.sum_bytes not in ((2, 4) if o.input_zero_points[0] or o.kind is Kind.WAVEFORM else (0,)):
         raise FormatError(f"{where}: sums of weights of {o.sum_bytes} bytes do not suit the input's zero point")
     if o.sum_bytes:
         start = o.outputs * (o.gain_bytes + o.bias_bytes)

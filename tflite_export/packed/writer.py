@@ -14,7 +14,7 @@ import numpy as np
 from tflite_export import ir
 from tflite_export.flatbuffer.model import ModelBuilder, schema
 from tflite_export.packed import packing, recurrent
-from tflite_export.packed.op_options import CUSTOM_CODES, GRIDS, RING_HEAD, Kind, Options, encode
+from tflite_export.packed.op_options import CUSTOM_CODES, GRIDS, RING_HEAD, Framing, Kind, Options, encode
 from tflite_export.version import VERSION
 
 DESCRIPTION = "tflite_export {version} packed"
@@ -141,7 +141,7 @@ class _Writer:
             tensor = graph.tensors[name]
             if len(tensor.shape) + 1 > MAX_RANK:
                 raise WriteError(f"tensor {name!r}: at most {MAX_RANK - 1} axes and the batch, found {tensor.shape}")
-            self.indices[name] = self.builder.add_activation(name, tensor.shape, tensor.quantization)
+            self.indices[name] = self.builder.add_activation(name, tensor.shape, tensor.quantization, tensor.wide)
         for number, op in enumerate(graph.ops):
             self.add(op, number)
         return self.builder.finish(
@@ -160,6 +160,8 @@ class _Writer:
             self.add_weighted(op, number)
         elif isinstance(op, ir.Recurrent):
             self.add_recurrent(op, number)
+        elif isinstance(op, ir.Waveform):
+            self.add_waveform(op, number)
         elif isinstance(op, ir.Lookup):
             self.add_custom(op, Options(Kind.LOOKUP), self.builder.add_constant(f"t{number}", op.table))
         elif isinstance(op, ir.Softmax):
@@ -226,6 +228,32 @@ class _Writer:
         if op.state is not None:
             inputs.append(self.indices[op.state])
         self.builder.add_custom(CUSTOM_CODES[options.kind], inputs, [self.indices[op.output]], encode(options))
+
+    def add_waveform(self, op: ir.Waveform, number: int) -> None:
+        rq, weights = op.requantization, op.weights
+        channels, gain_bytes, bias_bytes, sum_bytes = channel_parameters(rq, weights.levels.sum(axis=1, dtype=np.int64))
+        layout = packing.layout_for(self.target, weights.bits)
+        options = Options(
+            Kind.WAVEFORM,
+            activation_min=rq.activation_min,
+            activation_max=rq.activation_max,
+            output_zero_point=self.zero_point(op.output),
+            bits=weights.bits,
+            grid=GRIDS.index(weights.grid),
+            gain_bytes=gain_bytes,
+            bias_bytes=bias_bytes,
+            bias_shift=rq.bias_shift,
+            shift=rq.shift,
+            multipliers=(rq.multiplier, op.floor),
+            outputs=len(weights.codes),
+            inputs=op.taps,
+            layout=layout,
+            sum_bytes=sum_bytes,
+            framing=Framing(op.stride, op.average),
+        )
+        data = np.frombuffer(packing.pack(weights, layout), np.uint8)
+        constant = self.builder.add_constant(f"w{number}", data)
+        self.add_custom(op, options, constant, self.builder.add_constant(f"c{number}", channels))
 
     def add_float(self, op: ir.Op, number: int) -> None:
         if isinstance(op, ir.DynamicDense):

@@ -47,11 +47,12 @@ def softmax(q: np.ndarray, table: np.ndarray) -> np.ndarray:
     return saturate((512 * e + total) // (2 * total) - 128)
 
 
-def quantize(real: np.ndarray, quantization: ir.Quantization) -> np.ndarray:
-    """int8 of real values: ``clip(zero_point + floor(real / scale + 1/2))``, division in float32."""
+def quantize(real: np.ndarray, quantization: ir.Quantization, dtype: np.dtype | type = np.int8) -> np.ndarray:
+    """int8 or int16 of real values: ``clip(zero_point + floor(real / scale + 1/2))``, division in float32."""
     steps = np.floor(np.asarray(real, np.float32) / np.float32(quantization.scale) + np.float32(0.5))
     steps = np.nan_to_num(steps, nan=0.0, posinf=1e6, neginf=-1e6)
-    return saturate(quantization.zero_point + steps)
+    ends = np.iinfo(dtype)
+    return np.clip(quantization.zero_point + steps, ends.min, ends.max).astype(dtype)
 
 
 def dequantize(q: np.ndarray, quantization: ir.Quantization) -> np.ndarray:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tflite_export import ir
-from tflite_export.reference import arithmetic, float_arithmetic, recurrent
+from tflite_export.reference import arithmetic, float_arithmetic, recurrent, waveform
 
 
 def _pictures(x: np.ndarray) -> np.ndarray:
@@ -116,7 +116,7 @@ def _aligned(x: list[np.ndarray]) -> list[np.ndarray]:
 
 
 def run_op(op: ir.Op, x: list[np.ndarray], graph: ir.Graph, state: dict[str, Any] | None = None) -> np.ndarray:
-    """One op on int8 or float32 arrays with a batch axis; returns such an array.
+    """One op on int8, int16 or float32 arrays with a batch axis; returns such an array.
 
     ``state`` holds the frames that rings keep and the states of recurrent layers, by output.
     """
@@ -138,6 +138,8 @@ def run_op(op: ir.Op, x: list[np.ndarray], graph: ir.Graph, state: dict[str, Any
             out = np.concatenate([out.reshape(batch, -1), recurrent.to_bytes(kept)], axis=1)
         if state is not None and op.keeps:
             state[op.output] = kept
+    elif isinstance(op, ir.Waveform):
+        out = waveform.run(op, x[0], zero_point)
     elif isinstance(op, ir.Depthwise):
         out = arithmetic.requantize(_depthwise(op, x[0], z[0]), op.requantization, zero_point)
     elif isinstance(op, ir.Lookup):
@@ -184,7 +186,7 @@ def run(
 ) -> dict[str, np.ndarray]:
     """Runs the graph on arrays [batch, ...] by input name; returns the outputs (or every tensor) by name.
 
-    Arrays have the type of their tensor, int8 or float32.
+    Arrays have the type of their tensor, int8, int16 or float32.
 
     state: what the graph's rings and recurrent layers keep from one call to the next: empty at first, changed here.
     Without it every call is a first one.

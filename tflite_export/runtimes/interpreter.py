@@ -61,7 +61,7 @@ def default_runtime() -> str:
 class TensorDetails:
     """An input or output: shape without the batch axis; scale is None for float32 tensors.
 
-    unsigned: uint8 instead of int8, as the probability of an ESPHome model is.
+    unsigned: uint8 instead of int8, as the probability of an ESPHome model is. wide: int16, as samples of sound are.
     """
 
     name: str
@@ -69,6 +69,7 @@ class TensorDetails:
     scale: float | None
     zero_point: int
     unsigned: bool = False
+    wide: bool = False
 
     @property
     def quantization(self) -> ir.Quantization | None:
@@ -78,13 +79,25 @@ class TensorDetails:
     @property
     def dtype(self) -> np.dtype:
         """numpy type of an element."""
-        return np.dtype(np.float32 if self.scale is None else np.uint8 if self.unsigned else np.int8)
+        if self.scale is None:
+            return np.dtype(np.float32)
+        return np.dtype(np.uint8 if self.unsigned else np.int16 if self.wide else np.int8)
+
+    def is_exact(self, values: np.ndarray) -> bool:
+        """Whether such values are taken as they are, and outputs given as they are: int8, or int16 where that is taken.
+
+        Raises:
+            ValueError: int8 for a tensor of int16.
+        """
+        if self.wide and values.dtype == np.int8:
+            raise ValueError(f"input {self.name!r} takes samples, int16 or real values, found int8")
+        return values.dtype == (np.int16 if self.wide else np.int8)
 
     def to_tensor(self, values: np.ndarray) -> np.ndarray:
-        """Values in the tensor's own type: int8 as it is, real values quantized, or float32."""
-        if self.scale is None or values.dtype == np.int8:
+        """Values in the tensor's own type: int8 (or int16) as it is, real values quantized, or float32."""
+        if self.scale is None or self.is_exact(values):
             return np.asarray(values, self.dtype)
-        return arithmetic.quantize(values, self.quantization)
+        return arithmetic.quantize(values, self.quantization, self.dtype)
 
     def to_real(self, values: np.ndarray) -> np.ndarray:
         """float32 values of what the tensor holds."""
@@ -164,8 +177,8 @@ class Interpreter:
 
         Args:
             x: one array [batch, ...] where the model has one input; else a sequence in the order of ``inputs`` or a
-                dict by name. int8 arrays are taken as they are and give int8; any other type is quantized with the
-                input's own scale, and the outputs come back as float32 real values.
+                dict by name. int8 arrays (int16 for an input of samples) are taken as they are and give int8; any other
+                type is quantized with the input's own scale, and the outputs come back as float32 real values.
 
         Returns:
             One array where x is an array and the model has one output; else a dict by name for a dict, and a list
@@ -175,8 +188,9 @@ class Interpreter:
             ValueError: names, types, shapes or batch sizes do not suit the model.
         """
         arrays = self._arrays(x)
-        exact = all(a.dtype == np.int8 for a in arrays)
-        if not exact and any(a.dtype == np.int8 for a in arrays):
+        as_they_are = [d.is_exact(a) for a, d in zip(arrays, self.inputs)]
+        exact = all(as_they_are)
+        if not exact and any(as_they_are):
             raise ValueError("either all inputs are int8 or none is")
         feeds = [self._feed(a, details) for a, details in zip(arrays, self.inputs)]
         if self.stateful and any(len(a) != 1 for a in feeds):
@@ -229,8 +243,8 @@ class Interpreter:
 
 
 def _details(tensor: flatbuffer_reader.Tensor, output: bool = False) -> TensorDetails:
-    if not tensor.shape or tensor.shape[0] != 1 or tensor.type not in ((0, 3, 9) if output else (0, 9)):
-        kinds = "int8, uint8 or float32" if output else "int8 or float32"
+    if not tensor.shape or tensor.shape[0] != 1 or tensor.type not in ((0, 3, 7, 9) if output else (0, 7, 9)):
+        kinds = "int8, uint8, int16 or float32" if output else "int8, int16 or float32"
         raise FormatError(f"tensor {tensor.name!r}: {'outputs' if output else 'inputs'} must be {kinds} [1, ...]")
     if tensor.type == 0:
         return TensorDetails(tensor.name, tensor.shape[1:], None, 0)
@@ -240,7 +254,10 @@ def _details(tensor: flatbuffer_reader.Tensor, output: bool = False) -> TensorDe
         return TensorDetails(tensor.name, tensor.shape[1:], tensor.scales[0], tensor.zero_points[0], unsigned=True)
     if len(tensor.scales) != 1 or not ir.INT8_MIN <= tensor.zero_points[0] <= ir.INT8_MAX:
         raise FormatError(f"tensor {tensor.name!r}: an int8 input or output needs one scale and an int8 zero point")
-    return TensorDetails(tensor.name, tensor.shape[1:], tensor.scales[0], tensor.zero_points[0])
+    wide = tensor.type == 7
+    if wide and tensor.zero_points[0]:
+        raise FormatError(f"tensor {tensor.name!r}: the zero point of int16 is 0, found {tensor.zero_points[0]}")
+    return TensorDetails(tensor.name, tensor.shape[1:], tensor.scales[0], tensor.zero_points[0], wide=wide)
 
 
 class _Reference:

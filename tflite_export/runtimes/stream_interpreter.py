@@ -81,21 +81,22 @@ class StreamInterpreter:
         """Takes frames, however many, and returns the rows that they complete.
 
         Args:
-            frames: [n, features...]; int8 gives int8, any other type is quantized with the input's scale and gives
-                float32 real values. A model of dynamic quantization takes float32 and gives it.
+            frames: [n, features...]; int8 (int16 for a model that takes samples) gives int8, any other type is
+                quantized with the input's scale and gives float32 real values. A model of dynamic quantization takes
+                float32 and gives it.
 
         Returns:
             [rows, ...], rows 0 or more; a list of such arrays where the model has several outputs.
 
         Raises:
-            ValueError: another shape.
+            ValueError: another shape, or int8 for a model that takes samples.
         """
         frames = np.asarray(frames)
         details = self.inputs[0]
         if frames.shape[1:] != details.shape[1:] or frames.ndim != len(details.shape):
             wanted = ", ".join(map(str, ("frames", *details.shape[1:])))
             raise ValueError(f"input {details.name!r} needs shape [{wanted}], found {list(frames.shape)}")
-        exact = frames.dtype == np.int8
+        exact = details.is_exact(frames)
         new = details.to_tensor(frames)
         waiting = np.concatenate([self._waiting, new])
         whole = len(waiting) // self.hop

@@ -30,6 +30,8 @@ def of_graph(graph: ir.Graph) -> Cost:
         y = graph.tensors[op.output]
         if isinstance(op, (ir.PackedDense, ir.DynamicDense)):
             macs += y.size * op.weights.codes.shape[1]
+        elif isinstance(op, ir.Waveform):
+            macs += y.size * op.average * op.taps
         elif isinstance(op, (ir.Depthwise, ir.FloatDepthwise)):
             macs += y.size * (op.window.taps if op.window else 1)
         elif isinstance(op, ir.Recurrent):

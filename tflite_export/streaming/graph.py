@@ -30,7 +30,7 @@ from tflite_export.streaming import cost
 from tflite_export.streaming.schedule import Clip, Rows, Schedule
 
 _POOLS = (ir.AveragePool, ir.MaxPool, ir.FloatAverage)
-_WINDOWED = (ir.PackedDense, ir.Depthwise, ir.DynamicDense, ir.FloatDepthwise, *_POOLS)
+_WINDOWED = (ir.PackedDense, ir.Depthwise, ir.Waveform, ir.DynamicDense, ir.FloatDepthwise, *_POOLS)
 
 
 _AHEAD_OF_VALID = (
@@ -190,7 +190,7 @@ def externalize(stream: Stream) -> Stream:
             ops.append(op)
             continue
         for name in (before, after):
-            tensors[name] = ir.Tensor(name, (op.history, *y.shape[1:]), y.quantization)
+            tensors[name] = dataclasses.replace(y, name=name, shape=(op.history, *y.shape[1:]))
         ops.append(ir.Concatenate(op.output, (before, op.input), op.output, 0))
         ops.append(ir.Slice(after, op.output, after, y.shape[0] - op.history, y.shape[0], 1))
         states.append((before, after))
@@ -380,7 +380,7 @@ class _Plan:
         return ir.Graph(tensors, tuple(self.ops), self.graph.inputs, self.graph.outputs, self.graph.name)
 
     def _add(self, name: str, shape: tuple[int, ...], like: str) -> str:
-        self.tensors[name] = ir.Tensor(name, shape, self.graph.tensors[like].quantization)
+        self.tensors[name] = dataclasses.replace(self.graph.tensors[like], name=name, shape=shape)
         return name
 
     def _add_rows(self, name: str) -> None:
@@ -435,7 +435,8 @@ class _Plan:
             reads[0] = self._head(
                 reads[0], (self.known[op.output].rows - 1) * window.stride[0] + span, window.stride[0]
             )
-            op = dataclasses.replace(op, window=dataclasses.replace(window, padding=(0, 0, *window.padding[2:])))
+            if any(window.padding[:2]):
+                op = dataclasses.replace(op, window=dataclasses.replace(window, padding=(0, 0, *window.padding[2:])))
         self.ops.append(dataclasses.replace(op, input=reads[0]))
 
     def _first_rows(self, name: str, rows: _Rows) -> str:
@@ -444,7 +445,7 @@ class _Plan:
             return name
         short = f"{name}/late"
         if short not in self.tensors:
-            self.tensors[short] = ir.Tensor(short, (rows.rows, *t.shape[1:]), t.quantization)
+            self.tensors[short] = dataclasses.replace(t, name=short, shape=(rows.rows, *t.shape[1:]))
             self.ops.append(ir.Slice(short, name, short, 0, rows.rows, 1))
         return short
 
@@ -455,7 +456,7 @@ class _Plan:
             return name
         short = f"{name}/first{rows}"
         if short not in self.tensors:
-            self.tensors[short] = ir.Tensor(short, (rows, *t.shape[1:]), t.quantization)
+            self.tensors[short] = dataclasses.replace(t, name=short, shape=(rows, *t.shape[1:]))
             self.ops.append(ir.Slice(short, name, short, 0, rows, 1))
         return short
 

@@ -2,6 +2,7 @@
 #include "../dense/dense_row.h"
 #include "../dense/dynamic.h"
 #include "../ops/recurrent.h"
+#include "../ops/waveform.h"
 
 const kws_kernel kws_kernels[] = {
 #define KWS_KERNEL(kind, function, layouts, cpu, scratch) {kind, #function, function, layouts, cpu, scratch},
@@ -29,6 +30,7 @@ size_t kws_scratch_bytes(const kws_kernel* kernel, const kws_op* op) {
   if (kernel->scratch == KWS_SCRATCH_CODES_AND_WIDE) return kws_dynamic_scratch(op) + kws_wide_row_scratch(op);
 #endif
   if (kernel->scratch == KWS_SCRATCH_RECURRENT) return kws_recurrent_scratch(op);
+  if (kernel->scratch == KWS_SCRATCH_WAVEFORM) return kws_waveform_scratch(op);
   if (kernel->scratch == KWS_SCRATCH_WIDE_ROW) return kws_wide_row_scratch(op);
   return kernel->scratch == KWS_SCRATCH_ROW ? kws_row_scratch(op) : 0;
 }

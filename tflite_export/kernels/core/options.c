@@ -1,10 +1,11 @@
-/* Everything that is checked before a kernel runs. Whatever a file says, after kws_prepare() every index that a kernel
- * computes lies inside its tensor. */
+/* The bytes of options: what they say, and whether it is allowed. */
 #include "options.h"
 
 #include <string.h>
 
 #include "../ops/recurrent.h"
+#include "../ops/waveform.h"
+#include "check.h"
 #include "weight_layout.h"
 
 /* Which fields a kind uses, and so which must be zero; and its inputs. */
@@ -20,7 +21,8 @@ enum {
   USES_CODES = 256,   /* dynamic mode: units, bits, grid, bytes of gain, bias and sum, bits of inputs */
   USES_SIZES = 512,   /* outputs, inputs */
   USES_FUNCTION = 1024,
-  USES_CELL = 2048 /* in the place of a window */
+  USES_CELL = 2048,  /* in the place of a window */
+  USES_FRAMES = 4096 /* likewise; and sums of weights whatever the zero point */
 };
 
 /* By mode: inputs and fields. */
@@ -46,17 +48,8 @@ static const struct {
     {"TfmotKwsRecurrent", /* or 3, with a state; no dynamic mode */
      {2, 0},
      {USES_CHANNELS | USES_SIZES | USES_WEIGHTS | USES_SCALE | USES_PAIR | USES_CELL, 0}},
+    {"TfmotKwsWaveform", {3, 0}, {USES_CHANNELS | USES_SIZES | USES_WEIGHTS | USES_SCALE | USES_PAIR | USES_FRAMES, 0}},
 };
-
-#define CHECK(condition, text, is, should) \
-  do {                                     \
-    if (!(condition)) {                    \
-      error->message = (text);             \
-      error->found = (long)(is);           \
-      error->wanted = (long)(should);      \
-      return false;                        \
-    }                                      \
-  } while (0)
 
 const char* kws_op_name(int kind) { return kind > 0 && kind < KWS_KIND_END ? kinds[kind].name : NULL; }
 
@@ -66,28 +59,27 @@ int kws_op_kind(const char* name) {
   return 0;
 }
 
+int kws_input_count(kws_kind kind, kws_mode mode) { return kinds[kind].inputs[mode]; }
+
 int kws_state_input(kws_kind kind, int input_count) {
   return kind == KWS_RING ? 1 : kind == KWS_RECURRENT && input_count > 2 ? 2 : 0;
 }
-
-/* a * b, or 0 where that does not fit. */
-static size_t product(size_t a, size_t b) { return b && a > (size_t)-1 / b ? 0 : a * b; }
 
 size_t kws_packed_size(uint32_t outputs, uint32_t inputs, int bits, int layout) {
   if (!outputs || !inputs || bits < 1 || bits > 8 || !kws_layout_has(layout, bits)) return 0;
   const size_t down = (outputs - 1) / kws_block_rows(bits, layout) + 1,
                across = (inputs - 1) / kws_block_inputs(layout) + 1;
-  return product(product(down, across), kws_block_bytes(bits, layout));
+  return kws_product(kws_product(down, across), kws_block_bytes(bits, layout));
 }
 
 size_t kws_tight_size(uint32_t outputs, uint32_t inputs, int bits) {
   if (!outputs || !inputs || ((bits < 1 || bits > 8) && bits != 16)) return 0;
-  if (bits == 16) return product(2 * (size_t)outputs, inputs);
-  return product(product((outputs - 1) / KWS_TILE + 1, inputs), (size_t)bits);
+  if (bits == 16) return kws_product(2 * (size_t)outputs, inputs);
+  return kws_product(kws_product((outputs - 1) / KWS_TILE + 1, inputs), (size_t)bits);
 }
 
 size_t kws_channels_size(uint32_t outputs, int gain_bytes, int bias_bytes, int sum_bytes, int zero_bytes) {
-  return product(outputs, (size_t)(gain_bytes + bias_bytes + sum_bytes + zero_bytes));
+  return kws_product(outputs, (size_t)(gain_bytes + bias_bytes + sum_bytes + zero_bytes));
 }
 
 static uint32_t read_u16(const uint8_t* p) { return p[0] | (uint32_t)p[1] << 8; }
@@ -174,6 +166,21 @@ static bool parse_cell(kws_options* o, const uint8_t* p, kws_error* error) {
   return true;
 }
 
+/* What filters over samples have in the place of a window. */
+static bool parse_frames(kws_options* o, const uint8_t* p, kws_error* error) {
+  o->sample_stride = read_u16(p + 32);
+  o->average = read_u16(p + 34);
+  CHECK(o->sample_stride >= 1, "options: samples from one sum to the next are none", o->sample_stride, 1);
+  CHECK(o->average >= 1, "options: a frame without a sum", o->average, 1);
+  for (int i = 36; i < 52; ++i) CHECK(!p[i], "options: unused field is not zero", p[i], 0);
+  CHECK(o->multiplier[1] >= 1, "options: the logarithm has no floor", o->multiplier[1], 1);
+  CHECK(!o->input_zero_point[0], "options: the zero point of samples is 0", o->input_zero_point[0], 0);
+  CHECK(o->sample_stride * o->average <= 0xFFFF, "options: more samples from one frame to the next than 65535",
+        o->sample_stride * o->average, 0xFFFF);
+  CHECK(kws_waveform_span(o) <= 0xFFFF, "options: more samples in a frame than 65535", kws_waveform_span(o), 0xFFFF);
+  return true;
+}
+
 bool kws_parse_options(kws_options* o, const uint8_t* p, size_t size, kws_error* error) {
   memset(o, 0, sizeof *o);
   CHECK(p && size >= 4, "options are missing or too short", size, KWS_OPTIONS_BYTES);
@@ -205,7 +212,7 @@ bool kws_parse_options(kws_options* o, const uint8_t* p, size_t size, kws_error*
   o->layout = p[52];
   o->sum_bytes = p[53];
   CHECK(p[15] <= 1, "options: window flag is neither 0 nor 1", p[15], 1);
-  for (int i = 32; i < 52 && !o->has_window && !(uses & USES_CELL); ++i)
+  for (int i = 32; i < 52 && !o->has_window && !(uses & (USES_CELL | USES_FRAMES)); ++i)
     CHECK(!p[i], "options: window fields without a window", p[i], 0);
   CHECK(o->has_window ? uses & MAY_WINDOW : !(uses & NEEDS_WINDOW), "options: window flag does not suit the op",
         o->has_window, !o->has_window);
@@ -232,7 +239,7 @@ bool kws_parse_options(kws_options* o, const uint8_t* p, size_t size, kws_error*
     CHECK(o->layout < KWS_LAYOUT_END, "options: unknown layout of weights; update the ops", o->layout,
           KWS_LAYOUT_END - 1);
     CHECK(kws_layout_has(o->layout, o->bits), "options: a layout for weights of one bit", o->bits, 1);
-    const bool sums = o->input_zero_point[0] != 0;
+    const bool sums = o->input_zero_point[0] != 0 || uses & USES_FRAMES;
     CHECK(sums ? o->sum_bytes == 2 || o->sum_bytes == 4 : !o->sum_bytes,
           "options: a sum of weights has two or four bytes, and is there if the input's zero point is not 0",
           o->sum_bytes, sums ? 2 : 0);
@@ -257,242 +264,6 @@ bool kws_parse_options(kws_options* o, const uint8_t* p, size_t size, kws_error*
     else
       CHECK(!o->outputs, "options: unused field is not zero", o->outputs, 0);
   }
+  if (uses & USES_FRAMES) return parse_frames(o, p, error);
   return !(uses & USES_CELL) || parse_cell(o, p, error);
-}
-
-/* Element type of inputs and outputs, and its bytes. */
-static int32_t activation_type(const kws_options* o) { return o->mode == KWS_MODE_DYNAMIC ? KWS_FLOAT32 : KWS_INT8; }
-static size_t activation_bytes(const kws_options* o) { return o->mode == KWS_MODE_DYNAMIC ? sizeof(float) : 1; }
-
-/* Checks that dims are positive, that no product overflows and that they fill exactly the bytes. */
-static bool check_activation(const kws_options* o, const kws_tensor* t, kws_error* error) {
-  size_t size = activation_bytes(o);
-  CHECK(t->type == activation_type(o), "an input has not the type that the mode has", t->type, activation_type(o));
-  CHECK((uintptr_t)t->data % activation_bytes(o) == 0, "a tensor's address is no multiple of its elements' size", 0, 0);
-  CHECK(t->rank >= 1 && t->rank <= KWS_MAX_RANK, "a tensor has too few or too many axes", t->rank, KWS_MAX_RANK);
-  for (int i = 0; i < t->rank; ++i) {
-    CHECK(t->dims[i] >= 1, "a tensor has an empty axis", t->dims[i], 1);
-    size = product(size, (size_t)t->dims[i]);
-    CHECK(size && size <= 0x7FFFFFFF, "a tensor is too large", i, 0x7FFFFFFF);
-  }
-  CHECK(t->bytes == size, "a tensor's bytes do not suit its shape", t->bytes, size);
-  return true;
-}
-
-static bool check_constant(const kws_tensor* t, int32_t type, size_t bytes, const char* what, kws_error* error) {
-  CHECK(bytes && t->bytes == bytes && t->type == type, what, t->bytes, bytes);
-  CHECK(t->data, "weights, channel parameters and tables must be constant", 0, 1);
-  return true;
-}
-
-/* Shape of a windowed op; also its picture. */
-static bool prepare_window(kws_op* op, const kws_tensor* x, uint32_t channels, kws_error* error) {
-  const kws_window* w = &op->options.window;
-  int32_t out[2];
-  CHECK(x->rank == 3 || x->rank == 4, "a window needs [batch, time, channels] or a picture", x->rank, 4);
-  const int32_t picture[2] = {x->dims[1], x->rank == 4 ? x->dims[2] : 1};
-  for (int axis = 0; axis < 2; ++axis) {
-    const int64_t extent = (int64_t)(w->size[axis] - 1) * w->dilation[axis] + 1;
-    const int64_t room = (int64_t)picture[axis] + w->padding[2 * axis] + w->padding[2 * axis + 1] - extent;
-    CHECK(room >= 0, "the window is larger than the padded picture", extent, extent + room);
-    const int64_t count = room / w->stride[axis] + 1;
-    CHECK(count <= 0x7FFFFFFF, "the output is too large", 0, 0);
-    out[axis] = (int32_t)count;
-  }
-  CHECK(x->rank == 4 || (w->size[1] == 1 && out[1] == 1), "a window over [time, channels] must be one wide", w->size[1],
-        1);
-  op->batch = x->dims[0];
-  op->height = picture[0];
-  op->width = picture[1];
-  op->out_height = out[0];
-  op->out_width = out[1];
-  op->dims[1] = out[0];
-  if (x->rank == 4) op->dims[2] = out[1];
-  op->dims[x->rank - 1] = (int32_t)channels;
-  return true;
-}
-
-static bool prepare_weighted(kws_op* op, const kws_call* call, kws_error* error) {
-  const kws_options* o = &op->options;
-  const kws_tensor* x = &call->inputs[0];
-  const kws_tensor* w = &call->inputs[1];
-  const bool dense = o->kind == KWS_PACKED_DENSE;
-  const size_t taps = o->has_window ? (size_t)o->window.size[0] * (size_t)o->window.size[1] : 1;
-  const size_t inputs = dense ? product(taps, (size_t)op->channels) : taps;
-  CHECK(inputs == o->inputs, "options: inputs do not suit the window and the input's channels", o->inputs, inputs);
-  if (dense && o->mode == KWS_MODE_DYNAMIC) {
-    if (!check_constant(w, KWS_UINT8, kws_tight_size(o->outputs, o->inputs, o->bits),
-                        "packed weights are not uint8 or have the wrong size in bytes", error))
-      return false;
-  } else if (dense) {
-    if (!check_constant(w, KWS_UINT8, kws_packed_size(o->outputs, o->inputs, o->bits, o->layout),
-                        "packed weights are not uint8 or have the wrong size in bytes", error))
-      return false;
-  } else {
-    CHECK(o->outputs % (uint32_t)op->channels == 0, "outputs are no multiple of the input's channels", o->outputs,
-          op->channels);
-    const size_t levels = product(product(o->inputs, o->outputs), activation_bytes(o));
-    if (!check_constant(w, activation_type(o), levels,
-                        "depthwise levels have the wrong type or the wrong size in bytes", error))
-      return false;
-  }
-  const bool floats = !dense && o->mode == KWS_MODE_DYNAMIC;
-  const int zero_bytes = o->grid != KWS_LINEAR_GRID ? 0 : o->bits > 8 ? 2 : 1;
-  const size_t size = floats ? product(o->outputs, sizeof(float))
-                             : kws_channels_size(o->outputs, o->gain_bytes, o->bias_bytes, o->sum_bytes, zero_bytes);
-  if (!check_constant(&call->inputs[2], floats ? KWS_FLOAT32 : KWS_UINT8, size,
-                      "channel parameters have the wrong type or the wrong size in bytes", error))
-    return false;
-  op->weights = w->data;
-  op->channel_parameters = call->inputs[2].data;
-  if (o->has_window) return prepare_window(op, x, o->outputs, error);
-  op->dims[op->rank - 1] = (int32_t)o->outputs;
-  return true;
-}
-
-/* Shapes are aligned at the batch axis on the left and at the last axis on the right, as numpy would per sample. */
-static bool prepare_pair(kws_op* op, const kws_tensor* x, kws_error* error) {
-  const int rank = x[0].rank > x[1].rank ? x[0].rank : x[1].rank;
-  size_t step[2] = {1, 1};
-  op->rank = rank;
-  for (int i = rank - 1; i >= 0; --i) {
-    int32_t size[2];
-    for (int k = 0; k < 2; ++k) {
-      const int axis = i == 0 ? 0 : i - (rank - x[k].rank);
-      size[k] = i == 0 || axis >= 1 ? x[k].dims[axis] : 1;
-    }
-    CHECK(size[0] == size[1] || size[0] == 1 || size[1] == 1, "two shapes do not broadcast", size[0], size[1]);
-    op->dims[i] = size[0] > size[1] ? size[0] : size[1];
-    for (int k = 0; k < 2; ++k) {
-      op->stride[k][i] = size[k] == 1 ? 0 : step[k];
-      step[k] *= (size_t)size[k];
-    }
-  }
-  return true;
-}
-
-/* Keeps the mean's 64-bit numerator and denominator from overflowing, and so from dividing by zero. */
-static bool check_mean(const kws_options* o, kws_error* error) {
-  const uint64_t taps = (uint64_t)o->window.size[0] * (uint64_t)o->window.size[1]; /* below 2^32 */
-  const uint64_t limit = (uint64_t)1 << 62;
-  CHECK(taps <= limit >> (o->shift + 1), "average pool: window and shift are too large", o->shift, 46);
-  CHECK(!o->multiplier[0] || taps <= limit / 510 / o->multiplier[0], "average pool: multiplier is too large",
-        o->multiplier[0], 0);
-  return true;
-}
-
-/* The state has room for the frames; frames of one recording only follow each other. */
-static bool prepare_ring(kws_op* op, const kws_tensor* x, kws_error* error) {
-  CHECK(x[0].rank >= 2, "a ring needs [1, time, ...]", x[0].rank, 2);
-  CHECK(x[0].dims[0] == 1, "a ring takes one recording, not a batch", x[0].dims[0], 1);
-  CHECK(x[1].type == KWS_INT8, "a ring's state is not int8", x[1].type, KWS_INT8);
-  const size_t kept = product(op->options.outputs, x[0].bytes / (size_t)x[0].dims[1]);
-  CHECK(kept && kept < 0x7FFFFFFF && x[1].bytes == kept + KWS_RING_HEAD, "a ring's state has the wrong size in bytes",
-        x[1].bytes, kept + KWS_RING_HEAD);
-  const int64_t frames = (int64_t)x[0].dims[1] + op->options.outputs;
-  CHECK(frames <= 0x7FFFFFFF, "the output is too large", 0, 0);
-  op->dims[1] = (int32_t)frames;
-  op->height = x[0].dims[1];
-  op->state = x[1].data;
-  op->x[1] = x[1].data;
-  return true;
-}
-
-/* One constant has both kernels; rows follow each other along the axis behind the batch. */
-static bool prepare_recurrent(kws_op* op, const kws_call* call, kws_error* error) {
-  const kws_options* o = &op->options;
-  const kws_tensor* x = call->inputs;
-  const uint32_t units = o->outputs / kws_cell_gates(o->cell);
-  CHECK(x->rank == 3, "a recurrent layer needs [batch, time, channels]", x->rank, 3);
-  CHECK((uint32_t)op->channels == o->inputs, "options: inputs do not suit the input's channels", o->inputs,
-        op->channels);
-  if (!check_constant(&x[1], KWS_UINT8, kws_recurrent_bytes(o),
-                      "weights and channel parameters are not uint8 or have the wrong size in bytes", error))
-    return false;
-  CHECK(kws_recurrent_scratch(op) <= 0x7FFFFFFF, "a recurrent layer is too large", units, 0);
-  op->weights = x[1].data;
-  op->batch = x->dims[0];
-  op->height = x->dims[1];
-  if (!o->sequences) op->rank = 2;
-  op->dims[op->rank - 1] = (int32_t)units;
-  if (call->input_count < 3) {
-    CHECK(!o->external, "wrong number of inputs", call->input_count, 3);
-    CHECK(!o->skip, "options: only a recurrent layer with a state skips rows", o->skip, 0);
-    return true;
-  }
-  const size_t size = KWS_RECURRENT_HEAD + 3 * (size_t)units;
-  CHECK(op->batch == 1, "a recurrent layer with a state takes one recording, not a batch", op->batch, 1);
-  CHECK(x[2].type == KWS_INT8, "a recurrent layer's state is not int8", x[2].type, KWS_INT8);
-  CHECK(x[2].bytes == size, "a recurrent layer's state has the wrong size in bytes", x[2].bytes, size);
-  if (!o->external) {
-    op->state = x[2].data;
-    return true;
-  }
-  op->x[1] = x[2].data;
-  op->rank = 2;
-  const size_t rows = o->sequences ? product((size_t)op->height, units) : units;
-  CHECK(rows && rows <= 0x7FFFFFFF - size, "the output is too large", 0, 0);
-  op->dims[1] = (int32_t)(rows + size);
-  return true;
-}
-
-bool kws_prepare(kws_op* op, const kws_call* call, kws_error* error) {
-  memset(op, 0, sizeof *op);
-  if (!kws_parse_options(&op->options, call->options, call->options_bytes, error)) return false;
-  const kws_options* o = &op->options;
-  const kws_tensor* x = call->inputs;
-  CHECK(o->kind == call->kind, "options belong to another op", o->kind, call->kind);
-  const int more = kws_state_input(o->kind, call->input_count) == 2;
-  const int inputs = kinds[o->kind].inputs[o->mode] + more;
-  CHECK(call->input_count == inputs, "wrong number of inputs", call->input_count, inputs);
-  const int activations = o->kind == KWS_ADD || o->kind == KWS_MULTIPLY ? 2 : 1;
-  for (int i = 0; i < activations; ++i) {
-    if (!check_activation(o, &x[i], error)) return false;
-    op->x[i] = x[i].data;
-  }
-  op->rank = x[0].rank;
-  memcpy(op->dims, x[0].dims, sizeof(int32_t) * (size_t)op->rank);
-  op->channels = x[0].dims[op->rank - 1];
-  op->rows = x[0].bytes / activation_bytes(o) / (size_t)op->channels;
-  bool good = true;
-  switch (o->kind) {
-    case KWS_PACKED_DENSE:
-    case KWS_DEPTHWISE:
-      good = prepare_weighted(op, call, error);
-      break;
-    case KWS_LOOKUP:
-      if (o->mode == KWS_MODE_DYNAMIC) break;
-      good = check_constant(&x[1], KWS_INT8, 256, "the table is not int8 or has the wrong size in bytes", error);
-      op->weights = x[1].data;
-      break;
-    case KWS_SOFTMAX:
-      if (o->mode == KWS_MODE_DYNAMIC) break;
-      good = check_constant(&x[1], KWS_UINT8, 512, "the table is not uint8 or has the wrong size in bytes", error);
-      op->weights = x[1].data;
-      break;
-    case KWS_ADD:
-    case KWS_MULTIPLY:
-      good = prepare_pair(op, x, error);
-      break;
-    case KWS_RING:
-      good = prepare_ring(op, x, error);
-      break;
-    case KWS_RECURRENT:
-      good = prepare_recurrent(op, call, error);
-      break;
-    case KWS_AVERAGE_POOL:
-      good =
-          (o->mode == KWS_MODE_DYNAMIC || check_mean(o, error)) && prepare_window(op, x, (uint32_t)op->channels, error);
-      break;
-    default:
-      good = prepare_window(op, x, (uint32_t)op->channels, error);
-  }
-  if (!good) return false;
-  op->output_bytes = activation_bytes(o);
-  op->output_type = activation_type(o);
-  for (int i = 0; i < op->rank; ++i) {
-    op->output_bytes = product(op->output_bytes, (size_t)op->dims[i]);
-    CHECK(op->output_bytes && op->output_bytes <= 0x7FFFFFFF, "the output is too large", i, 0);
-  }
-  return true;
 }

@@ -26,14 +26,17 @@
  *     32     uint16  window size (height, width), stride, dilation, padding (top, bottom, left, right)
  *                    of a recurrent layer instead: cell (kws_cell), 1 where each row is an output, rows to skip,
  *                    bias_shift and shift of the recurrent kernel, 1 where the state goes in and out, zeros
+ *                    of filters over samples instead: samples from one sum to the next, sums in a frame, zeros
  *     52     uint8   layout of weights         00         rows
- *     53     uint8   bytes of a sum of weights 02         the input's zero point is not 0
+ *     53     uint8   bytes of a sum of weights 02         the input's zero point is not 0, or it is samples
  *     54     uint8   bits of quantized inputs  00         dynamic mode only
  *     55     uint8   function (kws_function)   00         dynamic mode only
  *     56
  *
  * A recurrent layer has gates times units outputs; multiplier 1 is that of its recurrent kernel, and both kernels have
  * the same widths of gains and biases. Its activation range is that of its output.
+ *
+ * Multiplier 1 of filters over samples is the floor of their logarithm; inputs of one output are their taps.
  *
  * In dynamic mode the multipliers are the units of gain and bias, as float32.
  */
@@ -46,5 +49,8 @@ enum { KWS_OPTIONS_VERSION = 2, KWS_OPTIONS_BYTES = 56 };
 
 /* Decodes and checks the bytes alone. False: error says why. */
 bool kws_parse_options(kws_options* options, const uint8_t* bytes, size_t size, kws_error* error);
+
+/* Inputs of a call, but for a state that only some have; 0 where the kind has no such mode. */
+int kws_input_count(kws_kind kind, kws_mode mode);
 
 #endif

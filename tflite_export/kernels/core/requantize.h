@@ -63,9 +63,14 @@ static inline int16_t kws_narrow(int64_t value) {
   return (int16_t)(value < INT16_MIN ? INT16_MIN : value > INT16_MAX ? INT16_MAX : value);
 }
 
-/* Stores the output of channel c: at y, or where the op's outputs are int16, at the same place of those. */
+/* Whether outputs are other than int8, as those of layers inside of layers are. */
+static inline bool kws_other_outputs(const kws_op* op) { return op->wide || op->sums; }
+
+/* Stores the output of channel c: at y, or where the op's outputs are int16 or sums, at the same place of those. */
 static inline void kws_store(const kws_op* op, int8_t* y, uint32_t acc, uint32_t c) {
-  if (op->wide)
+  if (op->sums)
+    op->sums[y - op->y] = (int32_t)acc;
+  else if (op->wide)
     op->wide[y - op->y] = kws_narrow(kws_rounded_output(op, acc, c));
   else
     *y = kws_requantize(op, acc, c);
@@ -98,8 +103,8 @@ typedef struct {
 static inline bool kws_make_scale(kws_scale* s, const kws_op* op) {
   const kws_options* o = &op->options;
   const int up = o->shift < 32 ? 32 - o->shift : 0;
-  if (op->wide || o->gain_bytes != 1 || o->bias_bytes != 1 || o->sum_bytes == 4 || up > 16 || o->shift > 54)
-    return false;
+  if (kws_other_outputs(op) || o->gain_bytes != 1 || o->bias_bytes != 1 || o->sum_bytes == 4) return false;
+  if (up > 16 || o->shift > 54) return false;
   if (o->multiplier[0] > 1u << 24 || (uint64_t)o->multiplier[0] << up > 1u << 24) return false;
   if (o->bias_shift + up < 16 || o->bias_shift + up > 46) return false;
   s->gain = (const int8_t*)op->channel_parameters;

@@ -32,7 +32,8 @@ static bool kws_make_group_scale(kws_group_scale* s, const kws_op* op) {
   const kws_options* o = &op->options;
   const uint32_t m = o->multiplier[0];
   const int raise = 31 + KWS_FRACTION - o->shift, bias_shift = o->bias_shift + raise - 31;
-  if (op->wide || o->gain_bytes != 1 || o->bias_bytes != 1 || o->sum_bytes == 4 || m >> 23 || raise < 0) return false;
+  if (kws_other_outputs(op) || o->gain_bytes != 1 || o->bias_bytes != 1 || o->sum_bytes == 4) return false;
+  if (m >> 23 || raise < 0) return false;
   if (bias_shift < 1 || bias_shift > 14) return false; /* so that bias and offset fit 16 bits */
   const int zero_point = o->output_zero_point * (1 << KWS_FRACTION), offset = zero_point / (1 << bias_shift);
   if (offset * (1 << bias_shift) != zero_point) return false;

@@ -24,6 +24,9 @@
  * LSTM's cells or a GRU's state, two bytes a unit. A stream begins
  * with zeros. A state that is no variable goes out behind the rows, as a flat output.
  *
+ * FILTERS over samples take int16 and have weights and channel parameters as a dense layer has, with sums of weights;
+ * waveform.c says what they compute.
+ *
  * DYNAMIC MODE: inputs and outputs are float32, and a dense layer quantizes its inputs row by row; see dynamic.h.
  * Weights lie as above, but the last block of a tile has only the inputs that there are: 39 inputs of 4 bits take 2
  * blocks of 64 bytes and one of 4 x 7. Codes of 16 bits lie row by row, as int16 less by 32768. The channel parameters
@@ -60,7 +63,8 @@ typedef enum {
   KWS_MAX_POOL = 8,
   KWS_RING = 9,
   KWS_RECURRENT = 10,
-  KWS_KIND_END = 11
+  KWS_WAVEFORM = 11,
+  KWS_KIND_END = 12
 } kws_kind;
 
 /* On the linear grid every channel has a code of its own that stands for zero; dynamic mode only. */
@@ -83,7 +87,7 @@ typedef enum {
 typedef enum { KWS_LSTM = 1, KWS_GRU = 2, KWS_GRU_RESET_AFTER = 3, KWS_SIMPLE_CELL = 4, KWS_CELL_END = 5 } kws_cell;
 
 /* Element types, numbered as TfLiteType is. */
-enum { KWS_FLOAT32 = 1, KWS_UINT8 = 3, KWS_INT8 = 9 };
+enum { KWS_FLOAT32 = 1, KWS_UINT8 = 3, KWS_INT16 = 7, KWS_INT8 = 9 };
 
 /* Bytes of a ring's state ahead of its frames, and of a recurrent layer's ahead of its numbers. */
 enum { KWS_RING_HEAD = 2, KWS_RECURRENT_HEAD = 2 };
@@ -136,13 +140,14 @@ typedef struct {
   bool external;  /* the state goes in, and out behind the rows */
   uint32_t skip;  /* rows after a reset that leave the state at zero */
   int recurrent_bias_shift, recurrent_shift;
-  int input_bits, function; /* dynamic mode */
-  float unit[2];            /* of gain and bias; dynamic mode */
+  uint32_t sample_stride, average; /* of filters over samples: between two sums, and sums in a frame */
+  int input_bits, function;        /* dynamic mode */
+  float unit[2];                   /* of gain and bias; dynamic mode */
 } kws_options;
 
 /* A tensor as a framework holds it. data may be NULL in kws_prepare() where it is not allocated yet. */
 typedef struct {
-  int32_t type;        /* KWS_INT8, KWS_UINT8, KWS_FLOAT32 or anything else */
+  int32_t type;        /* KWS_INT8, KWS_INT16, KWS_UINT8, KWS_FLOAT32 or anything else */
   int32_t rank;        /* with the batch axis */
   const int32_t* dims; /* [rank] */
   size_t bytes;        /* what may be read or written at data */
@@ -173,12 +178,13 @@ typedef struct {
   int32_t out_height, out_width;
   size_t stride[2][KWS_MAX_RANK]; /* of both inputs of add and multiply, 0 along a broadcast axis */
   void* scratch;
-  const int8_t* x[2];     /* floats in dynamic mode */
+  const int8_t* x[2];     /* floats in dynamic mode; samples are int16 */
   uint8_t* state;         /* of a ring, or of a recurrent layer that keeps one */
   const uint8_t* weights; /* packed codes; int8 levels or floats [taps, outputs]; a table */
   const uint8_t* channel_parameters;
   int8_t* y;     /* floats in dynamic mode */
   int16_t* wide; /* outputs of a dense layer inside a recurrent one, with y at the same address; else NULL */
+  int32_t* sums; /* the same, accumulators as they are, inside of filters over samples; else NULL */
 } kws_op;
 
 /* Which input of a call is a state: 0 where none is. */
@@ -207,7 +213,8 @@ typedef enum {
   KWS_SCRATCH_WIDE_ROW,
   KWS_SCRATCH_CODES,          /* of dynamic quantization */
   KWS_SCRATCH_CODES_AND_WIDE, /* and a row of 16-bit lanes */
-  KWS_SCRATCH_RECURRENT       /* the state, pre-activations, and what its dense kernels need */
+  KWS_SCRATCH_RECURRENT,      /* the state, pre-activations, and what its dense kernels need */
+  KWS_SCRATCH_WAVEFORM        /* bytes of a frame, its sums, and what its dense kernels need */
 } kws_scratch;
 enum {
   KWS_ROWS = 1 << KWS_LAYOUT_ROWS,

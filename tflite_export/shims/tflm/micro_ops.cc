@@ -29,8 +29,8 @@ bool View(TfLiteContext* context, const TfLiteIntArray* indices, int i, kws_tens
   to->rank = from->dims->size;
   to->dims = reinterpret_cast<const std::int32_t*>(from->dims->data);
   to->data = from->data.data;
-  // TFLM keeps no size; our tensors have bytes or floats, and anything else is refused by its type.
-  to->bytes = from->type == kTfLiteFloat32 ? sizeof(float) : 1;
+  // TFLM keeps no size; our tensors have bytes, samples or floats, and anything else is refused by its type.
+  to->bytes = from->type == kTfLiteFloat32 ? sizeof(float) : from->type == kTfLiteInt16 ? 2 : 1;
   for (int k = 0; k < to->rank; ++k) to->bytes *= to->dims[k] > 0 ? static_cast<std::size_t>(to->dims[k]) : 0;
   return true;
 }
@@ -117,5 +117,6 @@ const TFLMRegistration* Register_TfmotKwsAveragePool() { return Register<KWS_AVE
 const TFLMRegistration* Register_TfmotKwsMaxPool() { return Register<KWS_MAX_POOL>(); }
 const TFLMRegistration* Register_TfmotKwsRing() { return Register<KWS_RING>(); }
 const TFLMRegistration* Register_TfmotKwsRecurrent() { return Register<KWS_RECURRENT>(); }
+const TFLMRegistration* Register_TfmotKwsWaveform() { return Register<KWS_WAVEFORM>(); }
 
 }  // namespace tfmot_kws

@@ -30,6 +30,7 @@ const TFLMRegistration* Register_TfmotKwsAveragePool();
 const TFLMRegistration* Register_TfmotKwsMaxPool();
 const TFLMRegistration* Register_TfmotKwsRing();
 const TFLMRegistration* Register_TfmotKwsRecurrent();
+const TFLMRegistration* Register_TfmotKwsWaveform();
 
 }  // namespace tfmot_kws
 

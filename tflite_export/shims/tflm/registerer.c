@@ -72,8 +72,8 @@ static bool view(kws_tensor* to, const Context* context, const IntArray* indices
   to->rank = from->dims->size;
   to->dims = from->dims->data;
   to->data = from->data;
-  /* TFLM keeps no size; ours have bytes or floats, and anything else is refused by type */
-  to->bytes = from->type == KWS_FLOAT32 ? sizeof(float) : 1;
+  /* TFLM keeps no size; ours have bytes, samples or floats, and anything else is refused by type */
+  to->bytes = from->type == KWS_FLOAT32 ? sizeof(float) : from->type == KWS_INT16 ? 2 : 1;
   for (int k = 0; k < to->rank; ++k) to->bytes *= to->dims[k] > 0 ? (size_t)to->dims[k] : 0;
   return true;
 }
@@ -143,7 +143,7 @@ static int invoke(Context* context, Node* node) {
 }
 
 /* One init for each kind: it is the only function that is told the length of the options. */
-#define OPS(X) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10)
+#define OPS(X) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11)
 #define DEFINE_INIT(kind)                                                    \
   static void* init_##kind(Context* context, const char* buffer, size_t n) { \
     return keep_options(context, buffer, n, kind);                           \

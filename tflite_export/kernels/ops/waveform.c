@@ -1,0 +1,136 @@
+/* From samples of sound to features: filters, magnitude, mean over a hop, logarithm. The twin of
+ * tflite_export/reference/waveform.py.
+ *
+ * A sample of 16 bits is two bytes, x = 256 high + low, and so is a sum of products. The packed dense kernels multiply
+ * both as they multiply any inputs of 8 bits, so that every width of weights and every instruction set is there. */
+#include "waveform.h"
+
+#include <string.h>
+
+#include "../core/requantize.h"
+
+enum { LOG_BITS = 15, LOG_STEPS = 64, FRACTION = 22 };
+
+/* round(2^15 log2(1 + i / 64)) */
+static const uint16_t log_table[LOG_STEPS + 1] = {
+    /* clang-format off */
+    0, 733, 1455, 2166, 2866, 3556, 4236, 4907, 5568, 6220, 6863, 7498, 8124, 8742, 9352, 9954,
+    10549, 11136, 11716, 12289, 12855, 13415, 13968, 14514, 15055, 15589, 16117, 16639, 17156, 17667, 18173, 18673,
+    19168, 19658, 20143, 20623, 21098, 21568, 22034, 22495, 22952, 23404, 23852, 24296, 24736, 25172, 25604, 26031,
+    26455, 26876, 27292, 27705, 28114, 28520, 28922, 29321, 29717, 30109, 30498, 30884, 31267, 31647, 32024, 32397,
+    32768,
+    /* clang-format on */
+};
+
+/* 2^15 log2(x) of x > 0, straight between the table's entries. */
+static int32_t log2_of(uint64_t x) {
+  int32_t exponent = 0;
+  for (int step = 32; step; step /= 2)
+    if (x >> exponent >> step) exponent += step;
+  const uint32_t scaled = (uint32_t)(exponent > FRACTION ? x >> (exponent - FRACTION) : x << (FRACTION - exponent));
+  const uint32_t fraction = scaled - ((uint32_t)1 << FRACTION);
+  const int32_t low = log_table[fraction >> 16], high = log_table[(fraction >> 16) + 1];
+  return exponent * (1 << LOG_BITS) + low + (((high - low) * (int32_t)(fraction & 0xFFFF) + 0x8000) >> 16);
+}
+
+static size_t aligned(size_t size) { return (size + 15) / 16 * 16; }
+
+/* The sums of a frame as those of a convolution over its high bytes, or over its low ones: these lie 128 below what
+ * they are, so that they fit a signed byte. */
+static kws_op dense_op(const kws_op* op, bool low) {
+  kws_op dense;
+  memset(&dense, 0, sizeof dense);
+  dense.options = op->options;
+  kws_options* o = &dense.options;
+  o->kind = KWS_PACKED_DENSE;
+  o->input_zero_point[0] = low ? -128 : 0;
+  if (!low) o->sum_bytes = 0;
+  o->has_window = true;
+  o->window = (kws_window){{(int32_t)o->inputs, 1}, {(int32_t)o->sample_stride, 1}, {1, 1}, {0, 0, 0, 0}};
+  dense.channels = dense.batch = dense.width = dense.out_width = 1;
+  dense.height = (int32_t)kws_waveform_span(o);
+  dense.out_height = (int32_t)o->average;
+  dense.rows = (size_t)dense.height;
+  dense.weights = op->weights;
+  dense.channel_parameters = op->channel_parameters;
+  return dense;
+}
+
+/* Where things lie in scratch memory: bytes of a frame, its sums, and what the dense kernels need. */
+typedef struct {
+  size_t high, low, high_sums, low_sums, dense, total;
+} places;
+
+static places find_places(const kws_op* op) {
+  const size_t span = aligned((size_t)kws_waveform_span(&op->options));
+  const size_t sums = aligned(sizeof(int32_t) * op->options.average * op->options.outputs);
+  const kws_op high = dense_op(op, false), low = dense_op(op, true);
+  const size_t of_high = kws_scratch_bytes(kws_choose(&high), &high);
+  const size_t of_low = kws_scratch_bytes(kws_choose(&low), &low);
+  places at;
+  at.high = 0;
+  at.low = at.high + span;
+  at.high_sums = at.low + span;
+  at.low_sums = at.high_sums + sums;
+  at.dense = at.low_sums + sums;
+  at.total = at.dense + (of_high > of_low ? of_high : of_low) + 15; /* and what aligns the beginning */
+  return at;
+}
+
+size_t kws_waveform_scratch(const kws_op* op) { return find_places(op).total; }
+
+static void split(const int16_t* x, size_t count, int8_t* high, int8_t* low) {
+  for (size_t i = 0; i < count; ++i) {
+    const uint16_t bits = (uint16_t)x[i];
+    high[i] = (int8_t)(uint8_t)(bits >> 8);
+    low[i] = (int8_t)(uint8_t)((bits & 0xFF) ^ 0x80);
+  }
+}
+
+static void multiply(kws_op* dense, kws_kernel_fn run, const int8_t* x, int32_t* sums) {
+  dense->x[0] = x;
+  dense->sums = sums;
+  dense->y = (int8_t*)sums;
+  run(dense);
+}
+
+/* All frames, by the first kernel of dense layers or by the fastest. */
+static void run_frames(const kws_op* op, bool fastest) {
+  const kws_options* o = &op->options;
+  const places at = find_places(op);
+  uint8_t* const scratch = (uint8_t*)op->scratch + (16 - (uintptr_t)op->scratch % 16) % 16;
+  int8_t *const high = (int8_t*)scratch + at.high, *const low = (int8_t*)scratch + at.low;
+  int32_t* const high_sums = (int32_t*)(void*)(scratch + at.high_sums);
+  int32_t* const low_sums = (int32_t*)(void*)(scratch + at.low_sums);
+  kws_op dense[2];
+  kws_kernel_fn run[2];
+  for (int i = 0; i < 2; ++i) {
+    dense[i] = dense_op(op, i);
+    dense[i].scratch = scratch + at.dense;
+    run[i] = fastest ? kws_choose(&dense[i])->run : kws_packed_dense_ref;
+  }
+  const size_t span = (size_t)kws_waveform_span(o), hop = (size_t)o->sample_stride * o->average;
+  const uint64_t quiet = o->multiplier[1];
+  const int32_t none = log2_of(quiet);
+  int8_t* y = op->y;
+  for (int32_t sample = 0; sample < op->batch; ++sample) {
+    const int16_t* x = (const int16_t*)(const void*)op->x[0] + (size_t)sample * (size_t)op->height;
+    for (int32_t frame = 0; frame < op->out_height; ++frame, x += hop, y += o->outputs) {
+      split(x, span, high, low);
+      multiply(&dense[0], run[0], high, high_sums);
+      multiply(&dense[1], run[1], low, low_sums);
+      for (uint32_t c = 0; c < o->outputs; ++c) {
+        uint64_t total = quiet;
+        for (size_t i = c; i < (size_t)o->average * o->outputs; i += o->outputs) {
+          const uint32_t acc = ((uint32_t)high_sums[i] << 8) + (uint32_t)low_sums[i];
+          total += acc >> 31 ? 0u - acc : acc;
+        }
+        y[c] = kws_requantize(op, (uint32_t)(log2_of(total) - none), c);
+      }
+    }
+  }
+}
+
+void kws_waveform_ref(const kws_op* op) { run_frames(op, false); }
+
+void kws_waveform(const kws_op* op) { run_frames(op, true); }
