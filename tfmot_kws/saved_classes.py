@@ -10,6 +10,7 @@ import importlib.util
 from typing import Any
 
 _HOMES = {
+    "frontend.waveform": ("SincConv", "WaveformConv"),
     "models.time_layers": (
         "TimeWindow", "CausalConv1D", "CausalDepthwiseConv1D", "TimeAveragePooling1D", "TimeMaxPooling1D",
     ),
@@ -20,6 +21,7 @@ _HOMES = {
     ),
     "quantize.elementwise": ("QuantizedScale", "QuantizedChannelAffine", "QuantizedExtreme"),
     "quantize.recurrent": ("QuantizedRecurrent", "GateKernel"),
+    "quantize.waveform": ("QuantizeSamples", "QuantizedWaveform"),
     "quantize.plain.layers": (
         "Scale", "ChannelAffine", "Function", "SliceAxis", "PadAxes", "Penalty", "TrainingOnly",
     ),

@@ -230,7 +230,9 @@ def check_kernels(graph: ir.Graph, values: dict[str, np.ndarray]) -> np.ndarray:
                 continue
             np.testing.assert_array_equal(y, expected, err_msg=f"{kernel.name.decode()}, {target}", strict=True)
             ran += 1
-        assert ran >= 1 + (target == "any" and isinstance(op, (ir.PackedDense, ir.DynamicDense, ir.Recurrent, ir.Waveform)))
+        assert ran >= 1 + (
+            target == "any" and isinstance(op, (ir.PackedDense, ir.DynamicDense, ir.Recurrent, ir.Waveform))
+        )
     return expected
 
 

@@ -11,7 +11,8 @@ import numpy as np
 import tensorflow as tf
 
 from tflite_export import ir
-from tflite_export.from_keras import recurrent
+from tflite_export.from_keras import recurrent, waveform
+from tflite_export.from_keras.requantization import requantization_of
 from tflite_export.from_keras.windows import conv_window, pool_window, sliding_pool
 from tfmot_kws.keras import keras
 from tfmot_kws.models import time_layers as streaming
@@ -21,6 +22,7 @@ from tfmot_kws.quantize import ops as qo
 from tfmot_kws.quantize import supported
 from tfmot_kws.quantize.plain.layers import PadAxes, SliceAxis, TrainingOnly
 from tfmot_kws.quantize.recurrent import QuantizedRecurrent
+from tfmot_kws.quantize.waveform import QuantizedWaveform, QuantizeSamples
 
 L = keras.layers
 _POOLS = {
@@ -120,10 +122,14 @@ class Converter:
             raise ExportError(f"layer {layer.name!r}: shape {shape} is not fixed; give keras.Input a fixed shape")
         return tuple(int(d) for d in shape) or (1,)
 
-    def _add(self, name: str, shape, quantization) -> str:
+    def _add(self, name: str, shape, quantization, wide: bool = False) -> str:
         name = self._fresh(name)
-        self.tensors[name] = ir.Tensor(name, tuple(shape), quantization)
+        self.tensors[name] = ir.Tensor(name, tuple(shape), quantization, wide)
         return name
+
+    def _add_like(self, name: str, shape, x: ir.Tensor) -> str:
+        """A tensor for values of another that are moved."""
+        return self._add(name, shape, x.quantization, x.wide)
 
     def _grid(self, layer) -> ir.Quantization:
         if not layer.output_grid.tracked:
@@ -164,7 +170,7 @@ class Converter:
     def _emit(self, node) -> None:
         layer, inputs = node.layer, node.keras_inputs
         kind = type(layer)
-        if isinstance(layer, qo.QuantizeInput):
+        if isinstance(layer, (qo.QuantizeInput, QuantizeSamples)):
             self._emit_input(node)
             return
         if isinstance(layer, TrainingOnly) and not isinstance(node.outputs, list):
@@ -186,6 +192,8 @@ class Converter:
             self.scales[id(node.outputs[0])] = layer.scaled(self._operand(inputs[0]).quantization.scale)
         elif isinstance(layer, QuantizedRecurrent):
             self._emit_recurrent(node)
+        elif isinstance(layer, QuantizedWaveform):
+            self._emit_waveform(node)
         elif isinstance(layer, ql.QuantizedAffine):
             self._emit_weighted(node)
         elif isinstance(layer, qo.QuantizedFunction):
@@ -245,7 +253,8 @@ class Converter:
                 f"layer {source.name!r} ({type(source).__name__}) is in float: quantize it (annotate it, or call "
                 "quantize_apply on a plain model), or move it out of the model"
             )
-        self.names[id(node.outputs[0])] = self._add(source.name, self._shape(tensor, source), self._grid(layer))
+        wide = isinstance(layer, QuantizeSamples)
+        self.names[id(node.outputs[0])] = self._add(source.name, self._shape(tensor, source), self._grid(layer), wide)
 
     def _emit_weighted(self, node) -> None:
         layer = node.layer
@@ -253,15 +262,7 @@ class Converter:
         x, window = found or (self._source(node.keras_inputs[0]), None)
         y = self._grid(layer)
         integers = layer.integers(self.scales.get(id(node.keras_inputs[0]), x.quantization.scale))
-        rq = ir.Requantization(
-            gain=integers.gain,
-            bias=integers.bias,
-            multiplier=integers.multiplier,
-            bias_shift=integers.bias_shift,
-            shift=integers.shift,
-            activation_min=integers.steps_min + y.zero_point,
-            activation_max=integers.steps_max + y.zero_point,
-        )
+        rq = requantization_of(integers, y)
         if isinstance(layer, ql.QuantizedConv):
             window = conv_window(layer, x.shape)
         out = self._add(layer.name, self._shape(node.outputs[0], layer), y)
@@ -276,6 +277,12 @@ class Converter:
             self.ops.append(ir.PackedDense(out, x.name, out, weights, rq, window))
         else:
             self.ops.append(ir.Depthwise(out, x.name, out, np.ones((1, len(integers.gain)), np.int8), rq, None))
+
+    def _emit_waveform(self, node) -> None:
+        layer, x, y = node.layer, self._source(node.keras_inputs[0]), self._grid(node.layer)
+        out = self._add(layer.name, self._shape(node.outputs[0], layer), y)
+        self.ops.append(waveform.op_of(layer, x, y, out))
+        self.names[id(node.outputs[0])] = out
 
     def _emit_recurrent(self, node) -> None:
         layer, x = node.layer, self._source(node.keras_inputs[0])
@@ -402,7 +409,7 @@ class Converter:
         x = self.tensors[name]
         if x.shape == shape and not always:
             return name
-        out = self._add(label, shape, x.quantization)
+        out = self._add_like(label, shape, x)
         self.ops.append(ir.Reshape(out, name, out))
         return out
 
@@ -412,14 +419,14 @@ class Converter:
         if isinstance(layer, (L.Flatten, L.Reshape)):
             name = self._reshaped(x.name, shape, layer.name)
         elif isinstance(layer, L.Permute):
-            name = self._add(layer.name, shape, x.quantization)
+            name = self._add_like(layer.name, shape, x)
             self.ops.append(ir.Transpose(name, x.name, name, tuple(d - 1 for d in layer.dims)))
         elif isinstance(layer, (L.ZeroPadding1D, L.ZeroPadding2D)):
             pads = layer.padding if isinstance(layer, L.ZeroPadding2D) else (layer.padding,)
-            name = self._add(layer.name, shape, x.quantization)
+            name = self._add_like(layer.name, shape, x)
             self.ops.append(ir.Pad(name, x.name, name, (*(tuple(p) for p in pads), (0, 0))))
         elif isinstance(layer, PadAxes):
-            name = self._add(layer.name, shape, x.quantization)
+            name = self._add_like(layer.name, shape, x)
             self.ops.append(ir.Pad(name, x.name, name, layer.padding))
         elif isinstance(layer, SliceAxis):
             name = self._sliced(x, layer.axis - 1, layer.begin, layer.end, layer.stride, layer.name)
@@ -443,13 +450,13 @@ class Converter:
         length = sum(x.shape[axis] for x in xs)
         shape = (*xs[0].shape[:axis], length, *xs[0].shape[axis + 1 :])
         out = self._fresh(label) if fresh else label
-        self.tensors[out] = ir.Tensor(out, shape, xs[0].quantization)
+        self.tensors[out] = dataclasses.replace(xs[0], name=out, shape=shape)
         self.ops.append(ir.Concatenate(out, tuple(names), out, axis))
         return out
 
     def _sliced(self, x: ir.Tensor, axis: int, begin: int, end: int, stride: int, label: str) -> str:
         shape = (*x.shape[:axis], len(range(begin, end, stride)), *x.shape[axis + 1 :])
-        name = self._add(label, shape, x.quantization)
+        name = self._add_like(label, shape, x)
         self.ops.append(ir.Slice(name, x.name, name, begin, end, stride, axis))
         return name
 

@@ -39,8 +39,8 @@ class Layer:
         name: of the layer.
         outputs, inputs: of a row of weights; of a depthwise kernel its channels and taps, of a recurrent layer its
             gates times units, and its channels and units together; of an activation its elements, and 1.
-        kind: "dense" (convolutions too), "depthwise", "recurrent", "dynamic" (a dense layer or convolution that
-            quantizes its inputs as it runs), "float depthwise" or "activation".
+        kind: "dense" (convolutions too), "waveform" (filters over samples), "depthwise", "recurrent", "dynamic" (a
+            dense layer or convolution that quantizes its inputs as it runs), "float depthwise" or "activation".
         bits: the width, where it is fixed; None where it is learned.
         places: rows of inputs that a run multiplies: the places of a convolution's window, 1 of a dense layer.
         function: "linear" or "sigmoid", what a dynamic layer ends with; ReLU counts as linear, tanh as a sigmoid.
@@ -122,19 +122,21 @@ def _depthwise_instructions(layer: Layer, bits: int, device: Device) -> float:
     return instruction_table.depthwise(device.core, layer.kind, layer.outputs, layer.inputs, layer.places)
 
 
+_KINDS = ("dense", "waveform", "depthwise", "recurrent", "dynamic", "float depthwise")
 COSTS: Mapping[str, Mapping[str, CostFunction]] = MappingProxyType(
     {
         "flash": {
             "dense": _packed,
+            "waveform": _packed,
             "recurrent": _packed,
             "dynamic": _tight,
             "depthwise": lambda layer, bits, device: layer.weights,
             "float depthwise": lambda layer, bits, device: 4 * layer.weights,
         },
-        "average_bits": dict.fromkeys(("dense", "depthwise", "recurrent", "dynamic"), _weight_bits),
+        "average_bits": dict.fromkeys(("dense", "waveform", "depthwise", "recurrent", "dynamic"), _weight_bits),
         "average_activation_bits": {"activation": _weight_bits},
-        "macs": dict.fromkeys(("dense", "depthwise", "recurrent", "dynamic", "float depthwise"), _macs),
-        "parameters": dict.fromkeys(("dense", "depthwise", "recurrent", "dynamic", "float depthwise"), _parameters),
+        "macs": dict.fromkeys(_KINDS, _macs),
+        "parameters": dict.fromkeys(_KINDS, _parameters),
         "instructions": {
             "dense": _dense_instructions,
             "dynamic": _dense_instructions,

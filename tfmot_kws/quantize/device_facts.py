@@ -56,6 +56,8 @@ def places_of_step(model: keras.Model) -> dict[str, int]:
         y = graph.tensors[op.output]
         if isinstance(op, (ir.PackedDense, ir.DynamicDense, ir.Depthwise, ir.FloatDepthwise)):
             rows = y.size // y.shape[-1]
+        elif isinstance(op, ir.Waveform):
+            rows = y.shape[0] * op.average
         elif isinstance(op, ir.Recurrent):
             rows = graph.tensors[op.input].shape[0]
         else:

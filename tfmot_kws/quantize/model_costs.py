@@ -15,8 +15,10 @@ from tfmot_kws.quantize.costs import Layer
 from tfmot_kws.quantize.dynamic.layers import DynamicKernel
 from tfmot_kws.quantize.recurrent import QuantizedRecurrent
 from tfmot_kws.quantize.recurrent_math import GATES
+from tfmot_kws.quantize.waveform import QuantizedWaveform
 
 _LEARN = (layers.QuantizedKernel, QuantizedRecurrent, DynamicKernel)
+_FIXED = (QuantizedWaveform,)
 _FLOAT_DEPTHWISE = (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)
 _FLOAT_BITS = 32
 
@@ -29,7 +31,8 @@ def learning(model: keras.Model) -> list[keras.layers.Layer]:
 def _weighted(model) -> list[keras.layers.Layer]:
     """Layers with kernels, in the order in which they run, float depthwise ones of dynamic quantization too."""
     found = list({id(layer): layer for layer in model._flatten_layers()}.values())
-    kinds = (*_LEARN, *_FLOAT_DEPTHWISE) if any(isinstance(layer, DynamicKernel) for layer in found) else _LEARN
+    dynamic = any(isinstance(layer, DynamicKernel) for layer in found)
+    kinds = (*_LEARN, *_FIXED, *(_FLOAT_DEPTHWISE if dynamic else ()))
     return [layer for layer in found if isinstance(layer, kinds)]
 
 
@@ -83,6 +86,8 @@ def _sizes(layer) -> tuple[int, int, str, tuple[tuple[int, int], ...]]:
     if isinstance(layer, _FLOAT_DEPTHWISE):
         shape = layer.depthwise_kernel.shape
         return int(shape[-2] * shape[-1]), int(np.prod(shape)), "float depthwise", ()
+    if isinstance(layer, QuantizedWaveform):
+        return layer.filters.filters, layer.filters.filters * layer.filters.taps, "waveform", ()
     weights = int(np.prod(layer.kernel.shape))
     if isinstance(layer, layers.QuantizedDepthwise):
         return int(layer.gain.shape[0]), weights, "depthwise", ()
@@ -94,6 +99,8 @@ def _places(layer, node) -> int:
     shape = tf.nest.flatten(node.outputs)[0].shape[1:-1]
     if isinstance(layer, QuantizedRecurrent):
         shape = tf.nest.flatten(node.keras_inputs)[0].shape[1:-1]
+    if isinstance(layer, QuantizedWaveform):
+        shape = (*shape, layer.filters.average)
     if None in shape:
         raise ValueError(
             f"layer {layer.name!r}: shape {tuple(shape)} is not fixed, so what a run costs is not known; give "

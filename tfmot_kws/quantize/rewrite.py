@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
-
 import tensorflow as tf
 
 from tfmot_kws.keras import keras
@@ -23,21 +21,13 @@ from tfmot_kws.quantize.layer_parts import FoldedLayer
 from tfmot_kws.quantize.limits import check_node
 from tfmot_kws.quantize.plain.layers import ChannelAffine, Scale, TrainingOnly
 from tfmot_kws.quantize.recurrent_layers import check_call, quantized_form
+from tfmot_kws.quantize.sound_inputs import check_sound, sound_of
 from tfmot_kws.quantize.unsupported import UnsupportedLayerError
+from tfmot_kws.quantize.waveform import QuantizeSamples
+from tfmot_kws.quantize.waveform import quantized_form as waveform_form
+from tfmot_kws.quantize.wires import Wire, pairs
 
 L = keras.layers
-
-
-class Wire(NamedTuple):
-    """A tensor of the new model: quantized (steps and scale) or float (scale None).
-
-    ``bounds`` is the range of its values, 0..1 or -1..1, where that is known, as behind a sigmoid. Layers that cannot
-    leave the range of their inputs keep it, so that no score is capped at what the clips of a calibration gave.
-    """
-
-    value: Any
-    scale: Any = None
-    bounds: tuple[int, int] | None = None
 
 
 def rewrite(model: keras.Model, quantized: set[str], bits_of: Callable[[keras.layers.Layer], LayerBits]) -> keras.Model:
@@ -75,6 +65,7 @@ class Rewriter:
         self.outputs = {id(t) for t in model.outputs}
         self.settled = {id(node.layer) for node in self.nodes if node.call_kwargs.get("training") is False}
         self.problems: list[UnsupportedLayerError] = []
+        self.sound = sound_of(self.nodes, self.readers)
         self.taken = set(model.output_names) if len(model.outputs) > 1 else set()
 
     def run(self) -> keras.Model:
@@ -121,6 +112,8 @@ class Rewriter:
             bits = self._bits(producer).activation_bits
             learned = not isinstance(supported.input_behind(tensor)._keras_history.layer, L.InputLayer)
             entry = qo.QuantizeInput(learned_range=learned, activation_bits=bits, name=name)
+            if id(tensor) in self.sound:
+                entry = QuantizeSamples(name=name)
             self.boundaries[key] = Wire(*entry(wire.value))
         return self.boundaries[key]
 
@@ -183,6 +176,8 @@ class Rewriter:
             self._emit_weighted(node)
         elif kind in supported.RECURRENT:
             self._emit_recurrent(node)
+        elif kind in supported.WAVEFORM:
+            self._emit_waveform(node)
         elif kind is L.BatchNormalization:
             self._emit_batch_norm(node)
         elif kind in supported.ACTIVATIONS:
@@ -367,6 +362,20 @@ class Rewriter:
         new, _ = self._once(layer, "function", make)
         return Wire(*new([wire.value, wire.scale]), new.bounds)
 
+    def _emit_waveform(self, node) -> None:
+        layer = node.layer
+        check_sound(node)
+        wire = self._quantized(node.keras_inputs[0])
+        norm, inside, last = self._fuse(node, "linear")
+        common = self._common(layer, norm, inside, False)
+        make = lambda: waveform_form(layer, self._name(layer.name), **common)  # noqa: E731
+        new, fresh = self._once(layer, "main", make)
+        self.wires[id(last.outputs)] = Wire(*new([wire.value, wire.scale]))
+        if fresh:
+            new.load_float(layer)
+            if norm is not None:
+                new.load_float_batch_norm(norm)
+
     def _emit_recurrent(self, node) -> None:
         layer = node.layer
         check_call(layer, node.call_args, node.call_kwargs)
@@ -409,7 +418,7 @@ class Rewriter:
             largest, activation_bits=bits, bounds=self._known(layer, wires), name=self._name(layer.name)
         )
         new, _ = self._once(layer, "extreme", make)
-        self.wires[id(node.outputs)] = Wire(*new(_pairs(wires)), new.bounds)
+        self.wires[id(node.outputs)] = Wire(*new(pairs(wires)), new.bounds)
 
     def _scaled(self, layer, wire, factor, role) -> Wire:
         name = f"{layer.name}_{role}" if role else self._name(layer.name)
@@ -462,7 +471,7 @@ class Rewriter:
             axis, activation_bits=bits, bounds=self._known(layer, wires), name=self._name(layer.name)
         )
         new, _ = self._once(layer, "concatenate", make)
-        self.wires[id(node.outputs)] = Wire(*new(_pairs(wires)), new.bounds)
+        self.wires[id(node.outputs)] = Wire(*new(pairs(wires)), new.bounds)
 
     def _emit_average(self, node) -> None:
         layer = node.layer
@@ -485,7 +494,3 @@ class Rewriter:
 
         new, _ = self._once(layer, "average", make)
         self.wires[id(node.outputs)] = Wire(*new([wire.value, wire.scale]), new.bounds)
-
-
-def _pairs(wires: list[Wire]) -> list:
-    return [part for wire in wires for part in wire[:2]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tfmot_kws.frontend.waveform import SincConv, WaveformConv
 from tfmot_kws.keras import keras
 from tfmot_kws.models.time_layers import (
     CausalConv1D,
@@ -33,9 +34,12 @@ AVERAGES = {
 MERGES = {L.Add: "add", L.Multiply: "multiply"}
 EXTREMES = {L.Maximum: True, L.Minimum: False}
 ACTIVATIONS = (L.ReLU, L.LeakyReLU, L.ELU, L.ThresholdedReLU, L.Activation, L.Softmax, Function)
+WAVEFORM = (SincConv, WaveformConv)
+SOUND_MOVERS = (L.Flatten, L.Reshape, L.Cropping1D, L.ZeroPadding1D, SliceAxis, PadAxes)
+"""What may stand between samples and the filters over them."""
 RECURRENT = (L.LSTM, L.GRU, L.SimpleRNN, L.RNN)
 SUPPORTED = (
-    *WEIGHTED, *MOVERS, *IDLE, *AVERAGES, *MERGES, *EXTREMES, *ACTIVATIONS, *RECURRENT, L.Subtract, L.Average,
+    *WEIGHTED, *MOVERS, *IDLE, *AVERAGES, *MERGES, *EXTREMES, *ACTIVATIONS, *RECURRENT, *WAVEFORM, L.Subtract, L.Average,
     L.BatchNormalization, L.Concatenate, Scale, ChannelAffine, TrainingOnly,
 )  # fmt: skip
 
