@@ -60,7 +60,8 @@ COLUMNS = (
     ("low_spread", "± (seeds)", ".1f"), ("high", "at 2 FA/h", ".1f"), ("high_spread", "±", ".1f"),
     ("unbroken", "in unbroken talk", ".1f"),
     ("snr_0", "5-10 dB", ".1f"), ("snr_1", "10-15 dB", ".1f"), ("snr_2", "15-20 dB", ".1f"),
-    ("unseen", "% of unseen words accepted", ".2f"), ("unseen_each", "with a threshold each", ".2f"), ("latency", "median latency s", ".2f"),
+    ("unseen", "% of unseen words accepted", ".2f"), ("unseen_each", "with a threshold each", ".2f"),
+    ("latency", "median latency s", ".2f"),
 )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ import kept
 import numpy as np
 import pytest
 import recurrent_graphs as rg
+import waveform_graphs as wg
 
 from benchmarks import emulation
 from tflite_export import ir
@@ -103,7 +104,7 @@ def write_cases(
     for graph, values in chosen:
         expected = reference.run(graph, values)["y"]
         (op,) = graph.ops
-        packed = {ir.PackedDense: "weights", ir.Recurrent: "kernel"}.get(type(op))
+        packed = {ir.PackedDense: "weights", ir.Recurrent: "kernel", ir.Waveform: "weights"}.get(type(op))
         targets = packing.different_targets(getattr(op, packed).bits) if packed else ["any"]
         for target in targets:
             call = eg.call_of(graph, values, target)
@@ -114,6 +115,8 @@ def write_cases(
             shifts = (int(rng.integers(0, 4)), int(rng.choice([0, 0, 0, 1, 2, 4])))
             if call.output_type == eg.FLOAT32:  # floats must be aligned; packed weights need not
                 shifts = (0, shifts[1] if isinstance(op, ir.DynamicDense) else 0)
+            if isinstance(op, ir.Waveform):
+                shifts = (shifts[0] & ~1, shifts[1])
             sizes_of = [len(part) for part in parts]
             padded = [*dims, *[1] * (6 - len(dims))]
             blobs.append(struct.pack("<15i", call.kind, *sizes_of, *shifts, len(dims), *padded))
@@ -191,6 +194,18 @@ def recurrent_cases(rng: np.random.Generator) -> list[tuple[ir.Graph, dict[str, 
         form = {"zero_point": (0, -128, 7)[number % 3], "sequences": bool(number % 2), "time": 4}
         case = rg.random_case(cell, bits, units=units, channels=channels, seed=number, **form)
         out.append((case.graph, {"x": rg.values(case)}))
+    return out
+
+
+def waveform_cases(rng: np.random.Generator) -> list[tuple[ir.Graph, dict[str, np.ndarray]]]:
+    """Filters of every width and grid over samples, with taps and filters that fill vectors and that do not."""
+    out = []
+    for number, (bits, grid) in enumerate(WIDTHS):
+        for taps, filters in ((33, 5), (64, 8), (1, 1), (160, 19)):
+            sizes = {"stride": (3, 16, 25)[number % 3], "average": 1 + number % 4}
+            op = wg.op(rng, filters=filters, taps=taps, bits=bits, grid=grid, **sizes)
+            graph = wg.graph(op, op.span + 2 * op.hop, int(rng.choice([-128, 0])))
+            out.append((graph, {"x": wg.samples(rng, graph)}))
     return out
 
 

@@ -124,6 +124,22 @@ MISTAKES += (
 )
 
 
+def _waveform(kind: str, pattern: str, replacement: str) -> Mistake:
+    return Mistake("waveform.c", "host", kind, pattern, replacement, "tests/reference/test_waveform.py")
+
+
+MISTAKES += (
+    _waveform("table", r"26455", "26456"),
+    _waveform("rounding", r"\+ 0x8000\) >> 16", ") >> 16"),
+    _waveform("low bytes", r"\^ 0x80", "^ 0x00"),
+    _waveform("zero point", r"low \? -128 : 0", "low ? -127 : 0"),
+    _waveform("magnitude", r"acc >> 31 \? 0u - acc : acc", "acc"),
+    _waveform("sums of a frame", r"sample_stride \* o->average;", "sample_stride;"),
+    _waveform("silence", r"log2_of\(total\) - none", "log2_of(total)"),
+    _waveform("fraction", r"FRACTION = 22", "FRACTION = 21"),
+)
+
+
 def _dynamic(file: str, core: str, kind: str, pattern: str, replacement: str) -> Mistake:
     return Mistake(file, core, kind, pattern, replacement, "dynamic")
 

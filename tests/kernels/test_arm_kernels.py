@@ -16,6 +16,7 @@ from kernel_cases import (
     dense_case,
     depthwise_cases,
     recurrent_cases,
+    waveform_cases,
     take_cases,
     write_cases,
 )
@@ -71,6 +72,13 @@ def test_recurrent_kernels(name: str, run_cases) -> None:
     """The dense kernels of a core, with outputs of 16 bits."""
     count, ran = run_cases(name, "recurrent-cases", recurrent_cases)
     assert ran == {"kws_recurrent_ref": count, "kws_recurrent": count}
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_waveform_kernels(name: str, run_cases) -> None:
+    """The dense kernels of a core, on both bytes of samples."""
+    count, ran = run_cases(name, "waveform-cases", waveform_cases)
+    assert ran == {"kws_waveform_ref": count, "kws_waveform": count}
 
 
 def test_a_build_with_one_width(require_tool, kernel_objects, tmp_path: pathlib.Path, rng: np.random.Generator) -> None:

@@ -67,6 +67,20 @@ def test_kernels_equal_the_reference_anywhere(seed: int) -> None:
     graphs.check_kernels(graph, {"x": waveform_graphs.samples(rng, graph)})
 
 
+def test_every_entry_of_the_table_to_the_last_bit() -> None:
+    """One tap of level 1, a sample for each entry and one between, and a filter whose bias leaves its last five bits."""
+    sizes = np.concatenate([np.arange(64, 128) * 256, np.arange(64, 128) * 256 + 128])
+    wanted = waveform.log2(sizes)
+    assert (wanted[:64] == (14 << 15) + waveform.LOG_TABLE[:64]).all()
+    weights = ir.Weights(np.full((128, 1), 3, np.uint8), 2, "mid-tread")
+    bias = -(wanted // 32).astype(np.int16)
+    rq = ir.Requantization(np.full(128, 2, np.int16), bias, 1, 6, 1)
+    op = ir.Waveform("y", "x", "y", weights, rq, 1, 1, 1)
+    graph = waveform_graphs.graph(op, 128, zero_point=0)
+    found = graphs.check_kernels(graph, {"x": (sizes - 1).astype(np.int16)[None, :, None]})[0]
+    np.testing.assert_array_equal(found.diagonal(), wanted % 32)
+
+
 def test_outputs_use_their_range(rng: np.random.Generator) -> None:
     """The cases above would show little if all of their outputs lay at an end."""
     op = waveform_graphs.op(rng, filters=30)

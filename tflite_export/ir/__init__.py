@@ -55,4 +55,11 @@ from tflite_export.ir.types import (
 )
 from tflite_export.ir.waveform import LOG_BITS, SAMPLE_SCALE, Waveform
 
-__all__ = ["CELLS", "FLOAT_OPS", "FUNCTIONS", "INT8_MAX", "INT8_MIN", "MAX_HISTORY", "MAX_SHIFT", "MOVES", "PRE_ACTIVATION_SCALE", "Add", "AveragePool", "ColumnWeights", "Concatenate", "Depthwise", "DynamicDense", "FloatAdd", "FloatAverage", "FloatDepthwise", "FloatFunction", "FloatMultiply", "FloatSoftmax", "Function", "Graph", "GraphError", "Grid", "Lookup", "MaxPool", "Multiply", "Op", "PackedDense", "Pad", "Quantization", "Recurrent", "Requantization", "Reshape", "Ring", "Slice", "Softmax", "Tensor", "Transpose", "Weights", "Window", "op_inputs", "picture", "windowed_shape", "INT16_MAX", "INT16_MIN", "LOG_BITS", "SAMPLE_SCALE", "Waveform"]  # fmt: skip
+__all__ = [
+    "CELLS", "FLOAT_OPS", "FUNCTIONS", "INT16_MAX", "INT16_MIN", "INT8_MAX", "INT8_MIN", "LOG_BITS", "MAX_HISTORY",
+    "MAX_SHIFT", "MOVES", "PRE_ACTIVATION_SCALE", "SAMPLE_SCALE", "Add", "AveragePool", "ColumnWeights", "Concatenate",
+    "Depthwise", "DynamicDense", "FloatAdd", "FloatAverage", "FloatDepthwise", "FloatFunction", "FloatMultiply",
+    "FloatSoftmax", "Function", "Graph", "GraphError", "Grid", "Lookup", "MaxPool", "Multiply", "Op", "PackedDense",
+    "Pad", "Quantization", "Recurrent", "Requantization", "Reshape", "Ring", "Slice", "Softmax", "Tensor", "Transpose",
+    "Waveform", "Weights", "Window", "op_inputs", "picture", "windowed_shape",
+]  # fmt: skip

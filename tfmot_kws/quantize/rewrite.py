@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+
 import tensorflow as tf
 
 from tfmot_kws.keras import keras

@@ -39,8 +39,8 @@ SOUND_MOVERS = (L.Flatten, L.Reshape, L.Cropping1D, L.ZeroPadding1D, SliceAxis, 
 """What may stand between samples and the filters over them."""
 RECURRENT = (L.LSTM, L.GRU, L.SimpleRNN, L.RNN)
 SUPPORTED = (
-    *WEIGHTED, *MOVERS, *IDLE, *AVERAGES, *MERGES, *EXTREMES, *ACTIVATIONS, *RECURRENT, *WAVEFORM, L.Subtract, L.Average,
-    L.BatchNormalization, L.Concatenate, Scale, ChannelAffine, TrainingOnly,
+    *WEIGHTED, *MOVERS, *IDLE, *AVERAGES, *MERGES, *EXTREMES, *ACTIVATIONS, *RECURRENT, *WAVEFORM, L.Subtract,
+    L.Average, L.BatchNormalization, L.Concatenate, Scale, ChannelAffine, TrainingOnly,
 )  # fmt: skip
 
 

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The logarithm of filters over samples inside a TensorFlow graph: the twin of ``tflite_export/reference/waveform.py``."""
+"""The logarithm of filters over samples inside a TensorFlow graph.
+
+The twin of ``tflite_export/reference/waveform.py``.
+"""
 
 from __future__ import annotations
 

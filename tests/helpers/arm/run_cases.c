@@ -73,14 +73,15 @@ int main(int argc, char** argv) {
       read_exactly(data[k], (size_t)h.sizes[k], file);
     }
     const bool floats = data[0][2] == KWS_MODE_DYNAMIC;
-    const int32_t type = floats ? KWS_FLOAT32 : KWS_INT8;
-    const bool dense = h.kind == KWS_PACKED_DENSE || h.kind == KWS_RECURRENT;
+    const int32_t type = floats ? KWS_FLOAT32 : KWS_INT8, input_type = h.kind == KWS_WAVEFORM ? KWS_INT16 : type;
+    const bool dense = h.kind == KWS_PACKED_DENSE || h.kind == KWS_RECURRENT || h.kind == KWS_WAVEFORM;
     const bool pair = h.kind == KWS_ADD || h.kind == KWS_MULTIPLY;
     const size_t count_y = (size_t)h.sizes[4] / (floats ? 4 : 1);
     const int32_t bytes[2] = {h.sizes[2], h.sizes[3]};
     kws_call call = {.kind = (kws_kind)h.kind, .options = data[0], .options_bytes = (size_t)h.sizes[0]};
-    call.input_count = h.kind == KWS_PACKED_DENSE || h.kind == KWS_DEPTHWISE ? 3 : pair || dense ? 2 : 1;
-    call.inputs[0] = (kws_tensor){type, h.rank, h.dims, (size_t)h.sizes[1], data[1]};
+    const bool channels = h.kind == KWS_PACKED_DENSE || h.kind == KWS_DEPTHWISE || h.kind == KWS_WAVEFORM;
+    call.input_count = channels ? 3 : pair || dense ? 2 : 1;
+    call.inputs[0] = (kws_tensor){input_type, h.rank, h.dims, (size_t)h.sizes[1], data[1]};
     for (int k = 0; k < 2; ++k)
       call.inputs[1 + k] =
           (kws_tensor){!dense && (floats || !k) ? type : KWS_UINT8, 1, &bytes[k], (size_t)bytes[k], data[2 + k]};

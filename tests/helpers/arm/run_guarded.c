@@ -27,7 +27,7 @@ static void put(uint8_t* to, uint32_t value, int bytes) {
 typedef struct {
   uint8_t o[KWS_OPTIONS_BYTES];
   int32_t dims[4], rank, weight_dims[1], channel_dims[1];
-  bool dynamic, dense, recurrent, with_state;
+  bool dynamic, dense, recurrent, with_state, waveform;
   size_t x_bytes, weight_bytes, channel_bytes;
   uint8_t *x, *weights, *channels;
 } layer;
@@ -155,6 +155,40 @@ static void choose_recurrent(layer* l) {
   l->channel_bytes = KWS_RECURRENT_HEAD + 3 * (size_t)units;
 }
 
+/* Filters over samples. */
+static void choose_waveform(layer* l) {
+  uint8_t* o = l->o;
+  const int taps = 1 + below(below(3) ? 60 : 200), stride = 1 + below(40), average = 1 + below(4),
+            filters = 1 + below(40);
+  const int span = taps + (average - 1) * stride;
+  int bits = 1 + below(8);
+  l->rank = 3;
+  l->dims[0] = 1 + below(2);
+  l->dims[1] = span + below(3 * stride * average);
+  l->dims[2] = 1;
+  l->x_bytes = 2 * (size_t)(l->dims[0] * l->dims[1]);
+  o[4] = (uint8_t)(int8_t)(-128 + below(100));
+  o[5] = (uint8_t)(int8_t)(127 - below(100));
+  o[8] = below(2) ? 0x80 : 0;
+  o[52] = (uint8_t)(below(3) ? 0 : below(KWS_LAYOUT_END));
+  if (o[52] == KWS_LAYOUT_WORDS) bits = 1;
+  o[9] = (uint8_t)bits;
+  o[10] = (uint8_t)(bits == 8 || (bits > 1 && below(2)));
+  o[11] = (uint8_t)(1 + !below(4));
+  o[12] = (uint8_t)(1 + !below(4));
+  o[13] = (uint8_t)(14 + below(20));
+  o[14] = (uint8_t)(15 + below(14));
+  put(o + 16, (uint32_t)below(1 << (4 + below(10))), 4);
+  put(o + 20, 1 + (uint32_t)below(1 << below(30)), 4);
+  put(o + 24, (uint32_t)filters, 4);
+  put(o + 28, (uint32_t)taps, 4);
+  put(o + 32, (uint32_t)stride, 2);
+  put(o + 34, (uint32_t)average, 2);
+  o[53] = below(4) ? 2 : 4;
+  l->weight_bytes = kws_packed_size((uint32_t)filters, (uint32_t)taps, bits, o[52]);
+  l->channel_bytes = kws_channels_size((uint32_t)filters, o[11], o[12], o[53], 0);
+}
+
 /* Where the channel parameters of its first kernel begin: behind the packed rows of all of them. */
 static size_t recurrent_channels(const kws_options* o) {
   const uint32_t units = o->outputs / kws_cell_gates(o->cell), first = o->cell == KWS_GRU ? 2 * units : o->outputs;
@@ -236,20 +270,25 @@ int main(int argc, char** argv) {
     l.dense = below(6) != 0;
     l.dynamic = below(3) == 0;
     l.recurrent = below(5) == 0;
-    if (l.recurrent) l.dense = l.dynamic = false;
+    l.waveform = !l.recurrent && below(6) == 0;
+    if (l.waveform) l.dense = true;
+    if (l.recurrent) l.dense = false;
+    if (l.recurrent || l.waveform) l.dynamic = false;
     l.o[0] = KWS_OPTIONS_VERSION;
-    l.o[1] = l.recurrent ? KWS_RECURRENT : l.dense ? KWS_PACKED_DENSE : KWS_DEPTHWISE;
+    l.o[1] = l.recurrent ? KWS_RECURRENT : l.waveform ? KWS_WAVEFORM : l.dense ? KWS_PACKED_DENSE : KWS_DEPTHWISE;
     l.o[2] = l.dynamic;
     l.o[3] = KWS_OPTIONS_BYTES;
     if (l.recurrent) {
       choose_recurrent(&l);
+    } else if (l.waveform) {
+      choose_waveform(&l);
     } else {
       choose_shape(&l);
       choose_widths(&l);
     }
     if (l.x_bytes > ROOM || l.weight_bytes > ROOM) continue;
     const bool at_the_end = below(2);
-    const size_t align = l.dynamic ? 4 : 1;
+    const size_t align = l.dynamic ? 4 : l.waveform ? 2 : 1;
     l.x = place(0, l.x_bytes, at_the_end, align);
     l.weights = place(1, l.weight_bytes, at_the_end, l.dynamic && !l.dense ? 4 : l.o[52] == KWS_LAYOUT_DSP ? 4 : 1);
     l.channels = place(2, l.channel_bytes, at_the_end, l.dynamic && !l.dense ? 4 : 1);
@@ -257,13 +296,14 @@ int main(int argc, char** argv) {
     l.weight_dims[0] = (int32_t)l.weight_bytes;
     l.channel_dims[0] = (int32_t)l.channel_bytes;
     const int32_t kind = l.dynamic ? KWS_FLOAT32 : KWS_INT8, floats = l.dynamic && !l.dense;
+    const int32_t input = l.waveform ? KWS_INT16 : kind;
     kws_call call;
     memset(&call, 0, sizeof call);
     call.kind = (kws_kind)l.o[1];
     call.options = l.o;
     call.options_bytes = sizeof l.o;
     call.input_count = l.recurrent && !l.with_state ? 2 : 3;
-    call.inputs[0] = (kws_tensor){kind, l.rank, l.dims, l.x_bytes, l.x};
+    call.inputs[0] = (kws_tensor){input, l.rank, l.dims, l.x_bytes, l.x};
     call.inputs[1] =
         (kws_tensor){l.dense || l.recurrent ? KWS_UINT8 : kind, 1, l.weight_dims, l.weight_bytes, l.weights};
     const int32_t last = l.recurrent ? KWS_INT8 : floats ? KWS_FLOAT32 : KWS_UINT8;

@@ -151,6 +151,20 @@ static int repair_recurrent(uint8_t* o, const kws_tensor* x, size_t* constant, s
   return inputs;
 }
 
+/* Filters over samples: widths of a dense layer, and a frame in the place of a window. */
+static void repair_waveform(uint8_t* o, const kws_tensor* x) {
+  const uint8_t stride = 1 + o[32] % 5, average = 1 + o[34] % 3, taps = 1 + o[28] % 7, sums = o[53] & 1 ? 4 : 2;
+  repair(o, KWS_PACKED_DENSE, x);
+  o[1] = KWS_WAVEFORM;
+  o[6] = o[7] = o[15] = 0;
+  memset(o + 32, 0, 20);
+  o[32] = stride;
+  o[34] = average;
+  o[53] = sums;
+  put_u32(o + 20, 1u + o[20]);
+  put_u32(o + 28, taps);
+}
+
 /* How often each kind got as far as its kernels: one that never does is not tested here. */
 static long reached[KWS_KIND_END];
 
@@ -173,13 +187,13 @@ int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   size_t sizes[KWS_MAX_INPUTS];
   kws_call call;
   memset(&call, 0, sizeof call);
-  call.kind = (kws_kind)(wild ? take(&s) % 12 : 1 + take(&s) % (KWS_KIND_END - 1));
+  call.kind = (kws_kind)(wild ? take(&s) % 13 : 1 + take(&s) % (KWS_KIND_END - 1));
   call.options_bytes = wild && take(&s) > 200 ? take(&s) : KWS_OPTIONS_BYTES;
   uint8_t* options = malloc(call.options_bytes ? call.options_bytes : 1);
   for (size_t i = 0; i < call.options_bytes; ++i) options[i] = take(&s);
   call.options = options;
 
-  static const int counts[] = {0, 3, 3, 2, 2, 2, 2, 1, 1, 2, 2, 0};
+  static const int counts[] = {0, 3, 3, 2, 2, 2, 2, 1, 1, 2, 2, 3, 0};
   call.input_count = wild && take(&s) > 240 ? take(&s) % 4 : counts[call.kind];
   for (int i = 0; i < KWS_MAX_INPUTS; ++i) {
     sizes[i] = take_shape(&s, &call.inputs[i], dims[i], wild);
@@ -193,7 +207,14 @@ int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       sizes[0] /= (size_t)dims[0][0];
       dims[0][0] = 1;
     }
-    if (call.kind == KWS_RECURRENT) {
+    if (call.kind == KWS_WAVEFORM) {
+      if (rank != 3) goto done;
+      options[2] = KWS_MODE_STATIC;
+      sizes[0] = 2 * (size_t)dims[0][0] * (size_t)(dims[0][1] *= 4);
+      dims[0][2] = 1;
+      call.inputs[0].type = KWS_INT16;
+      repair_waveform(options, &call.inputs[0]);
+    } else if (call.kind == KWS_RECURRENT) {
       if (rank != 3) goto done;
       options[2] = KWS_MODE_STATIC;
       call.input_count = repair_recurrent(options, &call.inputs[0], &sizes[1], &sizes[2]);
@@ -210,10 +231,10 @@ int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       repair(options, call.kind, &call.inputs[0]);
     }
     const bool floats = options[2] == KWS_MODE_DYNAMIC;
-    if (call.kind == KWS_PACKED_DENSE || call.kind == KWS_DEPTHWISE) {
+    if (call.kind == KWS_PACKED_DENSE || call.kind == KWS_DEPTHWISE || call.kind == KWS_WAVEFORM) {
       const uint32_t outputs = options[24] | (uint32_t)options[25] << 8;
       const uint32_t inputs = options[28] | (uint32_t)options[29] << 8;
-      const bool dense = call.kind == KWS_PACKED_DENSE;
+      const bool dense = call.kind != KWS_DEPTHWISE;
       const int zero_bytes = options[10] != KWS_LINEAR_GRID ? 0 : options[9] == 16 ? 2 : 1;
       sizes[1] = dense ? kws_packed_size(outputs, inputs, options[9], options[52]) : (size_t)outputs * inputs;
       if (dense && floats) sizes[1] = kws_tight_size(outputs, inputs, options[9]);
