@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "draw.h"
+#include "draw_weights.h"
 #include "kernels/core/options.h"
 #include "kernels/core/requantize.h"
 #include "kernels/core/weight_layout.h"
@@ -77,42 +78,13 @@ static kws_op layer(int bits, int layout, int zero_point, uint32_t inputs, uint3
   return op;
 }
 
-/* The sums of weights that belong to the random bytes, as the reference reads them from codes. */
-static void make_sums(const kws_op* op) {
-  const kws_options* o = &op->options;
-  for (uint32_t row = 0; row < o->outputs; ++row) {
-    uint32_t sum = 0;
-    for (uint32_t i = 0; i < o->inputs; ++i)
-      sum += kws_level_factor(o) * kws_code(o, op->weights, row, i) - kws_level_offset(o);
-    channels[2 * o->outputs + 2 * row] = (uint8_t)sum;
-    channels[2 * o->outputs + 2 * row + 1] = (uint8_t)(sum >> 8);
-  }
-}
-
-/* Random weights. Where lanes of 16 bits have room to spare, not every byte is a code: narrower codes leave bits of
- * their fields 0, and three fields of five bits leave a bit that repeats the top one. The top field's own top bit is
- * flipped. */
-static void draw_weights(int bits, int layout) {
-  const int kept = bits == 3 ? 0x77 : (1 << bits) - 1;
-  for (size_t i = 0; i < sizeof weights; ++i) weights[i] = draw();
-  if (layout != KWS_LAYOUT_DSP || bits < 3 || bits == 4 || bits == 8) return;
-  for (size_t i = 1; i < sizeof weights; i += 2) {
-    if (bits == 5) {
-      weights[i] = (uint8_t)((weights[i] & 0x7F) | (weights[i] & 0x40) << 1);
-    } else {
-      weights[i - 1] &= (uint8_t)kept;
-      weights[i] = (uint8_t)((weights[i] & kept) | 0x80);
-    }
-  }
-}
-
 static void packed(int bits, int layout, int zero_point, uint32_t inputs, uint32_t outputs, int batch) {
   if (!kws_layout_has(layout, bits)) return;
   kws_op op = layer(bits, layout, zero_point, inputs, outputs, batch);
   const kws_kernel* best = kws_choose(&op);
   if (best == &kws_kernels[0]) return; /* nothing but the reference reads this layout here */
-  draw_weights(bits, layout);
-  make_sums(&op);
+  draw_weights(weights, sizeof weights, bits, layout);
+  put_sums(&op, channels + 2 * outputs, 2);
   op.y = expected;
   kws_kernels[0].run(&op);
   op.y = y;

@@ -132,9 +132,9 @@ MISTAKES += (
     _waveform("table", r"26455", "26456"),
     _waveform("rounding", r"\+ 0x8000\) >> 16", ") >> 16"),
     _waveform("low bytes", r"\^ 0x80", "^ 0x00"),
-    _waveform("zero point", r"low \? -128 : 0", "low ? -127 : 0"),
+    _waveform("bytes below", r"o->sum_bytes\) << 7", "o->sum_bytes) << 6"),
     _waveform("magnitude", r"acc >> 31 \? 0u - acc : acc", "acc"),
-    _waveform("sums of a frame", r"sample_stride \* o->average;", "sample_stride;"),
+    _waveform("sums of a frame", r"sample_stride \* o->average;", "sample_stride * 2;"),
     _waveform("silence", r"log2_of\(total\) - none", "log2_of(total)"),
     _waveform("fraction", r"FRACTION = 22", "FRACTION = 21"),
 )

@@ -16,8 +16,8 @@ from kernel_cases import (
     dense_case,
     depthwise_cases,
     recurrent_cases,
-    waveform_cases,
     take_cases,
+    waveform_cases,
     write_cases,
 )
 

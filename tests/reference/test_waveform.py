@@ -68,7 +68,7 @@ def test_kernels_equal_the_reference_anywhere(seed: int) -> None:
 
 
 def test_every_entry_of_the_table_to_the_last_bit() -> None:
-    """One tap of level 1, a sample for each entry and one between, and a filter whose bias leaves its last five bits."""
+    """One tap of level 1, a sample for each entry and one between, a filter whose bias leaves its last five bits."""
     sizes = np.concatenate([np.arange(64, 128) * 256, np.arange(64, 128) * 256 + 128])
     wanted = waveform.log2(sizes)
     assert (wanted[:64] == (14 << 15) + waveform.LOG_TABLE[:64]).all()

@@ -22,11 +22,21 @@ static const uint16_t log_table[LOG_STEPS + 1] = {
     /* clang-format on */
 };
 
-/* 2^15 log2(x) of x > 0, straight between the table's entries. */
-static int32_t log2_of(uint64_t x) {
+/* floor(log2(x)) of x > 0. */
+static int32_t exponent_of(uint64_t x) {
+#if defined(__GNUC__)
+  return 63 - __builtin_clzll(x);
+#else
   int32_t exponent = 0;
   for (int step = 32; step; step /= 2)
     if (x >> exponent >> step) exponent += step;
+  return exponent;
+#endif
+}
+
+/* 2^15 log2(x) of x > 0, straight between the table's entries. */
+static int32_t log2_of(uint64_t x) {
+  const int32_t exponent = exponent_of(x);
   const uint32_t scaled = (uint32_t)(exponent > FRACTION ? x >> (exponent - FRACTION) : x << (FRACTION - exponent));
   const uint32_t fraction = scaled - ((uint32_t)1 << FRACTION);
   const int32_t low = log_table[fraction >> 16], high = log_table[(fraction >> 16) + 1];
@@ -35,16 +45,14 @@ static int32_t log2_of(uint64_t x) {
 
 static size_t aligned(size_t size) { return (size + 15) / 16 * 16; }
 
-/* The sums of a frame as those of a convolution over its high bytes, or over its low ones: these lie 128 below what
- * they are, so that they fit a signed byte. */
-static kws_op dense_op(const kws_op* op, bool low) {
+/* The sums of a frame as those of a convolution over its high bytes, or over its low ones. */
+static kws_op dense_op(const kws_op* op) {
   kws_op dense;
   memset(&dense, 0, sizeof dense);
   dense.options = op->options;
   kws_options* o = &dense.options;
   o->kind = KWS_PACKED_DENSE;
-  o->input_zero_point[0] = low ? -128 : 0;
-  if (!low) o->sum_bytes = 0;
+  o->sum_bytes = 0;
   o->has_window = true;
   o->window = (kws_window){{(int32_t)o->inputs, 1}, {(int32_t)o->sample_stride, 1}, {1, 1}, {0, 0, 0, 0}};
   dense.channels = dense.batch = dense.width = dense.out_width = 1;
@@ -64,34 +72,26 @@ typedef struct {
 static places find_places(const kws_op* op) {
   const size_t span = aligned((size_t)kws_waveform_span(&op->options));
   const size_t sums = aligned(sizeof(int32_t) * op->options.average * op->options.outputs);
-  const kws_op high = dense_op(op, false), low = dense_op(op, true);
-  const size_t of_high = kws_scratch_bytes(kws_choose(&high), &high);
-  const size_t of_low = kws_scratch_bytes(kws_choose(&low), &low);
+  const kws_op dense = dense_op(op);
   places at;
   at.high = 0;
   at.low = at.high + span;
   at.high_sums = at.low + span;
   at.low_sums = at.high_sums + sums;
   at.dense = at.low_sums + sums;
-  at.total = at.dense + (of_high > of_low ? of_high : of_low) + 15; /* and what aligns the beginning */
+  at.total = at.dense + kws_scratch_bytes(kws_choose(&dense), &dense) + 15; /* and what aligns the beginning */
   return at;
 }
 
 size_t kws_waveform_scratch(const kws_op* op) { return find_places(op).total; }
 
+/* Low bytes lie 128 below what they are, so that they fit a signed byte. */
 static void split(const int16_t* x, size_t count, int8_t* high, int8_t* low) {
   for (size_t i = 0; i < count; ++i) {
     const uint16_t bits = (uint16_t)x[i];
     high[i] = (int8_t)(uint8_t)(bits >> 8);
     low[i] = (int8_t)(uint8_t)((bits & 0xFF) ^ 0x80);
   }
-}
-
-static void multiply(kws_op* dense, kws_kernel_fn run, const int8_t* x, int32_t* sums) {
-  dense->x[0] = x;
-  dense->sums = sums;
-  dense->y = (int8_t*)sums;
-  run(dense);
 }
 
 /* All frames, by the first kernel of dense layers or by the fastest. */
@@ -102,14 +102,13 @@ static void run_frames(const kws_op* op, bool fastest) {
   int8_t *const high = (int8_t*)scratch + at.high, *const low = (int8_t*)scratch + at.low;
   int32_t* const high_sums = (int32_t*)(void*)(scratch + at.high_sums);
   int32_t* const low_sums = (int32_t*)(void*)(scratch + at.low_sums);
-  kws_op dense[2];
-  kws_kernel_fn run[2];
-  for (int i = 0; i < 2; ++i) {
-    dense[i] = dense_op(op, i);
-    dense[i].scratch = scratch + at.dense;
-    run[i] = fastest ? kws_choose(&dense[i])->run : kws_packed_dense_ref;
-  }
+  kws_op dense = dense_op(op);
+  dense.scratch = scratch + at.dense;
+  const kws_kernel_fn multiply = fastest ? kws_choose(&dense)->run : kws_packed_dense_ref;
   const size_t span = (size_t)kws_waveform_span(o), hop = (size_t)o->sample_stride * o->average;
+  const size_t sums = (size_t)o->average * o->outputs;
+  const uint8_t* const weight_sums =
+      op->channel_parameters + (size_t)o->outputs * (size_t)(o->gain_bytes + o->bias_bytes);
   const uint64_t quiet = o->multiplier[1];
   const int32_t none = log2_of(quiet);
   int8_t* y = op->y;
@@ -117,12 +116,17 @@ static void run_frames(const kws_op* op, bool fastest) {
     const int16_t* x = (const int16_t*)(const void*)op->x[0] + (size_t)sample * (size_t)op->height;
     for (int32_t frame = 0; frame < op->out_height; ++frame, x += hop, y += o->outputs) {
       split(x, span, high, low);
-      multiply(&dense[0], run[0], high, high_sums);
-      multiply(&dense[1], run[1], low, low_sums);
+      for (int half = 0; half < 2; ++half) {
+        dense.x[0] = half ? low : high;
+        dense.sums = half ? low_sums : high_sums;
+        dense.y = (int8_t*)dense.sums;
+        multiply(&dense);
+      }
       for (uint32_t c = 0; c < o->outputs; ++c) {
+        const uint32_t below = (uint32_t)kws_read_signed(weight_sums, c, o->sum_bytes) << 7;
         uint64_t total = quiet;
-        for (size_t i = c; i < (size_t)o->average * o->outputs; i += o->outputs) {
-          const uint32_t acc = ((uint32_t)high_sums[i] << 8) + (uint32_t)low_sums[i];
+        for (size_t i = c; i < sums; i += o->outputs) {
+          const uint32_t acc = ((uint32_t)high_sums[i] << 8) + (uint32_t)low_sums[i] + below;
           total += acc >> 31 ? 0u - acc : acc;
         }
         y[c] = kws_requantize(op, (uint32_t)(log2_of(total) - none), c);
