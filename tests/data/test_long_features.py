@@ -144,6 +144,13 @@ def test_features_of_sound(found: LongFeatures) -> None:
         assert found.x.dtype == np.float16 and np.allclose(found.x[:98], expected, rtol=1e-3)
 
 
+def test_raw_sound_is_kept_as_samples() -> None:
+    sound = noise(np.random.default_rng(0), 0.5)
+    kept = long_features.of_sound([(sound, [])], features.FrontendConfig(backend="raw", hop_ms=10))
+    assert kept.x.dtype == np.int16 and kept.scale == 2.0**-15 and kept.hours == pytest.approx(0.5 / 3600)
+    assert np.array_equal(kept.x.ravel(), sound)
+
+
 @pytest.mark.parametrize("backend", ["micro", "lfbe"])
 def test_no_sound_has_the_type_of_its_front_end(backend: str, tmp_path: pathlib.Path) -> None:
     none = long_features.of_sound([], features.FrontendConfig(backend=backend))

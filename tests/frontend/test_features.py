@@ -122,7 +122,22 @@ def test_micro_at_8_khz():
     _assert_near(ours, op)
 
 
-@pytest.mark.parametrize("backend", features.BACKENDS)
+def test_raw_features_are_the_samples_a_hop_in_a_row():
+    sound = _sound("chirp")[:1000]
+    for hop, samples in ((10, 160), (20, 320)):
+        config = features.FrontendConfig(backend="raw", hop_ms=hop)
+        assert (config.mel_bins, config.window_ms, config.window, config.hop) == (samples, hop, samples, samples)
+        rows = 1000 // samples
+        x = features.extract(config, sound)
+        assert x.shape == (rows, samples) and x.dtype == np.float32
+        np.testing.assert_array_equal(x.ravel() * 32768, sound[: rows * samples])
+        np.testing.assert_array_equal(features.compact(config, sound).ravel(), sound[: rows * samples])
+        assert features.FrontendConfig.from_dict(config.to_dict()) == config
+    with pytest.raises(ValueError, match="mel_bins=160"):
+        features.FrontendConfig(mel_bins=160)
+
+
+@pytest.mark.parametrize("backend", ["micro", "lfbe"])
 def test_range_type_and_shape(backend):
     config = features.FrontendConfig(backend=backend)
     clips = np.stack([_sound(name)[:16000] for name in SOUNDS]).astype(np.float32) / 32768
@@ -181,7 +196,7 @@ def test_works_in_a_pipeline_and_in_a_graph(backend):
     expected = features.extract(config, clips)
     frontend = features.tf_frontend(config)
     pipeline = tf.data.Dataset.from_tensor_slices(clips).map(frontend).batch(len(clips))
-    assert pipeline.element_spec.shape.as_list() == [None, 49, 40]
+    assert pipeline.element_spec.shape.as_list() == [None, *expected.shape[1:]]
     np.testing.assert_allclose(next(iter(pipeline)).numpy(), expected, atol=2e-4)
     graph = tf.function(frontend, input_signature=[tf.TensorSpec([None, 16000])])
     np.testing.assert_allclose(graph(clips).numpy(), expected, atol=2e-4)
@@ -190,9 +205,10 @@ def test_works_in_a_pipeline_and_in_a_graph(backend):
 @pytest.mark.parametrize("backend", features.BACKENDS)
 def test_short_clips_have_no_frames(backend):
     config = features.FrontendConfig(backend=backend)
-    assert features.extract(config, np.zeros((2, 479), np.float32)).shape == (2, 0, 40)
-    assert features.extract(config, np.zeros((2, 480), np.float32)).shape == (2, 1, 40)
-    assert features.extract(config, np.zeros((0, 960), np.float32)).shape == (0, 2, 40)
+    window, bands = (320, 320) if backend == "raw" else (480, 40)
+    assert features.extract(config, np.zeros((2, window - 1), np.float32)).shape == (2, 0, bands)
+    assert features.extract(config, np.zeros((2, window), np.float32)).shape == (2, 1, bands)
+    assert features.extract(config, np.zeros((0, window + 320), np.float32)).shape == (0, 2, bands)
 
 
 @given(
@@ -213,7 +229,7 @@ def test_num_frames_counts_the_windows_that_fit(window_ms, hop_ms, samples):
         ({"window_ms": 20}, r"window_ms=20: must be one of \(25, 30\)"),
         ({"hop_ms": 15}, r"hop_ms=15: must be one of \(10, 20\)"),
         ({"sample_rate": 44100}, "sample_rate=44100"),
-        ({"backend": "mfcc"}, r"backend='mfcc': must be one of \('micro', 'lfbe'\)"),
+        ({"backend": "mfcc"}, r"backend='mfcc': must be one of \('micro', 'lfbe', 'raw'\)"),
         ({"lower_hz": -1.0}, r"lower_hz=-1.0: must be between 0 and 7937.5"),
         ({"upper_hz": 7950.0}, r"upper_hz=7950.0: must be between 125 and 7937.5"),
         ({"upper_hz": float("nan")}, "upper_hz=nan"),
@@ -277,7 +293,7 @@ def test_micro_needs_no_tensorflow():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-@pytest.mark.parametrize("backend", ["micro", "lfbe"])
+@pytest.mark.parametrize("backend", features.BACKENDS)
 @settings(max_examples=15)
 @given(cuts=st.lists(st.integers(0, 16000), max_size=12), hop=st.sampled_from([10, 20]))
 @pytest.mark.slow
@@ -296,8 +312,8 @@ def test_audio_in_pieces(backend: str, cuts: list[int], hop: int) -> None:
         stream.reset()
     compact = np.concatenate([stream.step_compact(part) for part in np.split(sound, sorted(cuts))])
     assert compact.dtype == features.compact(config, sound).dtype
-    if backend == "micro":
-        np.testing.assert_array_equal(compact, features.raw_micro(config, sound))
+    if backend in ("micro", "raw"):
+        np.testing.assert_array_equal(compact, features.compact(config, sound))
     else:
         np.testing.assert_allclose(compact, expected, rtol=1e-3, atol=1e-3)
 

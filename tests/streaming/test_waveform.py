@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import waveform_graphs
 
-from tflite_export import Interpreter, StreamInterpreter, inspect
+from tflite_export import Interpreter, StreamInterpreter, inspect, ir
 from tflite_export.packed import writer as packed_writer
 from tflite_export.reference import run as reference
 from tflite_export.streaming import cost
@@ -56,3 +58,24 @@ def test_costs(rng) -> None:
     assert step.macs == 5 * 24 * 3 + 6 * 15 and stream.schedule.hop == 12
     table = inspect.inspect(packed_writer.write(stream.graph, metadata=stream.schedule.to_metadata()))
     assert table.macs == step.macs and table.layers[1].op == "Waveform" and table.layers[1].weight_bits == 4
+
+
+def test_samples_in_rows_stream_in_rows(rng) -> None:
+    """A clip of [frames, 20] samples takes frames of 20: the hop counts these."""
+    sound = waveform_graphs.network(rng, 400, filters=4, taps=30, stride=10, average=1)
+    graph = streaming.without_mean(sound)
+    first = graph.ops[0]
+    tensors = {**graph.tensors, "x": ir.Tensor("x", (20, 20), graph.tensors["x"].quantization, wide=True)}
+    tensors["flat"] = dataclasses.replace(graph.tensors["x"], name="flat")
+    moved = (ir.Reshape("flat", "x", "flat"), dataclasses.replace(first, input="flat"), *graph.ops[1:])
+    in_rows = ir.Graph(tensors, moved, graph.inputs, graph.outputs, graph.name)
+    x = waveform_graphs.samples(rng, graph)
+    clip = reference.run(graph, {"x": x})[graph.outputs[0]][0]
+    for stream in (streaming.to_stream(in_rows), streaming.externalize(streaming.to_stream(in_rows))):
+        assert stream.schedule.hop == 1 and stream.graph.tensors["x"].shape == (1, 20)
+        assert stream.schedule.clip.frames == 20 and stream.schedule.receptive == -(-(30 + 20) // 20)
+        file = packed_writer.write(stream.graph, metadata=stream.schedule.to_metadata())
+        running = StreamInterpreter(file)
+        rows = np.concatenate([running.step(part) for part in np.split(x[0].reshape(20, 20), (3, 4))])
+        assert len(clip) - 1 <= len(rows) <= len(clip)
+        np.testing.assert_array_equal(rows, clip[: len(rows)])

@@ -71,7 +71,7 @@ def to_stream(graph: ir.Graph) -> Stream:
     """
     if len(graph.inputs) != 1:
         raise StreamError(f"a stream has one input, this model has {len(graph.inputs)}: {', '.join(graph.inputs)}")
-    graph = _with_time(graph)
+    graph, row = _with_time(graph)
     shape = graph.tensors[graph.inputs[0]].shape
     if len(shape) < 2:
         raise StreamError(
@@ -81,15 +81,15 @@ def to_stream(graph: ir.Graph) -> Stream:
     if any(isinstance(op, ir.Ring) or getattr(op, "keeps", False) for op in graph.ops):
         raise StreamError("the graph streams already")
     strides = _strides(graph)
-    hop = math.lcm(*strides.values())
+    hop = math.lcm(row, *strides.values())
     padded = _pads(graph)
-    leads = range(1 if padded else hop)
+    leads = range(0, 1 if padded else hop, row)
     # Where no layer pads, the first step may begin early, so that a step ends where a window of the output ends.
     candidates = [(_Plan(graph, hop, strides, lead), lead) for lead in leads]
     plan, lead = min(candidates, key=lambda c: (c[0].receptive() - c[1], c[1]))
     outputs = [plan.known[name] for name in graph.outputs]
     whole = cost.of_graph(graph)
-    clip = Clip(graph.tensors[graph.inputs[0]].shape[0], whole.macs, whole.arena)
+    clip = Clip(graph.tensors[graph.inputs[0]].shape[0] // row, whole.macs, whole.arena)
     rows = tuple(Rows(v.rows, v.lag, v.timed) for v in outputs)
     ahead = _frames_ahead(graph, strides)
     waits = max(ahead[name] for name in graph.outputs)
@@ -101,33 +101,53 @@ def to_stream(graph: ir.Graph) -> Stream:
             "numbers in it; padding='valid' or zeros ahead only (docs/streaming.md) give those of the clip model"
         )
         warnings.warn(message, StreamWarning, stacklevel=3)
-    return Stream(plan.build(), Schedule(hop, lead, rows, clip, ahead=waits))
+    schedule = Schedule(hop // row, lead // row, rows, clip, ahead=-(-waits // row))
+    return Stream(_in_rows(plan.build(), row), schedule)
 
 
-def _with_time(graph: ir.Graph) -> ir.Graph:
-    """The graph whose input has the shape that a reshape gives it at once: flat features become [time, ...]."""
+def _in_rows(graph: ir.Graph, row: int) -> ir.Graph:
+    """The graph of a step whose input has so many samples in a row, as the clip's has."""
+    if row == 1:
+        return graph
+    (name,) = graph.inputs
+    x = graph.tensors[name]
+    flat = dataclasses.replace(x, name=f"{name}/samples")
+    tensors = {**graph.tensors, name: dataclasses.replace(x, shape=(x.size // row, row)), flat.name: flat}
+    moved = [_renamed(op, {name: flat.name}) for op in graph.ops]
+    return ir.Graph(tensors, (ir.Reshape(flat.name, name, flat.name), *moved), graph.inputs, graph.outputs, graph.name)
+
+
+def _renamed(op: ir.Op, names: dict[str, str]) -> ir.Op:
+    """The op, reading tensors of other names."""
+    if hasattr(op, "inputs"):
+        return dataclasses.replace(op, inputs=tuple(names.get(v, v) for v in op.inputs))
+    return dataclasses.replace(op, input=names.get(op.input, op.input))
+
+
+def _with_time(graph: ir.Graph) -> tuple[ir.Graph, int]:
+    """The graph whose input has the shape that a reshape gives it at once, and how many samples a row of it had.
+
+    Flat features become [time, ...]. Samples that lie in rows become [samples, 1], and are to be given in rows again;
+    others have one in a row.
+    """
     (name,) = graph.inputs
     readers = [op for op in graph.ops if name in ir.op_inputs(op)]
     shapes = {graph.tensors[op.output].shape for op in readers if isinstance(op, ir.Reshape)}
-    flat = graph.tensors[name]
+    x = graph.tensors[name]
     if len(shapes) != 1 or not all(isinstance(op, ir.Reshape) for op in readers):
-        return graph
+        return graph, 1
     (shape,) = shapes
-    if len(shape) < 2 or (len(flat.shape) > 1 and flat.shape[0] > 1):
-        return graph
+    in_rows = x.wide and len(x.shape) == 2 and shape == (x.size, 1)
+    if len(shape) < 2 or (len(x.shape) > 1 and x.shape[0] > 1 and not in_rows):
+        return graph, 1
     same = {op.output: name for op in readers}
     if set(same) & set(graph.outputs):
-        return graph
-
-    def renamed(op: ir.Op) -> ir.Op:
-        if hasattr(op, "inputs"):
-            return dataclasses.replace(op, inputs=tuple(same.get(v, v) for v in op.inputs))
-        return dataclasses.replace(op, input=same.get(op.input, op.input))
-
-    ops = tuple(renamed(op) for op in graph.ops if op.output not in same)
+        return graph, 1
+    ops = tuple(_renamed(op, same) for op in graph.ops if op.output not in same)
     tensors = {key: t for key, t in graph.tensors.items() if key not in same}
-    tensors[name] = dataclasses.replace(flat, shape=shape)
-    return ir.Graph(tensors, ops, graph.inputs, graph.outputs, graph.name)
+    tensors[name] = dataclasses.replace(x, shape=shape)
+    made = ir.Graph(tensors, ops, graph.inputs, graph.outputs, graph.name)
+    return made, x.shape[1] if in_rows and x.shape[0] > 1 else 1
 
 
 def _rows_ahead(op: ir.Op) -> int:

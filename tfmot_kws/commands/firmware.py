@@ -68,6 +68,11 @@ def run(
             f"{model}: takes float features (dynamic quantization), and the firmware's front end makes int8; use the "
             "model's C form alone: python -m tflite_export inference"
         )
+    if package == "arduino" and ear.frontend.backend == "raw":
+        raise ValueError(
+            f"{model}: takes samples, and the sketch of an Arduino library is for features; use another --package, and "
+            "kws_listener_samples() of kws_listener.h"
+        )
     if package is not None:
         with tempfile.TemporaryDirectory() as scratch:
             folder = pathlib.Path(scratch)
@@ -173,6 +178,7 @@ def header(ear: spotter.Spotter) -> str:
         f"#define KWS_SPOTTER_LOWER_HZ {float(frontend.lower_hz)!r}f",
         f"#define KWS_SPOTTER_UPPER_HZ {float(frontend.upper_hz)!r}f",
         *([_pcan(ear), *_table(ear)] if frontend.backend == "micro" else []),
+        *(["#define KWS_SPOTTER_RAW /* the network hears samples */"] if frontend.backend == "raw" else []),
         "",
         "#endif /* KWS_SPOTTER_H_ */",
         "",

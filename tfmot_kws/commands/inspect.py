@@ -10,6 +10,7 @@ import rich.console
 from tfmot_kws.commands.parts import console as consoles
 from tfmot_kws.commands.parts import sidecar
 from tfmot_kws.commands.parts.console import table
+from tfmot_kws.frontend import features
 
 _COLUMNS = (
     {"key": "name", "label": "layer", "format": ""},
@@ -40,8 +41,7 @@ def run(model: pathlib.Path) -> None:
         measured = f"; accuracy {accuracy:.1%}" if accuracy is not None else ""
         frontend = about.frontend
         console.print(
-            f"{about.kind} model of {', '.join(about.task.classes)}; {frontend.backend} front end, "
-            f"{frontend.mel_bins} mel bands, {frontend.window_ms}/{frontend.hop_ms} ms at {frontend.sample_rate} Hz"
+            f"{about.kind} model of {', '.join(about.task.classes)}; {features.described(frontend)}"
             f"{'' if frontend.pcan else ', without PCAN'}{measured}"
         )
 

@@ -198,7 +198,9 @@ def run(
     from tfmot_kws.training import low_rank_recipes, recipes
     from tfmot_kws.training.width_history import KINDS, WidthHistory
 
-    recipe = recipes.TrainConfig(batch_size=batch_size, learning_rate=learning_rate, seed=seed)
+    recipe = recipes.TrainConfig(
+        batch_size=batch_size, learning_rate=learning_rate, seed=seed, augment=recipes.augment_of(before.frontend)
+    )
     one_stage = low_rank_recipes.LowRankConfig(
         quantized_epochs=max(1, stage1_epochs + stage2_epochs),
         batch_size=batch_size,

@@ -61,9 +61,16 @@ def run(
     from tfmot_kws.models import spotters as models
     from tfmot_kws.training import mining, recipes
 
-    recipe = recipes.TrainConfig(epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, seed=seed)
+    recipe = recipes.TrainConfig(
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        seed=seed,
+        augment=recipes.augment_of(frontend),
+    )
     frames = frontend.num_frames(round(clip_seconds * frontend.sample_rate))
-    shape = models.ModelConfig(len(task.classes), frames, frontend.mel_bins, width)  # options are refused here
+    sinc = models.SincSpec(sample_rate=frontend.sample_rate) if backend == "raw" else None
+    shape = models.ModelConfig(len(task.classes), frames, frontend.mel_bins, width, sinc=sinc)  # refuses options
     cache = cache or data_files.default_cache()
     spoken = data_files.words_of(confusables)
     if spoken:

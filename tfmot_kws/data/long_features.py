@@ -23,8 +23,8 @@ from tfmot_kws.frontend import features
 
 ABOUT, FEATURES, PIECES = "about.json", "features.npy", "pieces.npy"
 """Files of a folder."""
-TYPES = {"micro": (np.uint16, np.float32), "lfbe": (np.float16, np.float32)}
-"""What features of each back end are stored as; uint16 are ``micro``'s integers."""
+TYPES = {"micro": (np.uint16, np.float32), "lfbe": (np.float16, np.float32), "raw": (np.int16, np.float32)}
+"""What features of each back end are stored as; uint16 are ``micro``'s integers, int16 samples."""
 _NEAR = 1e-6
 """Frames: seconds like 0.3 are no exact sums of hops in floats, and are to fall on the frame that is meant."""
 
@@ -93,7 +93,8 @@ class LongFeatures:
     @property
     def scale(self) -> float:
         """What the stored numbers are multiplied by to be the features that a model takes."""
-        return features.MICRO_SCALE if self.x.dtype == np.uint16 else 1.0
+        units = {np.dtype(np.uint16): features.MICRO_SCALE, np.dtype(np.int16): features.SAMPLE_SCALE}
+        return units.get(self.x.dtype, 1.0)
 
     def window_ends(self, frames: int) -> np.ndarray:
         """int64, all positions at which a window of ``frames`` frames of one recording can end, rising."""

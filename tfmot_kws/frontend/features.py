@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Log-mel features of speech: one configuration, two back ends.
+"""Features of speech: one configuration, three back ends.
 
 - ``micro``: the fixed-point front end of TensorFlow Lite Micro (``frontend/microfrontend.py``), equal
   to what a device computes. Output: the raw integers / 25.6, about 0..26, and 0..39 without its gain.
 - ``lfbe``: textbook log filter-bank energies by ``tf.signal``: Hann window, power spectrum, triangular
   mel filters, natural logarithm with a floor, shifted so that the floor is 0, about 0..26.
 
-Both ranges start at 0 and, with the gain, are nearly the same, so one 8-bit input scale suits either. TensorFlow
-is imported only where ``tf.signal`` or a tensor is asked for.
+- ``raw``: the samples themselves, full scale 1, a hop of them in a row: for networks that make features of them
+  (``frontend/waveform.py``).
+
+The ranges of the first two start at 0 and, with the gain, are nearly the same, so one 8-bit input scale suits either.
+TensorFlow is imported only where ``tf.signal`` or a tensor is asked for.
 """
 
 from __future__ import annotations
@@ -23,12 +26,14 @@ import numpy as np
 
 from tfmot_kws.frontend import microfrontend
 
-BACKENDS = ("micro", "lfbe")
+BACKENDS = ("micro", "lfbe", "raw")
 MEL_BINS = (20, 40, 64)
 WINDOWS_MS = (25, 30)
 HOPS_MS = (10, 20)
 SAMPLE_RATES = (8000, 16000)
 
+SAMPLE_SCALE = 2.0**-15
+"""What one step of a sample of 16 bits is worth."""
 MICRO_SCALE = 1.0 / 25.6
 """What one unit of the raw ``micro`` integers is worth in the float features."""
 
@@ -44,10 +49,10 @@ class FrontendConfig:
 
     Attributes:
         sample_rate: samples per second, 8000 or 16000.
-        mel_bins: mel channels per frame: 20, 40 or 64.
-        window_ms: window length in milliseconds: 25 or 30.
+        mel_bins: mel channels per frame: 20, 40 or 64. With ``raw`` it becomes the samples of a hop.
+        window_ms: window length in milliseconds: 25 or 30. With ``raw`` it becomes ``hop_ms``.
         hop_ms: time from frame to frame in milliseconds: 10 or 20.
-        backend: ``"micro"`` (fixed point, as on the device) or ``"lfbe"`` (float).
+        backend: ``"micro"`` (fixed point, as on the device), ``"lfbe"`` (float) or ``"raw"`` (samples).
         lower_hz: lower edge of the first mel filter in Hz, at least 0.
         upper_hz: upper edge of the last mel filter in Hz, below half the sample rate.
         log_floor: ``lfbe`` only: energies below it count as it; its logarithm becomes 0.
@@ -70,10 +75,15 @@ class FrontendConfig:
 
     def __post_init__(self) -> None:
         _check_choice("sample_rate", self.sample_rate, SAMPLE_RATES)
-        _check_choice("mel_bins", self.mel_bins, MEL_BINS)
-        _check_choice("window_ms", self.window_ms, WINDOWS_MS)
         _check_choice("hop_ms", self.hop_ms, HOPS_MS)
         _check_choice("backend", self.backend, BACKENDS)
+        raw = self.backend == "raw"
+        hops = [self.sample_rate * hop // 1000 for hop in HOPS_MS]  # of a configuration that this one was made of
+        _check_choice("mel_bins", self.mel_bins, (*MEL_BINS, *(hops if raw else ())))
+        _check_choice("window_ms", self.window_ms, (*WINDOWS_MS, *(HOPS_MS if raw else ())))
+        if raw:
+            object.__setattr__(self, "mel_bins", self.hop)
+            object.__setattr__(self, "window_ms", self.hop_ms)
         highest = self.sample_rate / 2 - 2 * self.sample_rate / self.fft_size
         for name, value, low, high in (
             ("lower_hz", self.lower_hz, 0.0, highest),
@@ -148,6 +158,16 @@ class FrontendConfig:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def described(frontend: FrontendConfig) -> str:
+    """A front end in words, for people."""
+    if frontend.backend == "raw":
+        return f"raw sound, rows of {frontend.hop_ms} ms at {frontend.sample_rate} Hz"
+    return (
+        f"{frontend.backend} front end, {frontend.mel_bins} mel bands, {frontend.window_ms}/{frontend.hop_ms} ms at "
+        f"{frontend.sample_rate} Hz"
+    )
+
+
 def to_int16(audio: np.ndarray) -> np.ndarray:
     """Samples as the ``micro`` front end takes them: int16 as it is, float in [-1, 1) rounded and clipped.
 
@@ -205,13 +225,16 @@ def extract(config: FrontendConfig, audio: np.ndarray) -> np.ndarray:
         audio: [batch, samples] or [samples]; float in [-1, 1) or int16.
 
     Returns:
-        float32 [batch, frames, mel] or [frames, mel], about 0..26, without ``pcan`` 0..39 (see the module's text).
+        float32 [batch, frames, mel] or [frames, mel], about 0..26, without ``pcan`` 0..39 (see the module's text);
+        of ``raw`` samples of full scale 1.
 
     Raises:
         ValueError: ``audio`` has another rank or type.
     """
     if config.backend == "micro":
         return raw_micro(config, audio).astype(np.float32) * np.float32(MICRO_SCALE)
+    if config.backend == "raw":
+        return _rows(config, audio).astype(np.float32) * np.float32(SAMPLE_SCALE)
     audio = np.asarray(audio)
     if audio.ndim not in (1, 2):
         raise ValueError(f"audio: expected [batch, samples] or [samples], got {audio.shape}")
@@ -226,7 +249,7 @@ def extract(config: FrontendConfig, audio: np.ndarray) -> np.ndarray:
 
 
 def compact(config: FrontendConfig, audio: np.ndarray) -> np.ndarray:
-    """Features in 16 bits, for long sound: ``micro``'s integers as they are, uint16; ``lfbe``'s as float16.
+    """Features in 16 bits, for long sound: ``micro``'s integers, uint16; ``lfbe``'s as float16; samples as int16.
 
     Args:
         config: the front end.
@@ -240,7 +263,18 @@ def compact(config: FrontendConfig, audio: np.ndarray) -> np.ndarray:
     """
     if config.backend == "micro":
         return raw_micro(config, audio)
+    if config.backend == "raw":
+        return _rows(config, audio)
     return extract(config, audio).astype(np.float16)
+
+
+def _rows(config: FrontendConfig, audio: np.ndarray) -> np.ndarray:
+    """int16 [..., frames, samples of a hop] of [batch, samples] or [samples]; what fills no row is left out."""
+    audio = np.asarray(audio)
+    if audio.ndim not in (1, 2):
+        raise ValueError(f"audio: expected [batch, samples] or [samples], got {audio.shape}")
+    frames = config.num_frames(audio.shape[-1])
+    return to_int16(audio[..., : frames * config.hop]).reshape(*audio.shape[:-1], frames, config.hop)
 
 
 class FrontendStream:
@@ -278,7 +312,7 @@ class FrontendStream:
         return self._raw(used).astype(np.float32) * np.float32(MICRO_SCALE)
 
     def step_compact(self, audio: np.ndarray) -> np.ndarray:
-        """Like ``step``, as ``compact`` gives it: uint16 or float16 [frames, mel]."""
+        """Like ``step``, as ``compact`` gives it: uint16, float16 or int16 [frames, mel]."""
         used = self._take(audio)
         return compact(self.config, used) if self._micro is None or not len(used) else self._raw(used)
 
@@ -303,7 +337,7 @@ class FrontendStream:
 def tf_frontend(config: FrontendConfig) -> Callable[[Any], Any]:
     """The front end as a function of tensors, for ``tf.data`` and ``tf.function``.
 
-    ``lfbe`` consists of TensorFlow ops. ``micro`` runs the numpy code through
+    ``lfbe`` and ``raw`` consist of TensorFlow ops. ``micro`` runs the numpy code through
     ``tf.numpy_function``: it works in any pipeline of this process and has no gradient.
 
     Args:
@@ -325,6 +359,19 @@ def tf_frontend(config: FrontendConfig) -> Callable[[Any], Any]:
             return tf.ensure_shape(result, [*audio.shape[:-1], frames, config.mel_bins])
 
         return micro
+
+    if config.backend == "raw":
+
+        def raw(audio):
+            audio = tf.convert_to_tensor(audio, tf.float32)
+            steps = tf.clip_by_value(tf.round(audio * 2.0**15), -(2.0**15), 2.0**15 - 1.0) * SAMPLE_SCALE
+            frames = tf.shape(audio)[-1] // config.hop
+            shape = tf.concat([tf.shape(audio)[:-1], [frames, config.hop]], 0)
+            known = None if audio.shape[-1] is None else config.num_frames(audio.shape[-1])
+            result = tf.reshape(steps[..., : frames * config.hop], shape)
+            return tf.ensure_shape(result, [*audio.shape[:-1], known, config.hop])
+
+        return raw
 
     weights = tf.signal.linear_to_mel_weight_matrix(
         config.mel_bins,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from tfmot_kws.frontend.waveform import SincConv
 from tfmot_kws.keras import keras
 from tfmot_kws.models.time_layers import CausalDepthwiseConv1D, TimeWindow
 
@@ -24,6 +25,23 @@ class WindowSpec:
 
 
 @dataclasses.dataclass(frozen=True)
+class SincSpec:
+    """Filters over samples ahead of a spotter whose frames are rows of samples (``FrontendConfig(backend="raw")``).
+
+    Attributes:
+      filters: features of a frame, of which there is one for each row.
+      taps: samples of a filter.
+      average: sums whose magnitudes have one mean; a row is as many strides.
+      sample_rate: Hz.
+    """
+
+    filters: int = 40
+    taps: int = 400
+    average: int = 2
+    sample_rate: int = 16000
+
+
+@dataclasses.dataclass(frozen=True)
 class ModelConfig:
     """Shape of a feed-forward spotter.
 
@@ -33,11 +51,12 @@ class ModelConfig:
     Attributes:
       num_classes: logits.
       frames: of a clip.
-      mel_bins: features of a frame.
+      mel_bins: features of a frame; with ``sinc`` samples of a row.
       width: outputs of every hidden layer.
       windows: the windowed layers, first to last.
       dense: how many dense layers follow them.
       batch_norm: batch normalization after every hidden layer.
+      sinc: filters that make features of samples; None where frames are features.
     """
 
     num_classes: int
@@ -47,6 +66,7 @@ class ModelConfig:
     windows: tuple[WindowSpec, ...] = (WindowSpec(16, 3), WindowSpec(4, 2), WindowSpec(3, 1, 2))
     dense: int = 3
     batch_norm: bool = True
+    sinc: SincSpec | None = None
 
     def __post_init__(self):
         for name in ("num_classes", "frames", "mel_bins", "width"):
@@ -56,11 +76,18 @@ class ModelConfig:
             raise ValueError(f"ModelConfig: width must be at most {MOST_WIDTH:,}, found {self.width:,}")
         if self.dense < 0 or not self.windows:
             raise ValueError("ModelConfig: needs at least one window and no negative number of dense layers")
+        if self.sinc is not None and self.mel_bins % self.sinc.average:
+            raise ValueError(
+                f"ModelConfig: a row of {self.mel_bins} samples is no whole number of strides for sinc.average="
+                f"{self.sinc.average}"
+            )
 
 
 def build(config: ModelConfig) -> keras.Model:
     """A functional tf_keras model: features [frames, mel_bins] -> logits [num_classes]."""
     x = inputs = keras.Input((config.frames, config.mel_bins), name="features")
+    if config.sinc is not None:
+        x = _filtered(x, config.sinc)
     for i in range(len(config.windows) + config.dense):
         if i < len(config.windows):
             w = config.windows[i]
@@ -75,6 +102,17 @@ def build(config: ModelConfig) -> keras.Model:
     else:
         x = keras.layers.GlobalAveragePooling1D(name="posteriors")(x)
     return keras.Model(inputs, x, name="wakeword")
+
+
+def _filtered(x, sinc: SincSpec):
+    """Features of rows of samples, normalized."""
+    frames, row = x.shape[1:]
+    x = keras.layers.Reshape((frames * row, 1), name="samples")(x)
+    made = SincConv(
+        sinc.filters, sinc.taps, row // sinc.average, sinc.average, sample_rate=sinc.sample_rate,
+        upper_hz=0.475 * sinc.sample_rate, name="sinc",
+    )  # fmt: skip
+    return keras.layers.BatchNormalization(name="norm_sinc")(made(x))
 
 
 def wakeword_250k(num_classes: int = 2, frames: int = 49, mel_bins: int = 40, width: int = 128) -> keras.Model:

@@ -18,6 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfmot_kws.data.feature_set import FeatureSet
+from tfmot_kws.frontend.features import FrontendConfig
 from tfmot_kws.keras import keras
 from tfmot_kws.models import spotters as models
 from tfmot_kws.quantize import apply, model_costs, scheme
@@ -140,6 +141,11 @@ class CosineStages(keras.optimizers.schedules.LearningRateSchedule):
     def get_config(self):
         """Constructor arguments."""
         return {"stages": self.stages, "final_factor": self.final_factor}
+
+
+def augment_of(frontend: FrontendConfig) -> FeatureAugment:
+    """The usual changes for features of a front end: rows of samples have no bands that could be masked."""
+    return FeatureAugment(freq_masks=0) if frontend.backend == "raw" else FeatureAugment()
 
 
 def augment_batch(x: tf.Tensor, seed: tf.Tensor, config: FeatureAugment) -> tf.Tensor:

@@ -25,6 +25,10 @@ static int16_t history[KWS_SPOTTER_HISTORY];
 static int32_t frames; /* of the run to come */
 static int32_t early;  /* rows that mean nothing yet */
 static uint32_t rows;
+#ifdef KWS_SPOTTER_RAW
+static int16_t waiting[FRAME_BYTES / 2]; /* samples that do not fill a frame yet */
+static size_t waits;
+#endif
 
 bool kws_listener_begin(void) {
 #ifdef KWS_SELF_TEST
@@ -37,6 +41,9 @@ bool kws_listener_begin(void) {
   frames = KWS_INFERENCE_STREAM_LEAD;
   early = KWS_INFERENCE_STREAM_LAG;
   rows = 0;
+#ifdef KWS_SPOTTER_RAW
+  waits = 0;
+#endif
   return kws_detector_init(&detector, &kws_spotter_detector, history, KWS_SPOTTER_HISTORY);
 }
 
@@ -51,6 +58,9 @@ kws_front_end_settings kws_listener_front_end(void) {
 #ifdef KWS_SPOTTER_FEATURES
   settings.micro = true;
   settings.pcan = KWS_SPOTTER_PCAN;
+#endif
+#ifdef KWS_SPOTTER_RAW
+  settings.raw = true;
 #endif
   settings.sample_rate = KWS_SPOTTER_SAMPLE_RATE;
   settings.window_ms = KWS_SPOTTER_WINDOW_MS;
@@ -87,6 +97,24 @@ bool kws_listener_values(const uint16_t* values, kws_listener_heard heard, void*
   return kws_listener_frame(frame, heard, context);
 #else
   (void)values;
+  (void)heard;
+  (void)context;
+  return false;
+#endif
+}
+
+bool kws_listener_samples(const int16_t* samples, size_t count, kws_listener_heard heard, void* context) {
+#ifdef KWS_SPOTTER_RAW
+  for (; count; --count) {
+    waiting[waits++] = *samples++;
+    if (waits < FRAME_BYTES / 2) continue;
+    waits = 0;
+    if (!kws_listener_frame((const int8_t*)waiting, heard, context)) return false;
+  }
+  return true;
+#else
+  (void)samples;
+  (void)count;
   (void)heard;
   (void)context;
   return false;

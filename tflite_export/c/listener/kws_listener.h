@@ -35,6 +35,7 @@ int32_t kws_listener_window_ms(void);
  * FrontendFillConfigWithDefaults has filled that. What is not here stays as it is filled. */
 typedef struct {
   bool micro;                /* Whether it is TFLM's. */
+  bool raw;                  /* Whether it is none: kws_listener_samples() takes sound. */
   int32_t sample_rate;       /* FrontendPopulateState's */
   int32_t window_ms, hop_ms; /* window.size_ms, window.step_size_ms */
   int32_t mel_bins;          /* filterbank.num_channels */
@@ -50,6 +51,11 @@ bool kws_listener_frame(const int8_t* frame, kws_listener_heard heard, void* con
 /* The same of what TFLM's front end gives: values [count], count as kws_listener_frame_bytes(). False as well where the
  * model was trained on another front end. */
 bool kws_listener_values(const uint16_t* values, kws_listener_heard heard, void* context);
+
+/* Sound for a model that makes features of it itself: samples of 16 bits, mono, kws_listener_front_end().sample_rate a
+ * second, as many at once as there are. False as kws_listener_frame() is, and where the model was trained on features.
+ */
+bool kws_listener_samples(const int16_t* samples, size_t count, kws_listener_heard heard, void* context);
 
 /* Number of keywords, and the name of one; NULL where there is no such keyword. */
 int32_t kws_listener_words(void);

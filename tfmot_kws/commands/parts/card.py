@@ -22,6 +22,7 @@ from typing import Any
 from tfmot_kws import atomic
 from tfmot_kws.commands.parts import intervals
 from tfmot_kws.commands.parts.sidecar import Sidecar
+from tfmot_kws.frontend import features
 
 _PARTS = {"clips": "not measured on clips", "streams": "not measured on long recordings: no threshold, no curve"}
 _RATES = (0.1, 0.2, 0.5, 1, 2, 5, 10)
@@ -240,9 +241,17 @@ def _file(model: pathlib.Path, about: Sidecar) -> list[str]:
         f"- `{model.name}`: {summary.file_bytes:,} bytes, {summary.weights:,} weights, {summary.macs:,} "
         f"multiply-accumulates a run; {kind}; {options.get('ops', 'unknown')} ops",
         f"- widths of weights: trained at {trained}; layers as stored: {stored}",
-        f"- front end `{front.backend}`: {front.mel_bins} bands, {front.window_ms} ms every {front.hop_ms} ms, "
-        f"{front.sample_rate} Hz mono{'' if front.pcan else ', without automatic gain (PCAN)'}",
+        _front_end(front),
     ]
+
+
+def _front_end(front: features.FrontendConfig) -> str:
+    if front.backend == "raw":
+        return f"- no front end: the network hears samples of 16 bits, {front.sample_rate} Hz mono"
+    return (
+        f"- front end `{front.backend}`: {front.mel_bins} bands, {front.window_ms} ms every {front.hop_ms} ms, "
+        f"{front.sample_rate} Hz mono{'' if front.pcan else ', without automatic gain (PCAN)'}"
+    )
 
 
 def _data(data: Sequence[Mapping[str, Any]]) -> list[str]:

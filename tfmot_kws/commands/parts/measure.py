@@ -82,14 +82,14 @@ def run_file(
         raise ValueError(
             f"the model has {len(runner.inputs)} inputs and {len(runner.outputs)} outputs; needed is one each"
         )
-    grid = runner.inputs[0].quantization
-    shape = runner.inputs[0].shape
+    taken = runner.inputs[0]
+    shape = taken.shape
     if tuple(features.shape[1:]) != tuple(shape):
         raise ValueError(f"features have shape {list(features.shape[1:])}, the model needs {list(shape)}")
     start, parts = time.perf_counter(), []
     for first in range(0, len(features), _CHUNK):
         chunk = features[first : first + _CHUNK]
-        parts.append(runner.run(chunk if grid is None else arithmetic.quantize(chunk, grid)))
+        parts.append(runner.run(taken.to_tensor(chunk)))
         if progress is not None:
             progress(min(first + _CHUNK, len(features)), len(features))
     seconds = time.perf_counter() - start

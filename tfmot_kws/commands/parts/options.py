@@ -16,7 +16,9 @@ Data = Annotated[
         help="Recordings: a folder word/*.wav (or flac, mp3 ...), a folder with manifest.csv, or a .csv file."
     ),
 ]
-Backend = Annotated[str, typer.Option(help="Front end: micro (fixed point, as on the device) or lfbe.")]
+Backend = Annotated[
+    str, typer.Option(help="Front end: micro (fixed point, as on the device), lfbe, or raw: the network hears samples.")
+]
 HopMs = Annotated[
     int, typer.Option(help="Milliseconds from frame to frame: 20, or 10 as ESPHome's own models have it.")
 ]

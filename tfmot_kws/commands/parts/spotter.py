@@ -128,7 +128,7 @@ class Spotter:
         return outputs
 
     def frames(self, audio: np.ndarray) -> np.ndarray:
-        """int8 or float32 [frames, mel]: the features that the sound completes, as the model takes them."""
+        """int8, int16 or float32 [frames, mel]: the features that the sound completes, as the model takes them."""
         return self._model.inputs[0].to_tensor(self._sound.step(audio))
 
     def seconds(self, step: int) -> float:

@@ -192,11 +192,11 @@ def open_runner(model: pathlib.Path, about: Sidecar, runtime: str, hop: int) -> 
     if taken.scale is None:
         return SlidingWindows(runner.run, frames, hop, grid)
     return SlidingWindows(
-        lambda x: runner.run(x.astype(np.int8, copy=False)),
+        lambda x: runner.run(x.astype(taken.dtype, copy=False)),
         frames,
         hop,
         grid,
-        lambda x: _quantized(x, taken.scale, taken.zero_point),
+        taken.to_tensor,
     )
 
 
