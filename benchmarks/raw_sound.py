@@ -31,7 +31,7 @@ outside this repository, which carries none of its code."""
 COLUMNS = (
     ("core", "core", ""), ("what", "features of a frame", ""),
     *((f"b{bits}", f"{bits} bit{'s' if bits > 1 else ''}", ",.0f") for bits in range(1, 9)),
-    ("fixed", "fixed", ",.0f"), ("mac", "a MAC at 8 bits", ".2f"),
+    ("fixed", "as it is", ",.0f"), ("mac", "a MAC at 8 bits", ".2f"),
 )  # fmt: skip
 
 

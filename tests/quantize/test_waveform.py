@@ -157,6 +157,15 @@ def test_both_stages_train_and_models_are_saved(name: str, tmp_path) -> None:
     np.testing.assert_allclose(rows[-1], tflite_export.Interpreter(data).run(x[:1])[0])
 
 
+def test_quiet_sound_needs_sixteen_bits() -> None:
+    """A tone at -50 dB: heard with samples of 16 bits, silence with those of 8."""
+    x = (10 ** (-50 / 20) * np.sin(2 * np.pi * 800 * np.arange(SAMPLES) / 16000)).astype(np.float32)[None, :, None]
+    graph = to_graph(quantized(network(FRONTS["mel"](), norm=False), 8))
+    (op,) = (op for op in graph.ops if isinstance(op, ir.Waveform))
+    levels = [reference_waveform.levels(op, np.rint(x * one).astype(np.int16) * (32768 // one)) for one in (32768, 128)]
+    assert levels[0].max() > 4 << 15 and not levels[1].any()
+
+
 def test_fixed_filters_stay(rng: np.random.Generator) -> None:
     model = tfmot_kws.quantize_apply(network(FRONTS["mel"]()))
     assert not any("khz" in w.name for w in model.trainable_weights)
