@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tfmot_kws.frontend.waveform import SincConv, WaveformConv
 from tfmot_kws.keras import keras
 from tfmot_kws.models import time_layers
-from tfmot_kws.quantize import layers, ops, recurrent
+from tfmot_kws.quantize import layers, ops, recurrent, waveform
 from tfmot_kws.quantize.dynamic import layers as dynamic
 
 BITS = {"bits": 4}
@@ -52,6 +53,7 @@ STATIC = {
     "dequantize": (ops.Dequantize, [(5, 3)]),
     "recurrent": (lambda: recurrent.QuantizedRecurrent(4, "gru", True, bits=BITS), [(5, 3)]),
     "recurrent, last row": (lambda: recurrent.QuantizedRecurrent(4, bits=BITS), [(5, 3)]),
+    "waveform": (lambda: waveform.quantized_form(SincConv(3, 9, 4, 2), "sinc", bits=BITS), [(31, 1)]),
 }
 REAL = {
     "input": (ops.QuantizeInput, (5, 3)),
@@ -67,6 +69,9 @@ REAL = {
     "causal depthwise": (lambda: time_layers.CausalDepthwiseConv1D(3, strides=2, depth_multiplier=2), (9, 3)),
     "mean over time": (lambda: time_layers.TimeAveragePooling1D(3, 2), (9, 3)),
     "largest over time": (lambda: time_layers.TimeMaxPooling1D(3, 2), (9, 3)),
+    "sinc": (lambda: SincConv(3, 9, 4, 2), (31, 1)),
+    "samples": (lambda: WaveformConv(3, 9, 4, 1), (31, 1)),
+    "samples from a device": (waveform.QuantizeSamples, (31, 1)),
 }
 
 

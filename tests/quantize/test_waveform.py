@@ -157,6 +157,19 @@ def test_both_stages_train_and_models_are_saved(name: str, tmp_path) -> None:
     np.testing.assert_allclose(rows[-1], tflite_export.Interpreter(data).run(x[:1])[0])
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["sinc", "free"])
+def test_every_format_keeps_the_device_numbers(name: str, tmp_path) -> None:
+    model = quantized(network(FRONTS[name]()), 4)
+    data = tflite_export.convert(model)
+    for file in ("model.keras", "model.h5", "saved"):
+        model.save(tmp_path / file)
+        assert tflite_export.convert(tfmot_kws.load_model(tmp_path / file)) == data
+    copied = keras.models.clone_model(model)
+    copied.set_weights(model.get_weights())
+    assert tflite_export.convert(copied) == data
+
+
 def test_quiet_sound_needs_sixteen_bits() -> None:
     """A tone at -50 dB: heard with samples of 16 bits, silence with those of 8."""
     x = (10 ** (-50 / 20) * np.sin(2 * np.pi * 800 * np.arange(SAMPLES) / 16000)).astype(np.float32)[None, :, None]
