@@ -116,6 +116,11 @@ def test_what_takes_features_refuses(made: pathlib.Path, tmp_path: pathlib.Path)
     assert "no stock op makes features of samples" in said
     said = error("export", "--model", made / "q.keras", "--out", tmp_path / "x.tflite", "--for", "esphome")
     assert not (tmp_path / "x.tflite").exists() and said
+    common = ("--data", made / "words", "--out", tmp_path / "x.keras")
+    said = error("quantize", "--model", made / "float.keras", *common, "--dynamic", 4)
+    assert "hears samples, whose filters no dynamic kernel computes" in said
+    said = error("low-rank", *common, "--backend", "raw")
+    assert "--backend raw: the low-rank spotter stacks mel features" in said
     said = error(
         "firmware", "--model", made / "stream.tflite", "--threshold", THRESHOLD, "--package", "arduino", "--out", out
     )

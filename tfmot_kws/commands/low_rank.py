@@ -37,6 +37,10 @@ def run(
 ) -> None:
     """Trains the 50K spotter in three stages and writes it with its sidecar."""
     results.check_output(out, ".keras", "--out")
+    if backend == "raw":
+        raise ValueError(
+            "--backend raw: the low-rank spotter stacks mel features; use micro or lfbe, or 'tfmot-kws train'"
+        )
     console = consoles.stdout()
     phases = Phases(console)
     frontend = dataclasses.replace(FRONTEND, backend=backend)

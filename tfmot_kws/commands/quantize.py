@@ -180,6 +180,10 @@ def run(
     before = sidecar.read(model)
     if before.kind != "float":
         raise ValueError(f"{model}: is {before.kind}; quantize starts from a float model, made by 'tfmot-kws train'")
+    if dynamic is not None and before.frontend.backend == "raw":
+        raise ValueError(
+            f"--dynamic: {model} hears samples, whose filters no dynamic kernel computes; quantize it with --bits"
+        )
     if teacher is not None and dynamic is not None:
         raise ValueError("--teacher: goes without --dynamic, which trains by labels alone")
     if teacher is not None:
