@@ -213,6 +213,22 @@ def test_samples_that_others_read_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
+    ("layer", "bits", "message"),
+    [
+        (lambda: waveform.WaveformConv(2, 517, 16, 1), 8, "517 taps, a device takes at most 516 at 8 bits"),
+        (lambda: waveform.WaveformConv(2, 4370, 16, 1), 4, "4,370 taps, a device takes at most 4,369 at 4 bits"),
+        (lambda: waveform.WaveformConv(2, 9, 300, 220), 4, "65,709 samples of a frame, a device takes at most 65,535"),
+        (lambda: waveform.WaveformConv(2, 9, 9, 2, floor=1e4), 8, "steps of its floor, a device takes at most"),
+    ],
+)
+def test_sizes_that_no_device_takes_are_refused_before_training(layer, bits: int, message: str) -> None:
+    inputs = keras.Input((70000, 1))
+    model = keras.Model(inputs, L.GlobalAveragePooling1D()(layer()(inputs)))
+    with pytest.raises(ValueError, match=message):
+        tfmot_kws.quantize_apply(model, tfmot_kws.kws_scheme(bits=bits))
+
+
+@pytest.mark.parametrize(
     ("make", "message"),
     [
         (lambda: waveform.SincConv(0), "filters must be a whole number of at least 1, found 0"),

@@ -31,6 +31,11 @@ from tfmot_kws.quantize.quantizers import (
 _STEEPEST = 0.97  # a free filter starts no nearer to 1, where tanh is too flat to learn
 _LARGEST = 1.0 - 2.0**-20  # of a sinc filter, whose largest value is 1: tanh has no such theta
 _ONE = 2.0**waveform_math.LOG_BITS
+_MOST_LEVELS = 2**16 - 1
+"""Sum of a filter's levels: times the largest sample it fits 32 bits, and float32 holds both bytes' sums exactly."""
+_MOST_SAMPLES = 65535
+"""Of a frame, and from frame to frame: two bytes of an op's options."""
+_MOST_FLOOR = 2**31 - 1
 
 
 class QuantizeSamples(QuantizedOp):
@@ -58,6 +63,9 @@ class QuantizedWaveform(QuantizedAffine):
     Args:
       source: config of the float layer, with its class: {"class_name": "SincConv", "config": {...}}.
       **kwargs: as for ``QuantizedAffine``.
+
+    Raises:
+      ValueError: sizes that no device takes; the message names the layer.
     """
 
     learned_width = None
@@ -68,10 +76,24 @@ class QuantizedWaveform(QuantizedAffine):
         kind = {"SincConv": SincConv, "WaveformConv": WaveformConv}[source["class_name"]]
         self.filters: WaveformLayer = kind.from_config({**source["config"], "name": "filters"})
         self.filters.trainable = "kernel" not in self.frozen
+        self._check_sizes()
 
     def get_config(self) -> dict[str, Any]:
         """Constructor arguments."""
         return {**super().get_config(), "source": self.source}
+
+    def _check_sizes(self) -> None:
+        own = self.filters
+        a, b, _ = grid_constants(self.weight_bits, self.weight_grid)
+        most = _MOST_LEVELS // (a * (2**self.weight_bits - 1) - b)
+        for what, found, limit, way in (
+            ("taps", own.taps, most, f" at {self.weight_bits} bits, so that sums fit 32 bits; take fewer of either"),
+            ("samples of a frame", own.span, _MOST_SAMPLES, "; take fewer taps, or a smaller average or stride"),
+            ("samples of a hop", own.hop, _MOST_SAMPLES, "; take a smaller average or stride"),
+            ("steps of its floor", self.floor_steps(), _MOST_FLOOR, "; take a smaller floor"),
+        ):
+            if found > limit:
+                raise ValueError(f"layer {self.name!r}: {found:,} {what}, a device takes at most {limit:,}{way}")
 
     @property
     def weight_bits(self) -> int:
@@ -102,7 +124,7 @@ class QuantizedWaveform(QuantizedAffine):
     def floor_steps(self) -> int:
         """The floor in steps of a frame's sum, as the device adds it: 1 at least."""
         unit = grid_constants(self.weight_bits, self.weight_grid)[2] * waveform_math.SAMPLE_SCALE
-        return min(max(1, math.floor(self.filters.floor * self.filters.average / unit + 0.5)), 2**31 - 1)
+        return max(1, math.floor(self.filters.floor * self.filters.average / unit + 0.5))
 
     def _accumulate(self, steps):
         """Levels of the logarithm: whole steps of 2^-15 in stage 2, real values in stage 1."""
