@@ -132,13 +132,18 @@ class SincConv(WaveformLayer):
     in kHz, so that the usual learning rates move them by some Hz a step.
 
     Args:
-        filters, taps, stride, average, floor: as for ``WaveformLayer``.
+        filters: features of a frame.
+        taps: samples of a filter.
+        stride: samples from one sum to the next.
+        average: sums whose magnitudes have one mean.
+        floor: magnitudes below count as silence.
         sample_rate: Hz.
-        lower_hz, upper_hz: edges of the first and of the last band, where they begin.
+        lower_hz: lower edge of the first band, where it begins.
+        upper_hz: upper edge of the last band, where it begins.
         **kwargs: as for any layer.
 
     Raises:
-        ValueError: as for ``WaveformLayer``, or edges that are not in order below half of the sample rate.
+        ValueError: a size out of its range, or edges that are not in order below half of the sample rate.
     """
 
     def __init__(
@@ -203,15 +208,31 @@ class WaveformConv(WaveformLayer):
     """Filters of any shape: a kernel [taps, filters] that is learned, each filter divided by its largest value.
 
     Args:
-        filters, taps, stride, average, floor: as for ``WaveformLayer``.
-        kernel_initializer, kernel_regularizer: of the kernel.
+        filters: features of a frame.
+        taps: samples of a filter.
+        stride: samples from one sum to the next.
+        average: sums whose magnitudes have one mean.
+        floor: magnitudes below count as silence.
+        kernel_initializer: Keras' name or an initializer.
+        kernel_regularizer: Keras' name or a regularizer.
         **kwargs: as for any layer.
+
+    Raises:
+        ValueError: a size out of its range.
     """
 
     def __init__(
-        self, *args: Any, kernel_initializer: Any = "glorot_uniform", kernel_regularizer: Any = None, **kwargs: Any
+        self,
+        filters: int = 40,
+        taps: int = 400,
+        stride: int = 80,
+        average: int = 2,
+        floor: float = 1e-3,
+        kernel_initializer: Any = "glorot_uniform",
+        kernel_regularizer: Any = None,
+        **kwargs: Any,
     ):
-        super().__init__(*args, **kwargs)
+        super().__init__(filters, taps, stride, average, floor, **kwargs)
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
 
