@@ -45,7 +45,7 @@ def test_details(one: ir.Graph, runtime: str) -> None:
     for found, name in ((runner.inputs, "x0"), (runner.outputs, "y")):
         t = one.tensors[name]
         assert [dataclasses.astuple(d) for d in found] == [
-            (name, t.shape, t.quantization.scale, t.quantization.zero_point, False)
+            (name, t.shape, t.quantization.scale, t.quantization.zero_point, False, False)
         ]
         assert found[0].quantization == t.quantization
 

@@ -230,6 +230,20 @@ def test_options_of_a_stock_convolution(field: str, value: int, says: str, rng: 
         checks.check(flatbuffer_reader.parse(edited(stock(name, rng), change)))
 
 
+@pytest.mark.parametrize("beta", [-1.0, 0.0, 1e-9, float("nan"), float("inf")])
+def test_a_softmax_needs_a_slope(beta: float, rng: np.random.Generator) -> None:
+    """Without one the stock interpreters end the process: they make a multiplier of it that must be above 1."""
+
+    def change(model: Any, graph: Any) -> None:
+        op = next(op for op in graph.operators if hasattr(op.builtinOptions, "beta"))
+        op.builtinOptions.beta = beta
+
+    file = builtin_writer.write(builtin_rounding.softmax(rng))
+    with pytest.raises(FormatError, match="too small|not finite"):
+        Interpreter(edited(file, change), "tflite")
+    Interpreter(edited(file, lambda model, graph: None), "tflite")
+
+
 @pytest.mark.parametrize("inputs", [slice(0, 2), slice(0, 3)], ids=["left out", "-1"])
 def test_a_depthwise_convolution_needs_its_bias(inputs: slice, rng: np.random.Generator) -> None:
     def change(model: Any, graph: Any) -> None:

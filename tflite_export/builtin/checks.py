@@ -206,6 +206,11 @@ def _function(op: _Op) -> None:
     op.types(INT8, FLOAT32)
     op.require(np.isfinite(op.fields.get("beta", op.fields.get("alpha", 0.0))), "has a number that is not finite")
     op.require(len(op.x[0].shape) >= 1, "its input has no axis")
+    if op.name == "SOFTMAX":
+        # TFLM and TFLite make a multiplier of it that has to be above 1, and end the process where it is not.
+        beta, x = op.fields["beta"], op.x[0]
+        enough = beta > 0 if x.type == FLOAT32 else len(x.scales) == 1 and beta * x.scales[0] * 2.0**26 > 1
+        op.require(enough, f"has beta {beta:g}, which is too small")
     op.shape(op.x[0].shape)
 
 

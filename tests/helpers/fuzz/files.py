@@ -87,12 +87,13 @@ def feeds(rng: np.random.Generator, file: bytes) -> list[np.ndarray]:
     checks.check(model)
     made = []
     for tensor in (model.tensors[i] for i in model.inputs):
-        if tensor.type not in (0, 9) or not tensor.shape or tensor.shape[0] != 1:
-            raise ValueError("no int8 or float32 input [1, ...]")
+        if tensor.type not in (0, 7, 9) or not tensor.shape or tensor.shape[0] != 1:
+            raise ValueError("no int8, int16 or float32 input [1, ...]")
         if np.prod(tensor.shape, dtype=np.int64) > MOST_VALUES:
             raise ValueError("a large input")
         values = rng.integers(-128, 128, tensor.shape).astype(np.int8)
-        made.append(values if tensor.type == 9 else values.astype(np.float32) / 16)
+        samples = rng.integers(-32768, 32768, tensor.shape).astype(np.int16)
+        made.append({0: values.astype(np.float32) / 16, 7: samples, 9: values}[tensor.type])
     return made
 
 
