@@ -222,3 +222,17 @@ def run(core: Core, program: pathlib.Path, plugin: str = "", timeout: float = 60
     """
     emulator = [core.emulator[0], "-plugin", plugin, *core.emulator[1:]] if plugin else core.emulator
     return _run([*emulator, str(program)], program.parent, timeout)
+
+
+def counted(core: Core, program: pathlib.Path, folder: pathlib.Path) -> list[tuple[str, int]]:
+    """Lines that a program prints, one for each region between markers, and the instructions of that region.
+
+    Raises:
+        EmulationError: it failed, or printed another number of lines.
+    """
+    counts = folder / "counts.txt"
+    said = run(core, program, f"{counter(folder)},out={counts}").splitlines()
+    regions = [int(line.split()[2]) for line in counts.read_text().splitlines()]
+    if len(said) != len(regions):
+        raise EmulationError(f"{core.name}, {program.name}: {len(regions)} counts for {len(said)} lines")
+    return list(zip(said, regions))

@@ -50,12 +50,7 @@ def _count(core: emulation.Core, source: str, cells, kernels: list[pathlib.Path]
     path = emulation.ROOT / "benchmarks" / "arm" / source
     flags = ("-O2", _cells(cells))
     program = emulation.build(core, [path], folder, flags, compiler=compiler, kernel_objects=kernels)
-    counts = folder / "counts.txt"
-    said = emulation.run(core, program, f"{emulation.counter(folder)},out={counts}").splitlines()
-    regions = [int(line.split()[2]) for line in counts.read_text().splitlines()]
-    if len(said) != len(regions):
-        raise SystemExit(f"{core.name}, {source}: {len(regions)} counts for {len(said)} lines")
-    return [(line.split(), count) for line, count in zip(said, regions)]
+    return [(line.split(), count) for line, count in emulation.counted(core, program, folder)]
 
 
 def measure(core: emulation.Core, folder: pathlib.Path) -> list[dict]:

@@ -42,13 +42,8 @@ def measure(core: emulation.Core, folder: pathlib.Path) -> list[dict]:
     path = emulation.ROOT / "benchmarks" / "arm" / "bench_waveform.c"
     flags = ("-O2", f"-DBENCH_CELLS={cells}", f"-DBENCH_STRIDE={STRIDE}")
     program = emulation.build(core, [path], folder, flags, compiler=compiler)
-    counts = folder / "counts.txt"
-    said = emulation.run(core, program, f"{emulation.counter(folder)},out={counts}").splitlines()
-    regions = [int(line.split()[2]) for line in counts.read_text().splitlines()]
-    if len(said) != len(regions):
-        raise SystemExit(f"{core.name}: {len(regions)} counts for {len(said)} lines")
     rows: dict[tuple[int, ...], dict] = {}
-    for line, count in zip(said, regions):
+    for line, count in emulation.counted(core, program, folder):
         bits, _, *cell = map(int, line.split())
         taps, filters, sums = cell
         what = f"{filters} filters of {taps} samples, {sums} sum{'s' if sums > 1 else ''}"

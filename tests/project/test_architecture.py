@@ -235,3 +235,9 @@ def test_no_machine_paths() -> None:
             continue
         found += [f"{path.relative_to(ROOT)}:{i}" for i, line in enumerate(lines, 1) if MACHINE_PATHS.search(line)]
     assert not found, f"these name a place of one machine: {found}"
+
+
+def test_no_file_is_large_or_a_package() -> None:
+    """What was downloaded to try something out does not belong here."""
+    large = [p.name for p in repository_files() if p.stat().st_size > 1 << 19 or p.suffix == ".whl"]
+    assert not large, f"{large}: too large, or a package; take it out of the commit"

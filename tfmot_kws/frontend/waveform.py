@@ -58,7 +58,7 @@ class WaveformLayer(AsWritten, L.Layer):
         stride: samples from one sum to the next.
         average: sums whose magnitudes have one mean: ``stride * average`` samples, 10 ms as it is, are the hop from
             frame to frame.
-        floor: magnitudes below count as silence; a tone of amplitude ``a`` inside of a band has about ``a * taps / 4``.
+        floor: magnitudes below count as silence.
 
     Raises:
         ValueError: a size out of its range; the message names layer and argument.

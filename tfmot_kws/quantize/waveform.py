@@ -41,7 +41,7 @@ _MOST_FLOOR = 2**31 - 1
 class QuantizeSamples(QuantizedOp):
     """Sound of full scale 1 -> (steps, scale) of 16 bits: the input of filters over samples.
 
-    With eight bits, quiet speech would be a few steps of noise.
+    With eight bits, quiet speech would be silence.
     """
 
     def _make_grid(self):
