@@ -14,7 +14,7 @@ import typer.core
 
 import tfmot_kws
 from tfmot_kws import extras
-from tfmot_kws.commands import fetch_data, npu, phrase, say, serve
+from tfmot_kws.commands import fetch_data, npu, phrase, say, search, serve
 from tfmot_kws.commands.parts import console as consoles
 from tfmot_kws.commands.parts.options import (
     DEFAULT_RUNTIME,
@@ -38,6 +38,7 @@ from tfmot_kws.commands.parts.options import (
     Keywords,
     LayerBits,
     Negatives,
+    Network,
     Package,
     Pcan,
     Plot,
@@ -139,6 +140,7 @@ def train(
     keywords: Keywords = None,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the training examples.")] = 30,
     width: Annotated[int, typer.Option(min=1, help="Outputs of hidden layers: 128 is 250K parameters, 18 15K.")] = 128,
+    network: Network = None,
     backend: Backend = "micro",
     hop_ms: HopMs = 20,
     pcan: Pcan = True,
@@ -175,7 +177,7 @@ def train(
 
     command.run(
         data, out, keywords, epochs, width, backend, copies, batch_size, learning_rate, clip_seconds, seed, cache,
-        context, mine, mine_rounds, confusables, speakers, resume, hop_ms, pcan,
+        context, mine, mine_rounds, confusables, speakers, resume, hop_ms, pcan, network,
     )  # fmt: skip
 
 
@@ -482,6 +484,7 @@ def inspect(
 app.command(name="npu")(npu.npu)
 app.command(name="phrase")(phrase.phrase)
 app.command(name="say")(say.say)
+app.command(name="search")(search.search)
 app.command(name="serve")(serve.serve)
 app.command(name="fetch-data")(fetch_data.fetch_data)
 

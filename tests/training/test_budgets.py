@@ -71,10 +71,19 @@ def test_ram_and_places_are_those_of_the_file(recurrent: str) -> None:
     assert [cost.of_graph(graph).arena for graph in (clip, step)] == needed
     assert cost.of_graph(clip).macs == sum(layer.places * layer.weights for layer in layers)
     assert cost.of_graph(step).macs == sum(places[layer.name] * layer.weights for layer in layers)
+    for streaming, graph in ((False, clip), (True, step)):
+        most = cost.of_graph(graph).macs
+        model_costs.check_fixed(model, Budget(macs=most, streaming=streaming))
+        with pytest.raises(ValueError, match=f"at most {most - 1:,} multiply-accumulates, but .* have {most:,}"):
+            model_costs.check_fixed(model, Budget(macs=most - 1, streaming=streaming))
+    parameters = sum(layer.weights + layer.outputs for layer in layers)
+    model_costs.check_fixed(model, Budget(parameters=f"{parameters / 1000}K"))
+    with pytest.raises(ValueError, match=f"{parameters:,}, whatever the widths"):
+        model_costs.check_fixed(model, Budget(parameters=parameters - 1))
     for streaming, most in zip((False, True), needed):
-        model_costs.check_ram(model, Budget(ram=most, streaming=streaming))
+        model_costs.check_fixed(model, Budget(ram=most, streaming=streaming))
         with pytest.raises(ValueError, match=f"at most {most - 1:,} bytes of RAM, but the activations of .* {most:,}"):
-            model_costs.check_ram(model, Budget(ram=most - 1, streaming=streaming))
+            model_costs.check_fixed(model, Budget(ram=most - 1, streaming=streaming))
 
 
 def test_what_cannot_be_met_is_refused_before_training() -> None:

@@ -36,6 +36,7 @@ def run(
     resume: bool = False,
     hop_ms: int = 20,
     pcan: bool = True,
+    network: pathlib.Path | None = None,
 ) -> None:
     """Trains a float model and writes it with its sidecar."""
     results.check_output(out, ".keras", "--out")
@@ -44,7 +45,7 @@ def run(
         "copies": copies, "batch-size": batch_size, "learning-rate": learning_rate, "clip-seconds": clip_seconds,
         "context": context, "mine": mine and str(mine.absolute()), "mine-rounds": mine_rounds,
         "confusables": confusables, "speakers": speakers, "seed": seed, "hop-ms": hop_ms,
-        "no-pcan": None if pcan else True,
+        "no-pcan": None if pcan else True, "network": network and network.read_text(encoding="utf-8"),
     }  # fmt: skip
     unfinished.check(out, resume, asked)
     if mine is not None and not mine.is_dir():
@@ -56,7 +57,7 @@ def run(
     if mine is not None:
         data_files.other_class(task)  # where what is mined goes
 
-    from tfmot_kws.commands.parts import progress
+    from tfmot_kws.commands.parts import networks, progress
     from tfmot_kws.evaluation import clips as evaluate
     from tfmot_kws.models import spotters as models
     from tfmot_kws.training import mining, recipes
@@ -71,6 +72,8 @@ def run(
     frames = frontend.num_frames(round(clip_seconds * frontend.sample_rate))
     sinc = models.SincSpec(sample_rate=frontend.sample_rate) if backend == "raw" else None
     shape = models.ModelConfig(len(task.classes), frames, frontend.mel_bins, width, sinc=sinc)  # refuses options
+    if network is not None:
+        shape = networks.read(network, shape)
     cache = cache or data_files.default_cache()
     spoken = data_files.words_of(confusables)
     if spoken:

@@ -94,6 +94,20 @@ class FeatureSet:
     def __repr__(self) -> str:
         return f"<FeatureSet: {len(self)} examples of {list(self.x.shape[1:])}, classes {', '.join(self.classes)}>"
 
+    def take(self, index: np.ndarray) -> FeatureSet:
+        """Some of the examples.
+
+        Args:
+            index: int [n], their numbers.
+        """
+        counts = np.bincount(self.y[index], minlength=len(self.classes))
+        examples = {name: int(count) for name, count in zip(self.classes, counts)}
+        places = None if self.places is None else self.places[index]
+        report = dataclasses.replace(self.report, examples=examples)
+        return dataclasses.replace(
+            self, x=self.x[index], y=self.y[index], report=report, source=self.source[index], places=places
+        )
+
     def with_examples(self, x: np.ndarray, label: str, where: str) -> FeatureSet:
         """The same and more examples of one class.
 

@@ -16,6 +16,8 @@ from tfmot_kws.quantize.costs import BLOCKS, COSTS, WIDTHS, Device, Layer, cost_
 
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kKmM]?)[bB]?\s*")
 _UNITS = {"": 1, "k": 1000, "m": 1000000}
+FIXED = ("ram", "macs", "parameters")
+"""Limits of a network as such, whatever its widths."""
 OwnFunction = Callable[[Layer, int], float]
 
 
@@ -31,11 +33,14 @@ class Budget:
         core: with ``instructions``: "cortex-m4", "cortex-m55", "cortex-a53", ...
         ram: bytes of activations (and of what a stream keeps), or text such as "8KB". No width changes it: a model that
             needs more is refused before it is trained.
+        macs: multiply-accumulates of all layers with weights, or text such as "7M"; of a step of a stream with
+            ``streaming``. No width changes it, as with RAM: it is there for networks that are searched.
+        parameters: weights and a bias for each output, or text such as "76K"; likewise.
         average_activation_bits: mean width over all elements of activations that are learned, 2..8. The device stores a
             byte for each, whatever its width, so that neither ``flash`` nor ``ram`` changes.
         target: that ``tflite_export.convert`` packs the file for; it decides how many bytes a width takes, and which
             kernels run.
-        streaming: whether ``instructions`` and ``ram`` are those of a step of a stream, not of a whole clip.
+        streaming: whether ``instructions``, ``ram`` and ``macs`` are those of a step of a stream, not of a whole clip.
         own: costs of your own, {name: (function, limit)}; ``function(layer, bits)`` gives what a ``Layer`` costs at a
             whole width, 1..8, and all layers' costs are added. A model whose widths are still learned saves the name
             under which ``keras.saving.register_keras_serializable`` knows the function.
@@ -50,6 +55,8 @@ class Budget:
     instructions: float | None = None
     core: str | None = None
     ram: int | str | None = None
+    macs: int | str | None = None
+    parameters: int | str | None = None
     average_activation_bits: float | None = None
     target: str = "any"
     streaming: bool = False
@@ -68,9 +75,9 @@ class Budget:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "own", tuple(_own(entry) for entry in _entries(self.own)))
-        if not self.limits_weights and self.ram is None and self.average_activation_bits is None:
+        if not self.limits_weights and not self.fixed_limits and self.average_activation_bits is None:
             raise ValueError("Budget: limits nothing; give flash='12KB' or average_bits=2.5")
-        for name in ("flash", "ram"):
+        for name in ("flash", *FIXED):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, parse_size(getattr(self, name), name))
         for name, least in (("average_bits", 1), ("average_activation_bits", 2)):
@@ -80,8 +87,8 @@ class Budget:
         if self.target not in BLOCKS:
             raise ValueError(f"Budget.target={self.target!r}: must be one of {', '.join(BLOCKS)}")
         self._check_core()
-        if self.streaming and self.instructions is None and self.ram is None:
-            raise ValueError("Budget.streaming=True: goes with instructions or ram; other limits are the same")
+        if self.streaming and self.instructions is None and self.ram is None and self.macs is None:
+            raise ValueError("Budget.streaming=True: goes with instructions, ram or macs; other limits are the same")
 
     def _check_core(self) -> None:
         if self.instructions is None:
@@ -104,6 +111,12 @@ class Budget:
     def limits_weights(self) -> bool:
         """Whether a limit depends on the widths of weights."""
         return bool(self.own) or not (self.flash is None and self.average_bits is None and self.instructions is None)
+
+    @property
+    def fixed_limits(self) -> dict[str, int]:
+        """Limits that no width changes, by name."""
+        found = {name: getattr(self, name) for name in FIXED}
+        return {name: limit for name, limit in found.items() if limit is not None}
 
     @property
     def device(self) -> Device:
@@ -184,7 +197,8 @@ def parse_size(size: int | str, name: str = "flash") -> int:
     match = _SIZE.fullmatch(str(size)) if not isinstance(size, bool) else None
     value = round(float(match[1]) * _UNITS[match[2].lower()]) if match else 0
     if value < 1:
-        raise ValueError(f"Budget.{name}={size!r}: must be a number of bytes above 0, such as 12000 or '12KB'")
+        what = "number of bytes" if name in ("flash", "ram") else "number"
+        raise ValueError(f"Budget.{name}={size!r}: must be a {what} above 0, such as 12000 or '12K'")
     return value
 
 

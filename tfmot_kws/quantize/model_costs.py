@@ -11,7 +11,7 @@ import tensorflow as tf
 from tfmot_kws.keras import keras
 from tfmot_kws.quantize import budget, device_facts, layers, learned_widths
 from tfmot_kws.quantize.activation_bits import LearnedActivations
-from tfmot_kws.quantize.costs import Layer
+from tfmot_kws.quantize.costs import Layer, cost_of
 from tfmot_kws.quantize.dynamic.layers import DynamicKernel
 from tfmot_kws.quantize.recurrent import QuantizedRecurrent
 from tfmot_kws.quantize.recurrent_math import GATES
@@ -125,8 +125,21 @@ def _activation_bits(layer):
     return getattr(layer, "activation_bits", getattr(getattr(layer, "bits", None), "activation_bits", None))
 
 
-def check_ram(model: keras.Model, allowed: budget.Budget) -> None:
-    """ValueError where a model needs more memory for its activations than is allowed: no width changes that."""
+def check_fixed(model: keras.Model, allowed: budget.Budget) -> None:
+    """ValueError where a model needs more of something than is allowed that no width changes: RAM, operations, ..."""
+    limits = allowed.fixed_limits
+    for name in ("macs", "parameters"):
+        if name in limits:
+            steps = device_facts.places_of_step(model) if allowed.streaming and name == "macs" else {}
+            calls = calls_of(model)
+            layers = [_facts(layer, calls[id(layer)], steps) for layer in _weighted(model) if id(layer) in calls]
+            needed = sum(cost_of(name, layer, 8) for layer in layers)
+            if needed > limits[name]:
+                what = "multiply-accumulates" if name == "macs" else name
+                raise ValueError(
+                    f"budget: at most {limits[name]:,} {what}, but the layers with weights have {needed:,.0f}, "
+                    "whatever the widths; allow more, or take a smaller model"
+                )
     if allowed.ram is None:
         return
     needed = device_facts.ram_bytes(model, allowed.streaming)

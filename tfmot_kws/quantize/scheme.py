@@ -97,7 +97,7 @@ class KwsQuantizeScheme(_tfmot.QuantizeScheme):
         if isinstance(self.default.activation_bits, LearnedActivations):
             activation_costs.costs_of(quantized)
         if self.budget is not None:
-            model_costs.check_ram(quantized, self.budget)
+            model_costs.check_fixed(quantized, self.budget)
         return quantized
 
     def get_layout_transformer(self):

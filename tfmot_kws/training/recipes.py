@@ -20,6 +20,7 @@ import tensorflow as tf
 from tfmot_kws.data.feature_set import FeatureSet
 from tfmot_kws.frontend.features import FrontendConfig
 from tfmot_kws.keras import keras
+from tfmot_kws.models import networks
 from tfmot_kws.models import spotters as models
 from tfmot_kws.quantize import apply, model_costs, scheme
 from tfmot_kws.training import resumable
@@ -293,7 +294,7 @@ def _taught_accuracy(answers: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
 
 def train_float(
     features: FeatureSet,
-    model_config: models.ModelConfig | None = None,
+    model_config: models.ModelConfig | networks.NetworkConfig | None = None,
     config: TrainConfig | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     verbose: int = 0,
@@ -303,8 +304,8 @@ def train_float(
 
     Args:
         features: training examples.
-        model_config: the model; its ``frames``, ``mel_bins`` and ``num_classes`` must be those of the features. None
-            is the 250,000-parameter spotter for them.
+        model_config: the model, of either kind; its ``frames``, ``mel_bins`` and ``num_classes`` must be those of the
+            features. None is the 250,000-parameter spotter for them.
         config: the recipe; its defaults where None.
         callbacks: for ``model.fit``.
         verbose: for ``model.fit``.
@@ -321,7 +322,8 @@ def train_float(
         model_config = models.ModelConfig(len(features.classes), *features.x.shape[1:])
     _check(features, (model_config.frames, model_config.mel_bins), model_config.num_classes, "model_config")
     keras.utils.set_random_seed(config.seed)
-    model = models.build(model_config)
+    made = networks if isinstance(model_config, networks.NetworkConfig) else models
+    model = made.build(model_config)
     stages = [(config.learning_rate, config.epochs * _steps(features, config))]
     return _fit(model, features, config, stages, config.epochs, callbacks, verbose, checkpoints)
 

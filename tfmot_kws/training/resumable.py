@@ -104,13 +104,15 @@ class Checkpoints(keras.callbacks.Callback):
     Args:
       folder: made where it does not exist.
       run: what the result depends on, as JSON values; kept in the folder.
+      more: what else is to be kept, by name: a second optimizer, say, whose variables are made.
 
     Raises:
       ValueError: the folder holds another run, and the message names what differs; or its record is damaged.
     """
 
-    def __init__(self, folder: str | os.PathLike, run: Mapping[str, Any]):
+    def __init__(self, folder: str | os.PathLike, run: Mapping[str, Any], more: Mapping[str, Any] | None = None):
         super().__init__()
+        self._more = dict(more or {})
         self.folder = Path(folder)
         run = json.loads(json.dumps(run))
         kept = self.folder / _RUN
@@ -130,7 +132,7 @@ class Checkpoints(keras.callbacks.Callback):
     def restore(self, model: keras.Model) -> int:
         """Puts back weights and optimizer of a compiled model; returns how many epochs are done."""
         model.optimizer.build(model.trainable_variables)
-        state = tf.train.Checkpoint(weights=model.weights, optimizer=model.optimizer, epochs=self._epochs)
+        state = tf.train.Checkpoint(weights=model.weights, optimizer=model.optimizer, epochs=self._epochs, **self._more)
         self._manager = tf.train.CheckpointManager(state, str(self.folder), max_to_keep=1)
         if self._manager.latest_checkpoint:
             state.restore(self._manager.latest_checkpoint).assert_consumed()

@@ -47,6 +47,10 @@ Teacher = Annotated[
     pathlib.Path | None,
     typer.Option(help="A .keras file whose answers are learnt too: the float model itself, or a larger one like it."),
 ]
+Network = Annotated[
+    pathlib.Path | None,
+    typer.Option(help="Description of a network, network.json of 'search'.", show_default="the spotter of --width"),
+]
 Keywords = Annotated[
     str | None,
     typer.Option(help="Words to spot, with commas.", show_default="wake words of the manifest, else most frequent"),

@@ -155,7 +155,7 @@ class DynamicQuantizeScheme(_tfmot.QuantizeScheme):
         if self.budget is not None:
             if self.budget.limits_weights:
                 model_costs.costs_of(quantized)
-            model_costs.check_ram(quantized, self.budget)
+            model_costs.check_fixed(quantized, self.budget)
         return quantized
 
     def get_layout_transformer(self):
