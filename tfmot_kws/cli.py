@@ -117,6 +117,7 @@ def demo(
     speakers: Speakers = None,
     seed: Seed = 0,
     fast: Annotated[bool, typer.Option("--fast", help="A minute or so, to see that it works; poor models.")] = False,
+    raw: Annotated[bool, typer.Option("--raw", help="The network hears samples, by filters that it learns.")] = False,
 ) -> None:
     """Trains, quantizes to 8, 4 and 1 bits, exports and checks a keyword spotter; about five minutes on two cores.
 
@@ -130,7 +131,7 @@ def demo(
     """
     from tfmot_kws.commands import demo as command
 
-    command.run(out, data, keywords, seed, fast, speakers)
+    command.run(out, data, keywords, seed, fast, speakers, raw)
 
 
 @app.command()

@@ -31,6 +31,29 @@ def made(tmp_path_factory) -> tuple[pathlib.Path, str]:
     return folder / "out", done.stdout
 
 
+@pytest.mark.slow
+def test_networks_that_hear_samples(tmp_path) -> None:
+    """--raw: every runtime gives the reference's integers there too."""
+    words = speech_files.make_words(tmp_path / "words")
+    arguments = [
+        "demo",
+        "--fast",
+        "--raw",
+        "--data",
+        str(words),
+        "--out",
+        str(tmp_path / "out"),
+        "--keywords",
+        "high,low",
+    ]
+    done = typer.testing.CliRunner().invoke(cli.app, arguments, env={"COLUMNS": "120"})
+    assert done.exit_code == 0, f"{done.output}\n{done.exception!r}"
+    found = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert found["agrees"] is True and found["frontend"]["backend"] == "raw" and found["options"]["raw"]
+    assert max(entry["keras_lsb"] for entry in found["agreement"]) <= 1
+    assert not [problem for entry in found["agreement"] for problem in entry["problems"].values()]
+
+
 @pytest.fixture(scope="module")
 def metrics(made) -> dict:
     return json.loads((made[0] / "metrics.json").read_text())

@@ -73,7 +73,7 @@ def test_the_estimate_of_ram_follows_the_plan(streaming: bool) -> None:
     space, generator = search_cases.small(), np.random.default_rng(3)
     tables = CostTables(space, search_cases.TASK, Budget(ram="1M", streaming=streaming))
     pairs = []
-    for _ in range(12):
+    for _ in range(8):
         path = space.random(generator)
         model = networks.build(space.network(path, search_cases.TASK))
         pairs.append((tables.of(path)["ram"], device_facts.ram_bytes(apply.quantize_apply(model), streaming)))

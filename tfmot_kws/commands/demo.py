@@ -22,6 +22,7 @@ def run(
     seed: int,
     fast: bool,
     speakers: str | None = None,
+    raw: bool = False,
 ) -> None:
     """Runs the demo and prints its table."""
     if data is None and importlib.util.find_spec("espeakng_loader") is None:
@@ -32,7 +33,7 @@ def run(
     from tfmot_kws.commands.parts import demo
 
     console = consoles.stdout()
-    config = demo.DemoConfig(out, data, data_files.words_of(keywords), seed, fast, speakers=speakers)
+    config = demo.DemoConfig(out, data, data_files.words_of(keywords), seed, fast, speakers=speakers, raw=raw)
     phases = Phases(console, 6 + 2 * len(config.bits))
     show(console, demo.run(config, phases), out)
 

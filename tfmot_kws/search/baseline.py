@@ -56,10 +56,14 @@ def random_search(
     """Trains random networks on the part of the examples that a search trains weights on.
 
     Args:
-      features, space, budget, sinc, groups: as ``run.search`` takes them.
+      features: training examples.
+      space: of networks.
+      budget: what each may cost.
       count: how many networks.
       config: of each training.
       structure_share: as ``SearchConfig``'s; the networks are compared on that part.
+      sinc: as ``run.search`` takes it.
+      groups: as ``run.search`` takes them.
       progress: called with (networks done, networks in all).
 
     Returns:

@@ -83,7 +83,9 @@ def task_of(features: FeatureSet, sinc: SincSpec | None = None) -> Task:
     return Task(len(features.classes), *features.x.shape[1:], sinc)
 
 
-def split(features: FeatureSet, share: float, seed: int, groups: Sequence[int] | None = None):
+def split(
+    features: FeatureSet, share: float, seed: int, groups: Sequence[int] | None = None
+) -> tuple[FeatureSet, FeatureSet]:
     """Two parts of the examples, those of one group together.
 
     Args:

@@ -52,6 +52,7 @@ class DemoConfig:
         batch_size: clips per training step.
         epochs: of the float model, of stage 1 and of stage 2.
         speakers: the rule that says who speaks in ``data``; None is "auto".
+        raw: the network hears samples, by filters that it learns; these have 8 bits.
 
     Raises:
         ValueError: a width of the weights is not 1..8, or there is none.
@@ -69,6 +70,7 @@ class DemoConfig:
     batch_size: int = 128
     epochs: tuple[int, int, int] = (30, 12, 6)
     speakers: str | None = None
+    raw: bool = False
 
     def __post_init__(self) -> None:
         if not self.bits or any(not 1 <= b <= 8 for b in self.bits) or len(set(self.bits)) < len(self.bits):
@@ -157,7 +159,7 @@ def _open(config: DemoConfig, phases: Phases) -> tuple[corpus.Corpus, tuple[str,
 
 def _features(config: DemoConfig, clips: corpus.Corpus, splits, keywords, phases: Phases) -> _Data:
     task = prepare.make_task(clips, keywords)
-    frontend = features.FrontendConfig()
+    frontend = features.FrontendConfig(backend="raw" if config.raw else "micro")
     cache = config.out / "cache"
     with phases.phase("features") as advance:
         copies, seed = config.copies, config.seed
@@ -201,15 +203,19 @@ def _float(config: DemoConfig, data: _Data, phases: Phases):
     from tfmot_kws.training import recipes
 
     frames, mel_bins = data.train.x.shape[1:]
-    shape = models.ModelConfig(len(data.task.classes), frames, mel_bins, config.width)
-    recipe = recipes.TrainConfig(epochs=config.epochs[0], batch_size=config.batch_size, seed=config.seed)
+    sinc = models.SincSpec(sample_rate=data.frontend.sample_rate) if config.raw else None
+    shape = models.ModelConfig(len(data.task.classes), frames, mel_bins, config.width, sinc=sinc)
+    recipe = recipes.TrainConfig(
+        epochs=config.epochs[0], batch_size=config.batch_size, seed=config.seed,
+        augment=recipes.augment_of(data.frontend),
+    )  # fmt: skip
     with phases.phase("float model") as advance:
         model = recipes.train_float(data.train, shape, recipe, [progress.Epochs(advance)])
         evaluation = evaluate.evaluate(_keras_logits(model), data.held_out)
     with phases.phase("float .tflite") as advance:
         flatbuffer = measure.float_tflite(model)
         atomic.write_bytes(config.out / "float.tflite", flatbuffer)
-        run = measure.run_file(flatbuffer, data.held_out.x[:1], "tflm", advance)
+        run = measure.run_file(flatbuffer, data.held_out.x[:1], "tflm", advance, trust=True)
     row = _row(
         "float",
         evaluation,
@@ -236,9 +242,11 @@ def _quantized(config: DemoConfig, data: _Data, model, base: evaluate.Evaluation
     with phases.phase(f"{name}: training in two stages") as advance:
         quantized = recipes.train_quantized(
             model,
-            scheme.kws_scheme(bits=bits),
+            scheme.kws_scheme(bits, {"sinc": 8} if config.raw else None),
             data.train,
-            recipes.TrainConfig(batch_size=config.batch_size, seed=config.seed),
+            recipes.TrainConfig(
+                batch_size=config.batch_size, seed=config.seed, augment=recipes.augment_of(data.frontend)
+            ),
             stage1,
             stage2,
             [progress.Epochs(advance)],
@@ -331,6 +339,7 @@ def _result(config: DemoConfig, data: _Data, clips, rows, agreements, phases: Ph
         "frontend": data.frontend.to_dict(),
         "options": {
             "seed": config.seed,
+            "raw": config.raw,
             "fast": config.fast,
             "width": config.width,
             "copies": config.copies,

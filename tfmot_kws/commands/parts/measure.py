@@ -70,12 +70,16 @@ class Agreement:
 
 
 def run_file(
-    flatbuffer: bytes, features: np.ndarray, runtime: str, progress: Callable[[int, int], None] | None = None
-) -> RuntimeRun:
-    """All clips, float32 [clips, frames, mel], through a file with one input and one output; int8 where it is int8."""
+    flatbuffer: bytes, features: np.ndarray, runtime: str, progress: Callable[[int, int], None] | None = None,
+    trust: bool = False,
+) -> RuntimeRun:  # fmt: skip
+    """All clips, float32 [clips, frames, mel], through a file with one input and one output; int8 where it is int8.
+
+    ``trust`` is for files that this process made, which may have stock ops that are not checked.
+    """
     try:
         with quiet():
-            runner = tflite_export.Interpreter(flatbuffer, runtime)
+            runner = tflite_export.Interpreter(flatbuffer, runtime, trust=trust)
     except (ImportError, RuntimeError, OSError) as error:
         return RuntimeRun(runtime, None, problem=" ".join(str(error).split()))
     if len(runner.inputs) != 1 or len(runner.outputs) != 1:

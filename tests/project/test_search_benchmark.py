@@ -1,0 +1,73 @@
+"""The benchmark of searched networks: fixed ones within limits, and a small run to its table."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import search_cases
+import speech_files
+
+from benchmarks import common, search, search_networks
+from tfmot_kws.models import networks, spotters
+from tfmot_kws.search import spaces
+from tfmot_kws.search.space import Task
+from tfmot_kws.search.tables import layers_of
+
+
+def _one_block(task: Task, width: float):
+    block = networks.BlockSpec("dense", max(1, round(2 * width)), 3, stride=4)
+    return networks.build(
+        networks.NetworkConfig(task.num_classes, task.frames, task.mel_bins, (block,), sinc=task.sinc)
+    )
+
+
+FEATURES, SOUND = Task(12, 49, 40), Task(12, 50, 320, spotters.SincSpec())
+
+
+@pytest.mark.parametrize("name", search_networks.FIXED)
+@pytest.mark.slow
+def test_fixed_networks_are_as_wide_as_they_may_be(name: str) -> None:
+    make = search_networks.FIXED[name]
+    for task, most in ((FEATURES, 2e6), (SOUND, 4e6)):
+        model = search_networks.within(make, task, most, 60_000)
+        assert model.output_shape == (None, 12) and model.input_shape[1:] == (task.frames, task.mel_bins)
+        assert search_networks.macs(model) <= most and model.count_params() <= 60_000
+    with pytest.raises(ValueError, match=f"{make.__name__}: no width keeps to 10 MACs"):
+        search_networks.within(make, FEATURES, 10, 60_000)
+
+
+def test_operations_are_those_of_the_tables() -> None:
+    """Of a network by description both count the same, filters over samples too."""
+    for task in (FEATURES, SOUND):
+        network = spaces.over_time().network(spaces.over_time().random(np.random.default_rng(1)), task)
+        wanted = sum(layer.places * layer.weights for layer in layers_of(network))
+        assert search_networks.macs(networks.build(network)) == wanted
+
+
+@pytest.mark.slow
+def test_a_small_run_makes_its_table(tmp_path, monkeypatch) -> None:
+    """Rows of one seed from both inputs, kept in files and taken up again."""
+    words = speech_files.make_words(tmp_path / "words", 12)
+    monkeypatch.setattr(search, "WORDS", ("low", "high"))
+    monkeypatch.setattr(common, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(search_networks, "FIXED", {"one block": _one_block})
+    monkeypatch.setitem(search.spaces.SPACES, "time", search_cases.tiny)
+    short = "--search-epochs 2 --random 1 --epochs 1 --stage1 1 --stage2 1 --bits 2 --seeds 1 --copies 1 --macs 3M"
+    arguments = ["search", str(words), *short.split(), "--runs", str(tmp_path / "runs")]
+    monkeypatch.setattr("sys.argv", arguments)
+    search.main()
+    table = json.loads((tmp_path / "results" / "search.json").read_text())
+    rows = {row["model"]: row for row in table["rows"]}
+    for kind in ("mel", "raw"):
+        assert rows[f"{kind}, searched, 2 bits"]["weight_bits"] < rows[f"{kind}, searched"]["weight_bits"] == 32
+        learned = rows[f"{kind}, searched, learned widths"]
+        assert learned["weight_bits"] <= 2.5 and 2 <= learned["activation_bits"] <= 2.9
+        assert rows[f"{kind}, one block"]["operations"] <= rows[f"{kind}, searched"]["operations"]
+    assert rows["raw, searched"]["operations"] > rows["mel, searched"]["operations"]
+    assert rows["Peter et al. 2021, raw sound*"]["accuracy"] == 95.55
+    assert "low, high, other words" in table["notes"][0]
+    monkeypatch.setattr("sys.argv", [*arguments, "--resume", "--only", "0"])
+    monkeypatch.setattr(search.searches, "search", None)  # nothing is searched again
+    search.main()
