@@ -74,12 +74,15 @@ class Supernet(keras.Model):
         made = keras.initializers.Constant(start)
         if fan_in is not None:
             made = keras.initializers.RandomNormal(stddev=(2.0 / fan_in) ** 0.5)
-        variable = self.add_weight(name=name, shape=shape, initializer=made, trainable=True)
-        self.__dict__.setdefault("_of_name", {})[name] = variable
+        self._named()[name] = self.add_weight(name=name, shape=shape, initializer=made, trainable=True)
+
+    def _named(self) -> dict[str, tf.Variable]:
+        """Variables by name; in no attribute that Keras sees, which would count them a second time."""
+        return self.__dict__.setdefault("_of_name", {})
 
     def weight(self, name: str) -> tf.Variable:
         """A variable by its name, such as "block_2/dense/kernel"."""
-        return self.__dict__["_of_name"][name]
+        return self._named()[name]
 
     def _norm_weights(self, name: str, channels: int) -> None:
         self._add(f"{name}/gamma", (channels,), None, 1.0)
@@ -180,10 +183,10 @@ class Supernet(keras.Model):
         y = tf.compat.v1.nn.fused_batch_norm(x, gamma, beta, epsilon=_EPSILON, is_training=True)[0]
         return tf.reshape(y, shape)
 
-    def _first_channels(self, number: int, gates: Gates, times: int, most: int, of=lambda width: width):
-        """1 for the channels that a layer of ``times`` the block's inputs has, 0 beyond: float32 [most]."""
-        decision, widths = self._widths_ahead(number)
-        rows = np.array([np.arange(most) < of(times * width) for width in widths], np.float32)
+    @staticmethod
+    def _channels(decision: int | None, widths: Sequence[int], gates: Gates, most: int):
+        """1 for the channels that there are, 0 beyond, where each option of a decision has a width: float32 [most]."""
+        rows = np.array([np.arange(most) < width for width in widths], np.float32)
         return tf.constant(rows[0]) if decision is None else tf.linalg.matvec(rows, gates[decision], transpose_a=True)
 
     def _block(self, x, number: int, gates: Gates, path: tf.Tensor | None):
@@ -203,23 +206,23 @@ class Supernet(keras.Model):
     def _operation(self, x, number: int, kind: str, expansion: int, gates: Gates):
         stage_number, place = self.space.places[number]
         stage, name = self.space.stages[stage_number], f"block_{number + 1}/{kind}"
-        widths = np.array([np.arange(max(stage.widths)) < width for width in stage.widths], np.float32)
-        outputs = tf.linalg.matvec(widths, gates[stage_number], transpose_a=True)
         strides = (stage.stride, stage.band_stride) if place == 0 else (1, 1)
+        outputs = self._channels(stage_number, stage.widths, gates, max(stage.widths))
         begin = x
         if kind == "dense":
             x = self._convolution(x, f"{name}/kernel", number, gates, strides)
             x = tf.nn.relu(self._normalized(x, f"{name}/norm")) * outputs
-            x = self._squeezed(x, name, outputs, self._first_outputs(stage_number, gates, name), number, gates)
+            x = self._squeezed(x, name, number, gates, stage_number, stage.widths)
         else:
-            most = int(self.weight(f"{name}/depthwise").shape[2])
-            hidden = self._first_channels(number, gates, expansion, most)
+            decision, ahead = self._widths_ahead(number)
+            widths = [expansion * width for width in ahead]
+            hidden = self._channels(decision, widths, gates, int(self.weight(f"{name}/depthwise").shape[2]))
             if kind == "bottleneck":
                 x = self._convolution(x, f"{name}/expand", number, gates)
                 x = tf.nn.relu(self._normalized(x, f"{name}/expand_norm")) * hidden
             x = self._convolution(x, f"{name}/depthwise", number, gates, strides, depthwise=True)
             x = tf.nn.relu(self._normalized(x, f"{name}/depthwise_norm")) * hidden
-            x = self._squeezed(x, name, hidden, self._middle(number, gates, expansion, name), number, gates)
+            x = self._squeezed(x, name, number, gates, decision, widths)
             x = self._normalized(self._convolution(x, f"{name}/project", number, gates), f"{name}/norm")
             x = (tf.nn.relu(x) if kind == "separable" else x) * outputs
         return self._added(begin, x, number, gates) if strides == (1, 1) else x
@@ -238,36 +241,23 @@ class Supernet(keras.Model):
             x = tf.pad(x, [[0, 0], [time - 1, 0], [band // 2, band // 2], [0, 0]])
         if not depthwise:
             return tf.nn.conv2d(x, kernel, strides, "VALID")
-        one = strides[0] if self._flat else strides  # one column: TensorFlow wants both strides alike
-        equal = (1, one, one, 1) if self._flat else (1, *strides, 1)
-        return tf.nn.depthwise_conv2d(x, kernel, equal, "VALID")
+        down, across = strides[0], strides[0 if self._flat else 1]  # TensorFlow wants both alike; of one column any do
+        return tf.nn.depthwise_conv2d(x, kernel, (1, down, across, 1), "VALID")
 
-    def _first_outputs(self, stage: int, gates: Gates, name: str):
-        """1 for the outputs of a squeeze's first layer that a dense block has."""
-        if f"{name}/squeeze_1/bias" not in self.__dict__["_of_name"]:
-            return None
-        most = int(self.weight(f"{name}/squeeze_1/bias").shape[0])
-        rows = np.array([np.arange(most) < squeezed(w) for w in self.space.stages[stage].widths], np.float32)
-        return tf.linalg.matvec(rows, gates[stage], transpose_a=True)
-
-    def _middle(self, number: int, gates: Gates, expansion: int, name: str):
-        """The same of the other kinds."""
-        if f"{name}/squeeze_1/bias" not in self.__dict__["_of_name"]:
-            return None
-        most = int(self.weight(f"{name}/squeeze_1/bias").shape[0])
-        return self._first_channels(number, gates, expansion, most, squeezed)
-
-    def _squeezed(self, x, name: str, hidden, middle, number: int, gates: Gates):
+    def _squeezed(self, x, name: str, number: int, gates: Gates, decision: int | None, widths: Sequence[int]):
+        """Channels scaled where that is chosen; ``widths`` are how many there are, by the options of ``decision``."""
         options = self.space.stages[self.space.places[number][0]].squeeze
-        if middle is None:
+        if True not in options:
             return x
+        first, second = (
+            [self.weight(f"{name}/squeeze_{layer}/{part}") for part in ("kernel", "bias")] for layer in (1, 2)
+        )
         ahead, bands = self.space.squeeze_frames - 1, x.shape[2]
         mean = tf.pad(x, [[0, 0], [ahead, 0], [0, 0], [0, 0]])
         mean = tf.nn.avg_pool2d(mean, (ahead + 1, bands), 1, "VALID")
-        gate = tf.tensordot(mean, self.weight(f"{name}/squeeze_1/kernel"), 1) + self.weight(f"{name}/squeeze_1/bias")
-        gate = tf.nn.relu(gate) * middle
-        gate = tf.tensordot(gate, self.weight(f"{name}/squeeze_2/kernel"), 1) + self.weight(f"{name}/squeeze_2/bias")
-        gate = keras.activations.hard_sigmoid(gate) * hidden
+        middle = self._channels(decision, [squeezed(width) for width in widths], gates, int(first[1].shape[0]))
+        gate = tf.nn.relu(tf.tensordot(mean, first[0], 1) + first[1]) * middle
+        gate = keras.activations.hard_sigmoid(tf.tensordot(gate, second[0], 1) + second[1])
         chosen = gates[self.space.of_block(number)[2]][options.index(True)]
         return x * (1.0 - chosen + chosen * gate)
 
