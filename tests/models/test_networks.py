@@ -76,6 +76,7 @@ def test_they_are_quantized_exported_and_streamed(config: NetworkConfig) -> None
     stream.reset()
     parts = [stream.step(stream.inputs[0].to_tensor(piece)) for piece in np.array_split(x[0], [1, 6, 13])]
     np.testing.assert_array_equal(whole, np.concatenate(parts))
+    np.testing.assert_allclose(whole[-1] * clip.outputs[0].scale, clip.run(x[:1])[0], rtol=1e-6)
 
 
 @ALL

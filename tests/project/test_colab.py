@@ -67,8 +67,8 @@ def number(pattern: str, text: str) -> float:
     return float(found[1])
 
 
-def test_there_are_four() -> None:
-    assert list(NOTEBOOKS) == ["1_quantize", "2_stream", "3_board", "4_low_rank"]
+def test_there_are_five() -> None:
+    assert list(NOTEBOOKS) == ["1_quantize", "2_stream", "3_board", "4_low_rank", "5_search"]
 
 
 def test_nothing_of_a_run_is_kept(notebook) -> None:
@@ -164,3 +164,13 @@ def test_board_without_a_compiler_says_what_to_install(tmp_path) -> None:
         execute("3_board", tmp_path, PATH=str(tmp_path))
     assert "arm-none-eabi-gcc, qemu-system-arm, make not found" in caught.value.evalue
     assert "apt-get install gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm make" in caught.value.evalue
+
+
+def test_search(folder, require_speech) -> None:
+    done = execute("5_search", folder)
+    text = printed(done)
+    assert "the stream ends where the clip does: True" in text
+    assert number(r"accuracy ([\d.]+)%", text) > 70.0
+    costs = re.findall(r"\((\d+)%\)", text)
+    assert len(costs) == 2 and all(int(share) <= 100 for share in costs)
+    assert pictures(done) == 4
