@@ -13,6 +13,7 @@ from command_line import error, run
 
 from tfmot_kws.commands.parts import sidecar
 from tfmot_kws.models.networks import NetworkConfig
+from tfmot_kws.search import plot
 
 BUDGET = ("--budget-flash", "2K", "--budget-macs", "90K")
 
@@ -51,6 +52,31 @@ def test_from_words_to_a_network_that_is_exported(words: pathlib.Path, tmp_path:
         tmp_path / "again.keras")  # fmt: skip
     wrong = error("train", *data, "--network", out / "network.json", "--backend", "raw", "--out", tmp_path / "x.keras")
     assert "it hears features: --backend micro or lfbe" in wrong
+
+
+@pytest.mark.slow
+def test_a_search_that_is_stopped_goes_on(words: pathlib.Path, tmp_path: pathlib.Path, monkeypatch) -> None:
+    """Ctrl-C in the search, then in the training; other options are refused, and nothing but results is left."""
+    arguments = (*_common(words), "--space", words / "tiny.json", *BUDGET, "--out", tmp_path / "out")
+    plot_search, heard = plot.plot_search, []
+
+    def stop(looks, *rest, **more):
+        heard.append(looks[-1].epoch)
+        if looks[-1].epoch == 2:
+            raise KeyboardInterrupt
+        return plot_search(looks, *rest, **more)
+
+    monkeypatch.setattr(plot, "plot_search", stop)
+    said = run(*arguments, status=130).output
+    assert "stopped; the same command goes on after the last whole epoch" in said and heard == [1, 2]
+    monkeypatch.setattr(plot, "plot_search", plot_search)
+    other = error(*arguments, "--seed", 1)
+    assert "holds a run with other options" in other and "seed 0, now 1" in other
+    run(*arguments)
+    left = {path.name for path in (tmp_path / "out").iterdir()}
+    assert left == {"network.keras", "network.keras.json", "network.json", "search.json", "search.svg"}
+    epochs = [one["epoch"] for one in json.loads((tmp_path / "out" / "search.json").read_text())["looks"]]
+    assert sorted(set(epochs)) == [1, 2, 3, 4]
 
 
 @pytest.mark.slow

@@ -66,7 +66,7 @@ def test_the_order_of_examples_does_not_matter() -> None:
     """Files come word by word; batches of one word would have statistics of their own."""
     spaces, features = search_cases.tiny(), search_cases.examples(600)
     tables = run.CostTables(spaces, search_cases.TASK, BUDGET)
-    learner = Learner(spaces, search_cases.TASK, tables, CONFIG, 0)
+    learner = Learner(spaces, search_cases.TASK, tables, CONFIG, 1)
     kernel = learner.weight("logits/kernel")
     kernel.assign(np.random.default_rng(0).normal(size=kernel.shape))
     evaluate, by_word = learner.evaluator(), np.argsort(features.y, kind="stable")

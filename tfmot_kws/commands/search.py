@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import pathlib
+import shutil
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
     from tfmot_kws.search import run as searches
     from tfmot_kws.search.space import Space
 
+_STOPPED = 130
+"""The exit status of what Ctrl-C ends."""
 _ROWS = ({"key": "what", "label": "", "format": ""}, {"key": "value", "label": "", "format": "", "justify": "right"})
 
 
@@ -46,8 +51,8 @@ def search(
     ] = False,
     backend: Backend = "micro",
     hop_ms: HopMs = 20,
-    search_epochs: Annotated[int, typer.Option(min=1, help="Epochs of the supernet.")] = 60,
-    epochs: Annotated[int, typer.Option(min=1, help="Epochs of the network that was found, from scratch.")] = 60,
+    search_epochs: Annotated[int, typer.Option(min=1, help="Epochs of the supernet.")] = 40,
+    epochs: Annotated[int, typer.Option(min=1, help="Epochs of the network that was found, from scratch.")] = 40,
     copies: Annotated[int, typer.Option(min=0, help="Augmented versions of each clip; 0 trains on clips as is.")] = 3,
     batch_size: Annotated[int, typer.Option(min=1, help="Examples per step.")] = 128,
     clip_seconds: Annotated[float, typer.Option(help="Length of an example in seconds.")] = 1.0,
@@ -182,21 +187,22 @@ def run(
     groups = speakers_of(training, clips)
     console.print(f"space: {space.count:.3g} networks; budget: {', '.join(f'{k} {v:,.0f}' for k, v in _said(budget))}")
     augment = recipes.augment_of(frontend)
-    with phases.phase("searching") as advance:
-        found = searches.search(
-            training, space, budget, config, sinc, groups, augment, out / "search", [progress.Epochs(advance)],
-            lambda looks, costs: plot.plot_search(looks, costs.limits, out / "search.svg"),
-        )  # fmt: skip
-    title = f"{space.count:.2g} networks, {search_epochs} epochs, seed {seed}"
-    plot.plot_search(found.looks, found.tables.limits, out / "search.svg", found.candidates, title)
-    atomic.write_text(out / "network.json", found.network.to_json())
-    atomic.write_json(out / "search.json", found.to_json() | {"config": dataclasses.asdict(config)})
-    _show(console, found)
-    with phases.phase("training what was found") as advance:
-        recipe = recipes.TrainConfig(epochs, batch_size, seed=seed, augment=augment)
-        model = recipes.train_float(
-            training, found.network, recipe, [progress.Epochs(advance)], checkpoints=out / "training"
-        )
+    with _goes_on(console, out):
+        with phases.phase("searching") as advance:
+            found = searches.search(
+                training, space, budget, config, sinc, groups, augment, out / "search", [progress.Epochs(advance)],
+                lambda looks, costs: plot.plot_search(looks, costs.limits, out / "search.svg"),
+            )  # fmt: skip
+        title = f"{space.count:.2g} networks, {search_epochs} epochs, seed {seed}"
+        plot.plot_search(found.looks, found.tables.limits, out / "search.svg", found.candidates, title)
+        atomic.write_text(out / "network.json", found.network.to_json())
+        atomic.write_json(out / "search.json", found.to_json() | {"config": dataclasses.asdict(config)})
+        _show(console, found)
+        with phases.phase("training what was found") as advance:
+            recipe = recipes.TrainConfig(epochs, batch_size, seed=seed, augment=augment)
+            model = recipes.train_float(
+                training, found.network, recipe, [progress.Epochs(advance)], checkpoints=out / "training"
+            )
     evaluation = evaluate.evaluate(results.keras_function(model), held_out)
     options = {
         "epochs": epochs, "search_epochs": search_epochs, "copies": copies, "batch_size": batch_size, "seed": seed,
@@ -206,11 +212,23 @@ def run(
         model.save(temporary)
     metrics = results.metrics(evaluation, splits)
     sidecar.write(model_path, sidecar.Sidecar("float", frontend, task, options, metrics))
+    for name in ("search", "training"):
+        shutil.rmtree(out / name)
     results.show(console, f"{model_path.name}: {model.count_params():,} parameters", evaluation, splits)
     console.print(f"wrote {model_path}, {sidecar.path_of(model_path).name}, network.json, search.json and search.svg")
     if len(space.bits) > 1:
         widths = [f"--layer-bits 'block_{n}_*={b.bits}'" for n, b in enumerate(found.network.blocks, 1)]
         console.print(f"its widths: tfmot-kws quantize --model {model_path} --bits 8 {' '.join(widths)}", markup=False)
+
+
+@contextlib.contextmanager
+def _goes_on(console, out: pathlib.Path) -> Iterator[None]:
+    """Says after Ctrl-C how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        console.print(f"stopped; the same command goes on after the last whole epoch in {out}", markup=False)
+        raise typer.Exit(_STOPPED) from error
 
 
 def _said(budget) -> list[tuple[str, float]]:

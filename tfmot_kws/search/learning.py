@@ -15,8 +15,8 @@ from tfmot_kws.search.supernet import Supernet
 from tfmot_kws.search.tables import CostTables
 
 _FIRST_PRICE = 0.02
-_GAIN = 0.05
-"""How fast the logarithm of a price follows, for each time over or under its limit."""
+_REACH = 40.0
+"""E-folds that a price rises over all batches of the structure, at twice what is allowed."""
 _MOST_PRICE = 30.0
 _PER_BATCH = 256
 
@@ -40,8 +40,8 @@ class SearchConfig:
       ValueError: a value is out of its range; the message names it.
     """
 
-    epochs: int = 60
-    warmup_epochs: int = 15
+    epochs: int = 40
+    warmup_epochs: int = 10
     batch_size: int = 128
     structure_every: int = 2
     learning_rate: float = 3e-3
@@ -76,15 +76,17 @@ class Learner(Supernet):
       task: what they are for.
       tables: what they cost.
       config: how they are trained.
-      warmup_steps: batches that train weights only.
+      steps: batches of an epoch.
 
     Attributes:
       structure_optimizer: Adam of ``alpha``.
     """
 
-    def __init__(self, space: Space, task: Task, tables: CostTables, config: SearchConfig, warmup_steps: int) -> None:
+    def __init__(self, space: Space, task: Task, tables: CostTables, config: SearchConfig, steps: int) -> None:
         super().__init__(space, task)
-        self.tables, self._config, self._warmup = tables, config, warmup_steps
+        self.tables, self._config, self._warmup = tables, config, config.warmup_epochs * steps
+        learning = (config.epochs - config.warmup_epochs) * steps // config.structure_every
+        self._gain = _REACH / max(1, learning)
 
         def number(name: str, start: float, dtype=tf.float32):
             made = keras.initializers.Constant(start)
@@ -144,7 +146,7 @@ class Learner(Supernet):
         for name, share in used.items():  # dual ascent on the logarithm of the price
             over = tf.clip_by_value(share - 1.0, -1.0, 1.0)
             price = self.prices[name]
-            price.assign(tf.clip_by_value(price * tf.exp(_GAIN * over), 1e-4, _MOST_PRICE))
+            price.assign(tf.clip_by_value(price * tf.exp(self._gain * over), 1e-4, _MOST_PRICE))
         self._metric["heard"].update_state(_accuracy(y, logits))
         self._metric["used"].update_state(tf.reduce_max(list(used.values())))
         return loss

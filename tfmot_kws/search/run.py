@@ -7,6 +7,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import zlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -148,13 +149,14 @@ def search(
     size = min(config.batch_size, len(own))
     steps = len(own) // size
     keras.utils.set_random_seed(config.seed)
-    learner = Learner(space, task, tables, config, config.warmup_epochs * steps)
+    learner = Learner(space, task, tables, config, steps)
     rates = recipes.CosineStages([(config.learning_rate, config.epochs * steps)], 0.0)
     learner.compile(keras.optimizers.Adam(rates))
     looks = _Looks(learner, other, config, checkpoints, on_look)
     kept = None
     if checkpoints is not None:
-        run = dataclasses.asdict(config) | {"space": space.to_json(), "budget": budget.named(), "task": repr(task)}
+        described = f"{space.count} networks, {zlib.crc32(space.to_json().encode()):08x}"
+        run = dataclasses.asdict(config) | {"space": described, "budget": budget.named(), "task": repr(task)}
         run |= {"augment": repr(augment), "data": resumable.checksum([own.x, own.y, other.x, other.y])}
         kept = resumable.Checkpoints(checkpoints, run, {"structure": learner.structure_optimizer})
     data = _batches(own, other, size, config.seed, augment)
