@@ -14,8 +14,6 @@ import typer
 
 from tfmot_kws import atomic
 from tfmot_kws.commands.parts import console as consoles
-from tfmot_kws.commands.parts import data as data_files
-from tfmot_kws.commands.parts import results, sidecar
 from tfmot_kws.commands.parts.options import Backend, Cache, Data, HopMs, Keywords, Seed, Speakers
 
 if TYPE_CHECKING:
@@ -87,6 +85,7 @@ def search(
 
 def _space(name: str, bits: str) -> Space:
     """The space of ``--space`` and ``--bits``."""
+    from tfmot_kws.commands.parts import data as data_files
     from tfmot_kws.search import spaces
     from tfmot_kws.search.space import Space
 
@@ -144,6 +143,8 @@ def run(
     write_space: bool,
 ) -> None:
     """Searches, trains what was found, and writes it; mistakes in options are said before any work."""
+    from tfmot_kws.commands.parts import data as data_files
+    from tfmot_kws.commands.parts import results, sidecar
     from tfmot_kws.data import prepare
     from tfmot_kws.frontend import features
 
