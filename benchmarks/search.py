@@ -75,8 +75,9 @@ def score(model: keras.Model, held: FeatureSet) -> dict:
     """Of a float model; operations are multiplications and additions of a clip."""
     found = evaluate.evaluate(lambda x: model.predict(x, batch_size=512, verbose=0), held, batch_size=len(held))
     return {
-        "accuracy": 100 * found.accuracy, "parameters": model.count_params(), "weight_bits": 32.0,
-        "operations": 2 * search_networks.macs(model), "activation_bits": 32.0, "memory": 4e-3 * model.count_params(),
+        "accuracy": 100 * found.accuracy, "parameters": search_networks.parameters(model), "weight_bits": 32.0,
+        "operations": 2 * search_networks.macs(model), "activation_bits": 32.0,
+        "memory": 4e-3 * search_networks.parameters(model),
     }  # fmt: skip
 
 
@@ -185,18 +186,9 @@ def run_seed(seed: int, args: argparse.Namespace, data: Mapping[str, tuple]) -> 
     return trials.rows
 
 
-def main() -> None:
-    """Trains the rows and writes the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=pathlib.Path, nargs="+", help="folders with the words")
-    parser.add_argument("--name", default="search", help="results/NAME.json")
-    parser.add_argument("--inputs", nargs="+", choices=tuple(INPUTS), default=tuple(INPUTS))
-    parser.add_argument("--space", choices=tuple(spaces.SPACES), default="time")
-    parser.add_argument("--macs", default="7M", help="of a network, filters over samples not counted")
-    parser.add_argument("--parameters", default="72K", help="of a network")
-    parser.add_argument("--copies", type=int, default=3, help="augmented versions of each clip")
-    parser.add_argument("--search-epochs", type=int, default=40)
-    parser.add_argument("--random", type=int, default=8, help="networks that random search trains")
+def add_options(parser: argparse.ArgumentParser, copies: int) -> None:
+    """The options that ``Trials`` and both benchmarks of its rows read."""
+    parser.add_argument("--copies", type=int, default=copies, help="augmented versions of each clip")
     parser.add_argument("--epochs", type=int, default=40, help="of every network, from scratch")
     parser.add_argument("--stage1", type=int, default=20)
     parser.add_argument("--stage2", type=int, default=10)
@@ -205,6 +197,22 @@ def main() -> None:
     parser.add_argument("--only", type=int, help="trains this seed and writes no table")
     parser.add_argument("--resume", action="store_true", help="takes what an earlier run trained")
     parser.add_argument("--runs", type=pathlib.Path, default=pathlib.Path("runs"))
+
+
+def main() -> None:
+    """Trains the rows and writes the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=pathlib.Path, nargs="+", help="folders with the words")
+    parser.add_argument("--name", default="search", help="results/NAME.json")
+    parser.add_argument("--inputs", nargs="+", choices=tuple(INPUTS), default=tuple(INPUTS))
+    parser.add_argument("--space", choices=tuple(spaces.SPACES), default="time")
+    parser.add_argument("--macs", default="7M", help="of a network, filters over samples counted")
+    parser.add_argument(
+        "--parameters", default="76K", help="of a network, filters over samples counted as they are stored"
+    )
+    parser.add_argument("--search-epochs", type=int, default=40)
+    parser.add_argument("--random", type=int, default=8, help="networks that random search trains")
+    add_options(parser, copies=3)
     args = parser.parse_args()
     data = {kind: load(args.data, kind, args.runs / "cache", args.copies) for kind in args.inputs}
     first = next(iter(data.values()))
@@ -218,8 +226,8 @@ def main() -> None:
         f"{', '.join(WORDS)}, other words{' and noise' if len(first[1].classes) > 11 else ''}; {len(first[0]):,} "
         f"training examples ({args.copies} versions of each clip), {len(first[1]):,} held out, of other speakers.",
         f"Searches: {args.search_epochs} epochs of the supernet, at most {args.macs} multiply-accumulates and "
-        f"{args.parameters} weights and biases, filters over samples not counted. Random search trains {args.random} "
-        "networks for as many epochs in all. All networks are then trained from scratch for "
+        f"{args.parameters} weights and biases, filters over samples counted as they are stored. Random "
+        f"search trains {args.random} networks for as many epochs in all. All networks are then trained from scratch for "
         f"{args.epochs} epochs, fixed ones as wide as the searched one has operations.",
         "Filters over samples have 8 bits, which bits a weight and kB count too; learned widths come to 2.5 bits "
         "without them.",

@@ -34,6 +34,15 @@ def macs(model: keras.Model) -> int:
     return total
 
 
+def parameters(model: keras.Model) -> int:
+    """Weights and biases as a device stores them: the samples of filters, not the edges that are learned."""
+    found = model.count_params()
+    for layer in model.layers:
+        if isinstance(layer, SincConv):
+            found += layer.filters * (layer.taps + 1) - layer.count_params()
+    return found
+
+
 def _begin(task: Task):
     """The input and the features."""
     x = inputs = keras.Input((task.frames, task.mel_bins), name="features")
@@ -125,7 +134,7 @@ def within(make: Callable[[Task, float], keras.Model], task: Task, most_macs: fl
     while above - below > 1:
         middle = (below + above) // 2
         model = make(task, middle / 8)
-        if macs(model) > most_macs or model.count_params() > most_parameters:
+        if macs(model) > most_macs or parameters(model) > most_parameters:
             above = middle
         else:
             found, below = model, middle

@@ -33,7 +33,7 @@ def test_fixed_networks_are_as_wide_as_they_may_be(name: str) -> None:
     for task, most in ((FEATURES, 2e6), (SOUND, 4e6)):
         model = search_networks.within(make, task, most, 60_000)
         assert model.output_shape == (None, 12) and model.input_shape[1:] == (task.frames, task.mel_bins)
-        assert search_networks.macs(model) <= most and model.count_params() <= 60_000
+        assert search_networks.macs(model) <= most and search_networks.parameters(model) <= 60_000
     with pytest.raises(ValueError, match=f"{make.__name__}: no width keeps to 10 MACs"):
         search_networks.within(make, FEATURES, 10, 60_000)
 
@@ -43,7 +43,10 @@ def test_operations_are_those_of_the_tables() -> None:
     for task in (FEATURES, SOUND):
         network = spaces.over_time().network(spaces.over_time().random(np.random.default_rng(1)), task)
         wanted = sum(layer.places * layer.weights for layer in layers_of(network))
-        assert search_networks.macs(networks.build(network)) == wanted
+        model = networks.build(network)
+        assert search_networks.macs(model) == wanted
+        stored = 40 * 401 - 80 if task is SOUND else 0  # filters of 400 samples and their sums, for two edges each
+        assert search_networks.parameters(model) == model.count_params() + stored
 
 
 @pytest.mark.slow

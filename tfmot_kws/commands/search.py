@@ -145,7 +145,6 @@ def run(
     """Searches, trains what was found, and writes it; mistakes in options are said before any work."""
     from tfmot_kws.commands.parts import data as data_files
     from tfmot_kws.commands.parts import results, sidecar
-    from tfmot_kws.data import prepare
     from tfmot_kws.frontend import features
 
     console = consoles.stdout()
@@ -176,15 +175,7 @@ def run(
     warmup = search_epochs // 4
     config = searches.SearchConfig(search_epochs, warmup, batch_size, seed=seed)
     cache = cache or data_files.default_cache()
-    with phases.phase("features") as advance:
-        training = prepare.training_features(clips, task, frontend, copies, seed, cache, advance)
-        held_out = prepare.held_out_features(clips, task, frontend, splits, cache, advance)
-    console.print(f"train: {training.report.summary()}")
-    console.print(f"{' and '.join(splits)}: {held_out.report.summary()}")
-    results.show_left_out(console, training.report.problems + held_out.report.problems)
-    for part, where in ((training, "train"), (held_out, " and ".join(splits))):
-        prepare.check_examples(part, task.keywords, where)
-        prepare.check_others(part, task.keywords, where)
+    training, held_out = data_files.load_features(phases, clips, task, frontend, splits, copies, seed, cache)
     groups = speakers_of(training, clips)
     console.print(f"space: {space.count:.3g} networks; budget: {', '.join(f'{k} {v:,.0f}' for k, v in _said(budget))}")
     augment = recipes.augment_of(frontend)

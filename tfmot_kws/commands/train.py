@@ -86,16 +86,7 @@ def run(
         with phases.phase("reading sound to mine") as advance:
             sound, problems = data_files.read_long(mine, frontend.sample_rate, advance)
         results.show_left_out(console, problems)
-    with phases.phase("features") as advance:
-        training = prepare.training_features(clips, task, frontend, copies, seed, cache, advance)
-        held_out = prepare.held_out_features(clips, task, frontend, splits, cache, advance)
-    console.print(f"train: {training.report.summary()}")
-    console.print(f"{' and '.join(splits)}: {held_out.report.summary()}")
-    results.show_left_out(console, training.report.problems + held_out.report.problems)
-    prepare.check_examples(training, task.keywords, "train")
-    prepare.check_others(training, task.keywords, "train")
-    prepare.check_examples(held_out, task.keywords, " and ".join(splits))
-    prepare.check_others(held_out, task.keywords, " and ".join(splits))
+    training, held_out = data_files.load_features(phases, clips, task, frontend, splits, copies, seed, cache)
 
     with unfinished.kept(console, out, asked) as run_folder:
         with phases.phase("training") as advance:

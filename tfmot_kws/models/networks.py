@@ -144,16 +144,21 @@ class NetworkConfig:
         Raises:
           ValueError: it is no such description; the message says what is wrong.
         """
-        try:
-            table = json.loads(text)
-        except ValueError as error:
-            raise ValueError(f"network: is no JSON ({error})") from error
-        if not isinstance(table, dict) or not isinstance(table.get("blocks"), list):
-            raise ValueError("network: must be a table with a list 'blocks'")
-        table["blocks"] = tuple(from_table(BlockSpec, block, "network: blocks") for block in table["blocks"])
+        table = read_table(text, "network", "blocks", BlockSpec)
         if table.get("sinc") is not None:
             table["sinc"] = from_table(SincSpec, table["sinc"], "network: sinc")
         return from_table(cls, table, "network")
+
+
+def read_table(text: str, what: str, rows: str, kind: type) -> dict[str, Any]:
+    """A table of JSON with a list, whose entries become frozen dataclasses; ValueError where it is none."""
+    try:
+        table = json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"{what}: is no JSON ({error})") from error
+    if not isinstance(table, dict) or not isinstance(table.get(rows), list):
+        raise ValueError(f"{what}: must be a table with a list {rows!r}")
+    return table | {rows: tuple(from_table(kind, row, f"{what}: {rows}") for row in table[rows])}
 
 
 def from_table(kind: type, table: Any, where: str) -> Any:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tfmot_kws.models.networks import KINDS, OVER, BlockSpec, NetworkConfig, from_table
+from tfmot_kws.models.networks import KINDS, OVER, BlockSpec, NetworkConfig, from_table, read_table
 from tfmot_kws.models.spotters import SincSpec
 
 IDENTITY = "identity"
@@ -258,11 +258,4 @@ class Space:
         Raises:
           ValueError: it is no such description; the message says what is wrong.
         """
-        try:
-            table = json.loads(text)
-        except ValueError as error:
-            raise ValueError(f"space: is no JSON ({error})") from error
-        if not isinstance(table, dict) or not isinstance(table.get("stages"), list):
-            raise ValueError("space: must be a table with a list 'stages'")
-        table["stages"] = tuple(from_table(StageSpace, stage, "space: stages") for stage in table["stages"])
-        return from_table(cls, table, "space")
+        return from_table(cls, read_table(text, "space", "stages", StageSpace), "space")

@@ -11,6 +11,7 @@ from pathlib import Path
 import rich.console
 import rich.text
 
+from tfmot_kws.commands.parts.console import Phases
 from tfmot_kws.commands.parts.sidecar import Sidecar
 from tfmot_kws.data import corpus, datasets, prepare
 from tfmot_kws.data.task import SILENCE, UNKNOWN
@@ -22,6 +23,30 @@ LONG_SECONDS = 60.0
 def default_cache() -> Path:
     """``$XDG_CACHE_HOME/tfmot-kws``, or ``~/.cache/tfmot-kws``."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tfmot-kws"
+
+
+def load_features(
+    phases: Phases, clips: corpus.Corpus, task: datasets.TaskConfig, frontend, splits: Sequence[str], copies: int,
+    seed: int, cache: Path,
+) -> tuple[datasets.FeatureSet, datasets.FeatureSet]:  # fmt: skip
+    """Training and held-out features; prints what became of the files.
+
+    Raises:
+        ValueError: a class has no examples in one of them.
+    """
+    from tfmot_kws.commands.parts import results
+
+    where = " and ".join(splits)
+    with phases.phase("features") as advance:
+        training = prepare.training_features(clips, task, frontend, copies, seed, cache, advance)
+        held_out = prepare.held_out_features(clips, task, frontend, splits, cache, advance)
+    phases.console.print(f"train: {training.report.summary()}")
+    phases.console.print(f"{where}: {held_out.report.summary()}")
+    results.show_left_out(phases.console, training.report.problems + held_out.report.problems)
+    for part, name in ((training, "train"), (held_out, where)):
+        prepare.check_examples(part, task.keywords, name)
+        prepare.check_others(part, task.keywords, name)
+    return training, held_out
 
 
 def words_of(text: str | None) -> tuple[str, ...] | None:
