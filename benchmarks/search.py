@@ -227,8 +227,8 @@ def main() -> None:
         f"training examples ({args.copies} versions of each clip), {len(first[1]):,} held out, of other speakers.",
         f"Searches: {args.search_epochs} epochs of the supernet, at most {args.macs} multiply-accumulates and "
         f"{args.parameters} weights and biases, filters over samples counted as they are stored. Random "
-        f"search trains {args.random} networks for as many epochs in all. All networks are then trained from scratch for "
-        f"{args.epochs} epochs, fixed ones as wide as the searched one has operations.",
+        f"search trains {args.random} networks for as many epochs in all. All networks are then trained from scratch "
+        f"for {args.epochs} epochs, fixed ones as wide as the searched one has operations.",
         "Filters over samples have 8 bits, which bits a weight and kB count too; learned widths come to 2.5 bits "
         "without them.",
         "Operations are multiplications and additions of a clip, filters over samples counted.",
