@@ -33,6 +33,7 @@ from tfmot_kws.commands.parts.options import (
     Core,
     Data,
     Dynamic,
+    ExportTarget,
     FoundThreshold,
     HopMs,
     Keywords,
@@ -42,6 +43,7 @@ from tfmot_kws.commands.parts.options import (
     Package,
     Pcan,
     Plot,
+    Prefer,
     Refractory,
     Report,
     Resume,
@@ -286,13 +288,8 @@ def export(
     ops: Annotated[
         str, typer.Option(help="packed (our ops, smallest) or builtin (stock ops, int8 weights).")
     ] = "packed",
-    target: Annotated[
-        str,
-        typer.Option(
-            help="Chip that packed weights are laid out for: any, cortex-m4 (M4, M7, M33), cortex-a53 (one-bit weights "
-            "on 64-bit chips without dot products) or aarch64-i8mm."
-        ),
-    ] = "any",
+    target: ExportTarget = "any",
+    prefer: Prefer = "size",
     streaming: Annotated[
         str | None,
         typer.Option(
@@ -331,6 +328,7 @@ def export(
     Examples:
       tfmot-kws export --model q.keras --out kws.tflite --c-array
       tfmot-kws export --model q.keras --target cortex-m4 --out kws_m4.tflite
+      tfmot-kws export --model q5.keras --prefer speed --out kws_fast.tflite
       tfmot-kws export --model q.keras --ops builtin --out stock.tflite
       tfmot-kws export --model q.keras --streaming internal --out stream.tflite
       tfmot-kws export --model q.keras --for esphome --threshold numbers.json --out alexa.tflite
@@ -341,11 +339,11 @@ def export(
 
     chosen = esphome.Options(keyword, threshold, smooth, author, data_files.words_of(languages) or ())
     if device is not None:
-        command.run_for(device, model, out, chosen, target, streaming, c_array, rows)
+        command.run_for(device, model, out, chosen, target, streaming, c_array, rows, prefer)
         return
     if chosen != esphome.Options():
         raise ValueError("--keyword, --threshold, --smooth, --author and --languages: go with --for esphome")
-    command.run(model, out, ops, target, streaming, c_array, rows)
+    command.run(model, out, ops, target, streaming, c_array, rows, prefer)
 
 
 @app.command()

@@ -17,7 +17,14 @@ DEVICES = ("esphome",)
 
 
 def run(
-    model: pathlib.Path, out: pathlib.Path, ops: str, target: str, streaming: str | None, c_array: bool, rows: bool
+    model: pathlib.Path,
+    out: pathlib.Path,
+    ops: str,
+    target: str,
+    streaming: str | None,
+    c_array: bool,
+    rows: bool,
+    prefer: str = "size",
 ) -> None:
     """Writes the .tflite file, its sidecar and, where wanted, the C arrays."""
     results.check_output(out, ".tflite", "--out")
@@ -28,10 +35,13 @@ def run(
         raise ValueError(f"--streaming {streaming}: must be {' or '.join(STREAMING)}")
     if rows and streaming is None:
         raise ValueError("--rows: goes with --streaming; a clip's rows are for its mean")
-    from tflite_export.packed import packing
+    from tflite_export.packed import packing, stored_widths
 
     if target not in packing.TARGETS or (target != "any" and ops == "builtin"):
         raise ValueError(f"--target {target}: must be {', '.join(packing.TARGETS)}, and 'any' with --ops builtin")
+    if prefer not in stored_widths.PREFERENCES or (prefer != "size" and ops == "builtin"):
+        choices = " or ".join(stored_widths.PREFERENCES)
+        raise ValueError(f"--prefer {prefer}: must be {choices}, and 'size' with --ops builtin, whose weights are int8")
     before = sidecar.read(model)
     if before.kind != "quantized":
         raise ValueError(f"{model}: is {before.kind}; export needs a quantized model, made by 'tfmot-kws quantize'")
@@ -41,10 +51,10 @@ def run(
     from tfmot_kws.quantize import saving
 
     console = consoles.stdout()
-    flatbuffer = tflite_export.convert(saving.load_model(model), ops, target, streaming, rows)
+    flatbuffer = tflite_export.convert(saving.load_model(model), ops, target, streaming, rows, prefer)
     atomic.write_bytes(out, flatbuffer)
     options = {**before.options, "keras_model": model.name, "ops": ops, "target": target, "streaming": streaming}
-    options["rows"] = rows
+    options |= {"rows": rows, "prefer": prefer}
     about = sidecar.Sidecar("tflite", before.frontend, before.task, options, before.metrics)
     sidecar.write(out, about)
     card.write(out, about)
@@ -69,15 +79,17 @@ def run_for(
     streaming: str | None,
     c_array: bool,
     rows: bool,
+    prefer: str = "size",
 ) -> None:
     """Writes the file that ESPHome runs, its sidecar and, with thresholds, its manifest."""
     results.check_output(out, ".tflite", "--out")
     card.check(out)
     if device not in DEVICES:
         raise ValueError(f"--for {device}: must be {' or '.join(DEVICES)}")
-    if streaming not in (None, "internal") or target != "any" or c_array:
+    if streaming not in (None, "internal") or (target, prefer) != ("any", "size") or c_array:
         raise ValueError(
-            "--for esphome: has one form: stock ops, its state inside; leave --streaming, --target and --c-array out"
+            "--for esphome: has one form: stock ops, its state inside; leave --streaming, --target, --prefer and "
+            "--c-array out"
         )
     before = sidecar.read(model)
     if before.kind != "quantized":

@@ -148,6 +148,20 @@ BudgetRam = Annotated[
 BudgetStreaming = Annotated[
     bool, typer.Option("--budget-streaming", help="Count instructions and RAM of a step of a stream, not of a clip.")
 ]
+ExportTarget = Annotated[
+    str,
+    typer.Option(
+        help="Chip that packed weights are laid out for: any, cortex-m4 (M4, M7, M33), cortex-a53 (one-bit weights "
+        "on 64-bit chips without dot products) or aarch64-i8mm."
+    ),
+]
+Prefer = Annotated[
+    str,
+    typer.Option(
+        help="size, or speed: weights of 3 bits stored in 4, and of 5 to 7 in 8. More flash, fewer instructions, the "
+        "same outputs."
+    ),
+]
 BudgetTarget = Annotated[str, typer.Option(help="What export --target will be: it decides about bytes and kernels.")]
 ActivationBits = Annotated[
     str, typer.Option(help="Width of activations, 2..8, or learned: with --budget-activation-bits.")
