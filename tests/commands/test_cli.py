@@ -147,7 +147,9 @@ def test_export_for_a_target(made) -> None:
 def test_export_for_speed(made) -> None:
     run("export", "--model", made / "q.keras", "--prefer", "speed", "--out", made / "fast.tflite")
     assert sidecar.read(made / "fast.tflite").options["prefer"] == "speed"
-    assert (made / "fast.tflite").read_bytes() == (made / "my-kws.tflite").read_bytes()  # 4 bits are as fast as they are
+    assert (made / "fast.tflite").read_bytes() == (
+        made / "my-kws.tflite"
+    ).read_bytes()  # 4 bits are as fast as they are
     for options in (("--prefer", "flash"), ("--prefer", "speed", "--ops", "builtin")):
         done = run("export", "--model", made / "q.keras", *options, "--out", made / "no.tflite", status=1)
         assert f"--prefer {options[1]}: must be size or speed" in " ".join(done.output.split())

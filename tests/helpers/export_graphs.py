@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import dataclasses
+import unittest.mock
 
 import numpy as np
 import recurrent_graphs
@@ -197,8 +198,12 @@ class Call:
 
 
 def call_of(graph: ir.Graph, values: dict[str, np.ndarray], target: str = "any") -> Call:
-    """The call that an interpreter would make for a graph of one custom op."""
-    model = flatbuffer_reader.parse(tflite_writer.write(graph, target=target))
+    """The call that an interpreter would make for a graph of one custom op.
+
+    Weights have the target's own layout however few places there are: other files may have it.
+    """
+    with unittest.mock.patch.dict(packing.LEAST_PLACES, clear=True):
+        model = flatbuffer_reader.parse(tflite_writer.write(graph, target=target))
     (op,) = model.operators
     batch = len(values[graph.inputs[0]])
     inputs = []

@@ -158,5 +158,9 @@ def test_refuses_wrong_sizes_and_targets() -> None:
     with pytest.raises(packing.PackingError, match="words is for one bit, found 2"):
         pack([[1]], 2, Layout.WORDS)
     assert packing.layout_for("cortex-a53", 1) is Layout.WORDS and packing.layout_for("cortex-a53", 2) is Layout.ROWS
+    assert packing.layout_for("aarch64-i8mm", 4, 4) is Layout.PAIRS
+    assert (
+        packing.layout_for("aarch64-i8mm", 4, 3) is Layout.ROWS and packing.layout_for("cortex-m4", 4, 1) is Layout.DSP
+    )
     with pytest.raises(ValueError, match="target must be one of any, .*found 'z80'"):
         packing.layout_for("z80", 4)

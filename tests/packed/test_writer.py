@@ -15,7 +15,7 @@ import tflite_export
 from tflite_export import ir
 from tflite_export.flatbuffer import model as flatbuffer_model
 from tflite_export.flatbuffer import reader as flatbuffer_reader
-from tflite_export.packed import packing
+from tflite_export.packed import op_options, packing
 from tflite_export.packed import reader as tflite_reader
 from tflite_export.packed import writer as tflite_writer
 
@@ -158,3 +158,11 @@ def test_writes_and_reads_without_importing_tensorflow() -> None:
     command = [sys.executable, "-c", program, str(tests / "helpers")]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tests.parent)
     assert done.stdout.strip() == "False", done.stderr
+
+
+@pytest.mark.parametrize(("places", "layout"), [(1, 0), (3, 0), (4, 1), (9, 1)])
+def test_pairs_of_rows_are_for_several_places(places: int, layout: int, rng: np.random.Generator) -> None:
+    """A step of a stream has one place, for which dot products on the common layout take fewer instructions."""
+    graph = eg.dense(rng, (places, 1, 24), 20, 4, window=ir.Window((1, 1)))
+    (op,) = flatbuffer_reader.parse(tflite_writer.write(graph, "aarch64-i8mm")).operators
+    assert op_options.decode(op.custom_options).layout == layout

@@ -16,13 +16,15 @@ from tfmot_kws.quantize import costs, recurrent_math
 @pytest.mark.parametrize("target", packing.TARGETS)
 @pytest.mark.parametrize("bits", costs.WIDTHS)
 def test_flash_is_what_is_packed(bits: int, target: str) -> None:
-    layout = packing.layout_for(target, bits)
-    for outputs, inputs in itertools.product((1, 4, 7, 8, 9, 31, 64, 65), (1, 8, 9, 15, 16, 17, 200)):
-        layer = costs.Layer("layer", outputs, inputs)
+    sizes = itertools.product((1, 4, 7, 8, 9, 31, 64, 65), (1, 8, 9, 15, 16, 17, 200), (1, 3, 4, 49))
+    for outputs, inputs, places in sizes:
+        layout = packing.layout_for(target, bits, places)
+        layer = costs.Layer("layer", outputs, inputs, places=places)
         assert costs.flash_bytes(layer, bits, target) == packing.packed_size(outputs, inputs, bits, layout)
         tight = costs.Layer("layer", outputs, inputs, "dynamic")
         assert costs.flash_bytes(tight, bits, target) == packing.tight_size(outputs, inputs, bits)
     assert set(costs.BLOCKS) == set(packing.TARGETS)
+    assert dict(costs.LEAST_PLACES) == {"aarch64-i8mm": packing.LEAST_PLACES[packing.Layout.PAIRS]}
     assert costs.flash_bytes(costs.Layer("layer", 64, 9, "depthwise"), bits, target) == 64 * 9
     assert costs.flash_bytes(costs.Layer("layer", 64, 9, "float depthwise"), bits, target) == 4 * 64 * 9
 
@@ -35,13 +37,13 @@ def test_flash_of_a_recurrent_layer_is_what_is_packed(cell: str, bits: int) -> N
     (op,) = case.graph.ops
     y = case.graph.tensors[op.output]
     for target in packing.TARGETS:
-        layout = packing.layout_for(target, bits)
+        layout = packing.layout_for(target, bits, places=1)
         data, options = recurrent.write(op, 0, y, layout)
         rows = len(op.kernel.codes)
         parameters = 2 * rows * (options.gain_bytes + options.bias_bytes)
         halves = [len(range(rows)[part]) for part in recurrent.parts(cell, units)]
         parts = ((rows, channels), *((half, units) for half in halves))
-        layer = costs.Layer("layer", rows, channels + units, "recurrent", parts=parts)
+        layer = costs.Layer("layer", rows, channels + units, "recurrent", parts=parts, places=7)
         assert costs.flash_bytes(layer, bits, target) == len(data) - parameters
 
 

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import sys
 
 import numpy as np
 
@@ -56,6 +57,8 @@ TARGETS: dict[str, dict[int, Layout]] = {
     "cortex-a53": {1: Layout.WORDS},
 }
 """Layout of each width by target; ROWS, which every kernel reads, for widths that are not listed."""
+LEAST_PLACES: dict[Layout, int] = {Layout.PAIRS: 4}
+"""Places that a kernel has to take at once for the layout to pay: with fewer, ROWS is the faster one."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,11 +139,16 @@ LANES: dict[int, Lanes] = {
 """How each width lies in the layout "dsp"; words of 16 inputs."""
 
 
-def layout_for(target: str, bits: int) -> Layout:
-    """The layout of a width for one of TARGETS; raises ValueError for another target."""
+def layout_for(target: str, bits: int, places: int = sys.maxsize) -> Layout:
+    """The layout of weights for one of TARGETS; raises ValueError for another target.
+
+    bits: of a weight.
+    places: rows of inputs that a run multiplies with them, the batch aside.
+    """
     if target not in TARGETS:
         raise ValueError(f"target must be one of {', '.join(TARGETS)}, found {target!r}")
-    return TARGETS[target].get(bits, Layout.ROWS)
+    layout = TARGETS[target].get(bits, Layout.ROWS)
+    return layout if places >= LEAST_PLACES.get(layout, 1) else Layout.ROWS
 
 
 def tight_size(outputs: int, inputs: int, bits: int) -> int:

@@ -153,6 +153,10 @@ class _Writer:
     def zero_point(self, name: str) -> int:
         return self.graph.tensors[name].quantization.zero_point
 
+    def places(self, name: str) -> int:
+        """Rows of channels of a tensor, the batch aside."""
+        return int(np.prod(self.graph.tensors[name].shape[:-1], dtype=np.int64))
+
     def add(self, op: ir.Op, number: int) -> None:
         if isinstance(op, ir.FLOAT_OPS):
             self.add_float(op, number)
@@ -208,7 +212,7 @@ class _Writer:
         if isinstance(op, ir.PackedDense):
             outputs, inputs = op.weights.codes.shape
             bits, grid = op.weights.bits, GRIDS.index(op.weights.grid)
-            layout = packing.layout_for(self.target, bits)
+            layout = packing.layout_for(self.target, bits, self.places(op.output))
             data = np.frombuffer(packing.pack(op.weights, layout), np.uint8)
             options = dataclasses.replace(options, kind=Kind.PACKED_DENSE, bits=bits, grid=grid, layout=layout)
         else:
@@ -219,7 +223,7 @@ class _Writer:
         self.add_custom(op, options, weights, self.builder.add_constant(f"c{number}", channels))
 
     def add_recurrent(self, op: ir.Recurrent, number: int) -> None:
-        layout = packing.layout_for(self.target, op.kernel.bits)
+        layout = packing.layout_for(self.target, op.kernel.bits, places=1)  # row by row
         data, options = recurrent.write(op, self.zero_point(op.input), self.graph.tensors[op.output], layout)
         constants = [self.builder.add_constant(f"w{number}", data)]
         if op.keeps:
@@ -232,7 +236,7 @@ class _Writer:
     def add_waveform(self, op: ir.Waveform, number: int) -> None:
         rq, weights = op.requantization, op.weights
         channels, gain_bytes, bias_bytes, sum_bytes = channel_parameters(rq, weights.levels.sum(axis=1, dtype=np.int64))
-        layout = packing.layout_for(self.target, weights.bits)
+        layout = packing.layout_for(self.target, weights.bits, self.places(op.output) * op.average)
         options = Options(
             Kind.WAVEFORM,
             activation_min=rq.activation_min,

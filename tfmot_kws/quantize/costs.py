@@ -29,6 +29,8 @@ BLOCKS: Mapping[str, Mapping[int, tuple[int, int]]] = MappingProxyType(
 )  # fmt: skip
 """Output rows and bytes of 16 inputs of packed weights, by target and width, see ``tflite_export/packed/packing.py``;
 a test holds them together."""
+LEAST_PLACES: Mapping[str, int] = MappingProxyType({"aarch64-i8mm": 4})
+"""Places from which on a target's own blocks are written; with fewer, those of "any"."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,9 +91,16 @@ def packed_bytes(outputs: int, inputs: int, bits: int, target: str = "any") -> i
     return -(-outputs // rows) * -(-inputs // _VECTOR) * size
 
 
+def _target_of(layer: Layer, target: str) -> str:
+    """What a layer's weights are packed for; a recurrent layer multiplies row by row."""
+    places = 1 if layer.kind == "recurrent" else layer.places
+    return target if places >= LEAST_PLACES.get(target, 1) else "any"
+
+
 def _packed(layer: Layer, bits: int, device: Device) -> int:
     parts = layer.parts or ((layer.outputs, layer.inputs),)
-    return sum(packed_bytes(outputs, inputs, bits, device.target) for outputs, inputs in parts)
+    target = _target_of(layer, device.target)
+    return sum(packed_bytes(outputs, inputs, bits, target) for outputs, inputs in parts)
 
 
 def _tight(layer: Layer, bits: int, device: Device) -> int:
@@ -113,7 +122,7 @@ def _parameters(layer: Layer, bits: int, device: Device) -> int:
 
 def _dense_instructions(layer: Layer, bits: int, device: Device) -> float:
     op = layer.kind
-    target = "any" if op == "dynamic" else device.target
+    target = "any" if op == "dynamic" else _target_of(layer, device.target)
     shape = (layer.outputs, layer.inputs, layer.places)
     return instruction_table.dense(device.core, op, target, bits, layer.function, shape, BLOCKS[target][bits][0])
 

@@ -11,7 +11,7 @@ import tensorflow as tf
 from tfmot_kws.keras import keras
 from tfmot_kws.quantize import budget, device_facts, layers, learned_widths
 from tfmot_kws.quantize.activation_bits import LearnedActivations
-from tfmot_kws.quantize.costs import Layer, cost_of
+from tfmot_kws.quantize.costs import LEAST_PLACES, Layer, cost_of
 from tfmot_kws.quantize.dynamic.layers import DynamicKernel
 from tfmot_kws.quantize.recurrent import QuantizedRecurrent
 from tfmot_kws.quantize.recurrent_math import GATES
@@ -61,7 +61,8 @@ def costs_of(model: keras.Model) -> budget.Costs:
     allowed, calls = learned[0].bits.learned, calls_of(model)
     for layer in learned:
         layer.learned_width.uses = len(calls[id(layer)]) * (2 if isinstance(layer, QuantizedRecurrent) else 1)
-    steps = device_facts.places_of_step(model) if allowed.streaming and allowed.instructions is not None else {}
+    counted = allowed.instructions is not None or allowed.target in LEAST_PLACES
+    steps = device_facts.places_of_step(model) if allowed.streaming and counted else {}
     weighted = [layer for layer in _weighted(model) if id(layer) in calls]
     return budget.Costs([_facts(layer, calls[id(layer)], steps) for layer in weighted], allowed)
 

@@ -1,7 +1,7 @@
 /* What the kernels with dot products share: sums of many rows are kept in memory and finished sixteen channels at a
  * time, with wide loads and one multiplication of which only the high half counts. The includer supplies
  *
- * KWS_DENSE_PLACES   places that are summed at once: 1, or 4 in pairs
+ * KWS_DENSE_PLACES   places that are summed at once: 2, or 4 in pairs
  * KWS_DENSE_PAIRS    is defined where weights lie in pairs of rows
  */
 #ifndef TFMOT_KWS_DENSE_GROUPS_H_
@@ -134,8 +134,8 @@ typedef struct {
 } kws_group_inputs;
 
 /* Whole groups of outputs: of all places. Sums lie as sum_rows() leaves them, a group of all places together. */
-static KWS_NOINLINE void kws_finish_groups(const kws_group_scale* s, const kws_group_inputs* from, int places,
-                                           const uint32_t* constants, uint32_t rows, uint32_t outputs, int8_t* y) {
+KWS_INLINE void kws_finish_groups_of(const int places, const kws_group_scale* s, const kws_group_inputs* from,
+                                     const uint32_t* constants, uint32_t rows, uint32_t outputs, int8_t* y) {
   const kws_group_finisher f = kws_make_group_finisher(s);
   const int8_t *gain = from->gain, *bias = from->bias;
   const uint8_t* sums = from->sums;
@@ -144,8 +144,8 @@ static KWS_NOINLINE void kws_finish_groups(const kws_group_scale* s, const kws_g
   for (const int8_t* const end = y + rows; y != end; y += KWS_GROUP, gain += KWS_GROUP, bias += KWS_GROUP) {
     const kws_group g = kws_load_group(&f, gain, bias);
     KWS_HIDE_POINTER(constants); /* or compilers would keep them in registers, and copy them */
-    int32x4_t first[4], second[4];
-    if (KWS_DENSE_PLACES == 1 || places == 1) {
+    int32x4_t first[4];
+    if (places == 1) {
 #define LOAD(i) first[i] = vld1q_s32(dots + 4 * i);
       KWS_REPEAT_4(LOAD)
 #undef LOAD
@@ -154,8 +154,10 @@ static KWS_NOINLINE void kws_finish_groups(const kws_group_scale* s, const kws_g
     } else {
       const uint32_t* c = constants;
       int8_t* to = y;
+#if defined(KWS_DENSE_PAIRS)
       /* Two rows of one place, of the next place, two more rows of the first one ... */
       for (int left = places; left; left -= 2) {
+        int32x4_t second[4];
 #define LOAD(i)                                                            \
   {                                                                        \
     const int64x2x2_t both = vld2q_s64((const int64_t*)(const void*)dots); \
@@ -171,9 +173,29 @@ static KWS_NOINLINE void kws_finish_groups(const kws_group_scale* s, const kws_g
         c += 2 * KWS_GROUP;
         to += 2 * (size_t)outputs;
       }
+#else
+      /* A group of one place, then of the next. */
+      for (int left = places; left; --left) {
+#define LOAD(i) first[i] = vld1q_s32(dots + 4 * i);
+        KWS_REPEAT_4(LOAD)
+#undef LOAD
+        kws_finish_group(&f, &g, sums, first, c, to);
+        dots += KWS_GROUP;
+        c += KWS_GROUP;
+        to += outputs;
+      }
+#endif
     }
     sums += sums_step;
   }
+}
+
+static KWS_NOINLINE void kws_finish_groups(const kws_group_scale* s, const kws_group_inputs* from, int places,
+                                           const uint32_t* constants, uint32_t rows, uint32_t outputs, int8_t* y) {
+  if (places == 1)
+    kws_finish_groups_of(1, s, from, constants, rows, outputs, y);
+  else
+    kws_finish_groups_of(KWS_DENSE_PLACES, s, from, constants, rows, outputs, y);
 }
 
 /* Fewer outputs than a group has. What it lacks is made up, and dropped. */
@@ -225,8 +247,9 @@ static void kws_group_constants(const kws_options* o, int up, uint32_t sum, uint
 #undef STORE
 }
 
-/* The sums of rows, a multiple of 8, at some places: of one place in order, of several as kws_finish_groups() takes
- * them. With KWS_DENSE_PLACES 1, tiles of weights lie `stride` bytes apart. Returns the weights that follow. */
+/* The sums of rows, rounded up to whole tiles, at some places, whose inputs lie `stride` bytes apart: of one place in
+ * order, of several as kws_finish_groups() takes them. Of one place, without pairs, `stride` bytes lie between tiles of
+ * weights instead. Returns the weights that follow. */
 typedef const uint8_t* kws_sum_rows(const int8_t* w, const int8_t* x, ptrdiff_t stride, size_t n, uint32_t rows,
                                     int places, int32_t* dots);
 

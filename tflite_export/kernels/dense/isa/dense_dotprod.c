@@ -19,7 +19,7 @@
 
 #define KWS_DENSE_NAME kws_packed_dense_dotprod
 #define KWS_DENSE_ROWS KWS_TILE
-#define KWS_DENSE_PLACES 1
+#define KWS_DENSE_PLACES 2
 #include "../dense_groups.h"
 
 /* Adds one block. */
@@ -37,6 +37,11 @@ KWS_INLINE int tiles_at_once(const int bits) { return bits == 3 || (bits > 4 && 
 
 /* What the slots of a byte are separated with after lanes are added. */
 KWS_INLINE int32x4_t separator(const int bits) { return kws_power_32(bits & 7); }
+
+KWS_INLINE void store_rows(const int32x4_t* rows, int32_t* dots) {
+  vst1q_s32(dots, kws_sum_lanes(rows[0], rows[1], rows[2], rows[3]));
+  vst1q_s32(dots + 4, kws_sum_lanes(rows[4], rows[5], rows[6], rows[7]));
+}
 
 /* Sums of all lanes of a tile's rows, from those of its slots. Slots of a byte are separated late, where they and the
  * next ones of their bytes come to lie in the same lanes of vectors. */
@@ -58,8 +63,8 @@ KWS_INLINE void finish_sums(const int bits, int32x4_t separator, int32x4_t* p, i
     low = vmlsq_s32(low, high, separator);
   } else {
     kws_separate(bits, p, rows);
-    low = kws_sum_lanes(rows[0], rows[1], rows[2], rows[3]);
-    high = kws_sum_lanes(rows[4], rows[5], rows[6], rows[7]);
+    store_rows(rows, dots);
+    return;
   }
   vst1q_s32(dots, low);
   vst1q_s32(dots + 4, high);
@@ -102,9 +107,101 @@ KWS_INLINE void clear_two(const int32_t* zeros, int32x4_t* first, int32x4_t* sec
     CLEAR_FOUR(0, 1, 2, 3, first) CLEAR_FOUR(4, 5, 6, 7, first + 4) CLEAR_FOUR(16, 17, 18, 19, second)
         CLEAR_FOUR(20, 21, 22, 23, second + 4)}
 
+/* Whether two places are summed row by row: their slots would take most of the registers. */
+KWS_INLINE bool by_rows(const int bits) {
+  return bits > 4 && bits < 8;
+}
+KWS_INLINE int sums_of_two(const int bits) { return by_rows(bits) ? KWS_TILE : kws_slot_counts[bits]; }
+
+/* One block at two places: what is loaded and shifted serves both. */
+KWS_INLINE void add_block_of_two(const int bits, const int8x16_t* bytes, int8x16_t x0, int8x16_t x1, int32x4_t* parts,
+                                 int32x4_t* others) {
+#define ADD(i)                                                                                                     \
+  if (i < sums_of_two(bits)) {                                                                                     \
+    const int8x16_t codes =                                                                                        \
+        by_rows(bits) ? kws_row_code(bits, i, bytes) : bytes[kws_slots[bits][i].byte] >> kws_slots[bits][i].shift; \
+    parts[i] = vdotq_s32(parts[i], codes, x0);                                                                     \
+    others[i] = vdotq_s32(others[i], codes, x1);                                                                   \
+  }
+  KWS_REPEAT_14(ADD)
+#undef ADD
+}
+
+/* Blocks at two places in a row: as many as their inputs have registers, beside the sums. */
+KWS_INLINE int blocks_of_two(const int bits) { return bits == 4 || bits == 8 ? 4 : bits < 3 ? 2 : 1; }
+
+/* The vectors of a block. Beside many sums one by one: registers in a row are hard to find there. */
+KWS_INLINE const int8_t* load_block(const int bits, const int8_t* w, int8x16_t* bytes) {
+  if (kws_slot_counts[bits] < 12) return kws_load(w, bits, bytes);
+#define LOAD(i) \
+  if (i < bits) bytes[i] = vld1q_s8(w + KWS_VECTOR * i);
+  KWS_REPEAT_8(LOAD)
+#undef LOAD
+  return w + KWS_VECTOR * bits;
+}
+
+/* The sums of two places, `stride` bytes apart: a group of the first, then of the second. */
+KWS_INLINE const uint8_t* run_two(const int bits, const int8_t* w, const int8_t* from, ptrdiff_t stride, size_t n,
+                                  uint32_t rows, int32_t* dots) {
+  enum { MOST = KWS_MAX_SLOTS + 2 };
+  static const int32_t zeros[16] = {0};
+  const int32_t* zero = zeros;
+  const int32x4_t split = separator(bits);
+  const size_t blocks = n / KWS_VECTOR, in_a_row = (size_t)blocks_of_two(bits);
+  for (uint32_t tile = 0; tile * KWS_TILE < rows; ++tile) {
+    int32x4_t parts[2 * MOST];
+    int8x16_t x0[4], x1[4], bytes[4 * 8];
+    if (sums_of_two(bits) == 8) {
+      clear_two(zero, parts, parts + MOST);
+    } else {
+#define CLEAR(i)                           \
+  if (i < sums_of_two(bits)) {             \
+    KWS_HIDE_POINTER(zero);                \
+    parts[i] = vld1q_s32(zero);            \
+    parts[MOST + i] = vld1q_s32(zero + 4); \
+  }
+      KWS_REPEAT_14(CLEAR)
+#undef CLEAR
+    }
+    const int8_t *x = from, *other = from + stride;
+    for (size_t i = blocks / in_a_row; i; --i) {
+      x = kws_load(x, (int)in_a_row, x0);
+      other = kws_load(other, (int)in_a_row, x1);
+#define ADD(i)                                                                                \
+  if (i < in_a_row) {                                                                         \
+    if (in_a_row < 4) {                                                                       \
+      w = load_block(bits, w, bytes + i * bits);                                              \
+    } else {                                                                                  \
+      w = kws_load(w, 4, bytes + 4 * fours(bits, i));                                         \
+      if (bits == 8) w = kws_load(w, 4, bytes + 4 * fours(bits, i) + 4);                      \
+    }                                                                                         \
+    add_block_of_two(bits, bytes + i * bits, x0[i], x1[i], parts, parts + MOST);              \
+    w = kws_settle(parts + MOST, sums_of_two(bits), kws_settle(parts, sums_of_two(bits), w)); \
+  }
+      KWS_REPEAT_4(ADD)
+#undef ADD
+    }
+    for (size_t i = blocks % in_a_row; i; --i) {
+      x = kws_load(x, 1, x0);
+      other = kws_load(other, 1, x1);
+      w = load_block(bits, w, bytes);
+      add_block_of_two(bits, bytes, x0[0], x1[0], parts, parts + MOST);
+    }
+    if (by_rows(bits)) {
+      store_rows(parts, dots);
+      store_rows(parts + MOST, dots + KWS_GROUP);
+    } else {
+      finish_sums(bits, split, parts, dots);
+      finish_sums(bits, split, parts + MOST, dots + KWS_GROUP);
+    }
+    dots += tile % 2 ? KWS_GROUP + KWS_TILE : KWS_TILE;
+  }
+  return (const uint8_t*)w;
+}
+
 KWS_INLINE const uint8_t* run(const int bits, const int8_t* w, const int8_t* from, ptrdiff_t stride, size_t n,
                               uint32_t rows, int places, int32_t* dots) {
-  (void)places;
+  if (places == 2) return run_two(bits, w, from, stride, n, rows, dots);
   enum { MOST = KWS_MAX_SLOTS + 2 };
   static const int32_t zeros[16] = {0};
   const int32_t* zero = zeros;
