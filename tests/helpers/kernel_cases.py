@@ -170,6 +170,13 @@ def check(
     return ran
 
 
+def processor_flags() -> set[str]:
+    """What Linux says that this machine's processor has, on x86."""
+    path = pathlib.Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.exists() else []
+    return {flag for line in lines if line.startswith("flags") for flag in line.partition(":")[2].split()}
+
+
 EXPECTED = {
     "host": {"c", "avx2"} if platform.machine() == "x86_64" else {"c", "neon", "tables"},
     "cortex-a53": {"c", "neon", "tables"},

@@ -15,6 +15,16 @@ bool kws_cpu_has(kws_cpu feature) {
 
 #else
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+
+/* Not every compiler's __builtin_cpu_supports() knows it. Its registers are those of AVX2. */
+static bool has_avxvnni(void) {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  return __builtin_cpu_supports("avx2") && __get_cpuid_count(7, 1, &a, &b, &c, &d) && a >> 4 & 1;
+}
+#endif
+
 bool kws_cpu_has(kws_cpu feature) {
   switch (feature) {
     case KWS_CPU_ANY:
@@ -22,6 +32,10 @@ bool kws_cpu_has(kws_cpu feature) {
 #if defined(__x86_64__)
     case KWS_CPU_AVX2:
       return __builtin_cpu_supports("avx2");
+    case KWS_CPU_AVXVNNI:
+      return has_avxvnni();
+    case KWS_CPU_AVX512VNNI:
+      return __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
 #endif
 #if defined(__ARM_FEATURE_DOTPROD)
     case KWS_CPU_DOTPROD:

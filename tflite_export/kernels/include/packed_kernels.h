@@ -200,7 +200,14 @@ typedef struct {
 bool kws_prepare(kws_op* op, const kws_call* call, kws_error* error);
 
 /* What a processor may have or lack while the program runs. */
-typedef enum { KWS_CPU_ANY, KWS_CPU_DOTPROD, KWS_CPU_I8MM, KWS_CPU_AVX2 } kws_cpu;
+typedef enum { KWS_CPU_ANY, KWS_CPU_DOTPROD, KWS_CPU_I8MM, KWS_CPU_AVX2, KWS_CPU_AVXVNNI, KWS_CPU_AVX512VNNI } kws_cpu;
+
+/* Compilers that know AVX-VNNI: gcc 11 and clang 12. */
+#if defined(__x86_64__) && (defined(__clang__) ? __clang_major__ >= 12 : defined(__GNUC__) && __GNUC__ >= 11)
+#define KWS_X86_AVXVNNI 1
+#else
+#define KWS_X86_AVXVNNI 0
+#endif
 
 /* Whether this processor has it. */
 bool kws_cpu_has(kws_cpu feature);
