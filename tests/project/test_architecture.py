@@ -60,8 +60,8 @@ REGISTRATION = ("register_keras_serializable", "register_op", "register_kernel")
 C_HEADERS = {f"{name}.h" for name in "assert float inttypes limits math stdalign stdbool stddef stdint string".split()}
 ISA_HEADERS = {f"{name}.h" for name in "arm_acle arm_mve arm_neon immintrin".split()}
 KERNELS = "tflite_export/kernels"
-OS_HEADERS = {"cpu.c": {"sys/auxv.h"}}
-"""Linux tells a program there what an Arm processor has; user mode cannot ask the processor."""
+OS_HEADERS = {"cpu.c": {"sys/auxv.h", "cpuid.h"}}
+"""Linux tells a program there what an Arm processor has; user mode cannot ask the processor. An x86 one it can ask."""
 SHIMS = "tflite_export/shims"
 
 MAX_LINES = 500
