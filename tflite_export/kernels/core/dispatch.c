@@ -28,6 +28,7 @@ const kws_kernel* kws_choose(const kws_op* op) {
 }
 
 size_t kws_scratch_bytes(const kws_kernel* kernel, const kws_op* op) {
+  (void)op; /* where no kernel needs any */
   switch (kernel ? kernel->scratch : KWS_SCRATCH_NONE) {
 #if KWS_DENSE_DYNAMIC
     case KWS_SCRATCH_CODES:

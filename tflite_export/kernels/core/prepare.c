@@ -38,12 +38,14 @@ static bool check_activation(const kws_options* o, const kws_tensor* t, kws_erro
 static const char no_kernel[] =
     "no kernel of this build reads such weights (KWS_LAYOUTS, KWS_LONG_ROWS, KWS_REFERENCE)";
 
+#if KWS_HAS_KIND(1) || KWS_HAS_KIND(2) || KWS_HAS_KIND(3) || KWS_HAS_KIND(4) || KWS_HAS_RECURRENT || KWS_HAS_WAVEFORM
 static bool check_constant(const kws_tensor* t, int32_t type, size_t bytes, const char* what, kws_error* error) {
   (void)what; /* where nothing is said */
   CHECK(bytes && t->bytes == bytes && t->type == type, what, t->bytes, bytes);
   CHECK(t->data, "weights, channel parameters and tables must be constant", 0, 1);
   return true;
 }
+#endif
 
 #if KWS_WINDOWS
 /* Shape of a windowed op; also its picture. */

@@ -3,6 +3,7 @@
  *
  * KWS_DENSE_PLACES   places that are summed at once: 1, or 4 in pairs
  * KWS_DENSE_PAIRS    is defined where weights lie in pairs of rows
+ * KWS_DENSE_DOTS_ALONE  is defined where sums are all that is wanted
  */
 #ifndef TFMOT_KWS_DENSE_GROUPS_H_
 #define TFMOT_KWS_DENSE_GROUPS_H_
@@ -12,6 +13,7 @@
 /* Channels of a group; sums in memory; bits behind the point before the last rounding. */
 enum { KWS_GROUP = 16, KWS_DOTS = 512, KWS_FRACTION = 8 };
 
+#if !defined(KWS_DENSE_DOTS_ALONE)
 /* Constants of
  *
  *     v = (2 * (acc << up) * (gain * multiplier) >> 32) + (bias + offset) * bias_factor
@@ -225,11 +227,14 @@ static void kws_group_constants(const kws_options* o, int up, uint32_t sum, uint
 #undef STORE
 }
 
+#endif
+
 /* The sums of rows, a multiple of 8, at some places: of one place in order, of several as kws_finish_groups() takes
  * them. With KWS_DENSE_PLACES 1, tiles of weights lie `stride` bytes apart. Returns the weights that follow. */
 typedef const uint8_t* kws_sum_rows(const int8_t* w, const int8_t* x, ptrdiff_t stride, size_t n, uint32_t rows,
                                     int places, int32_t* dots);
 
+#if !defined(KWS_DENSE_DOTS_ALONE)
 /* All outputs of 1 or KWS_DENSE_PLACES places. */
 static KWS_NOINLINE void kws_outputs_in_groups(const kws_op* op, const kws_group_scale* s, kws_sum_rows* sum_rows,
                                                const int8_t* x, ptrdiff_t stride, int places, int8_t* y) {
@@ -257,6 +262,8 @@ static KWS_NOINLINE void kws_outputs_in_groups(const kws_op* op, const kws_group
     }
   }
 }
+
+#endif
 
 /* Primitives of dense_body.inc, instead of those of dense_vector.h. */
 #undef KWS_DENSE_BLOCKS

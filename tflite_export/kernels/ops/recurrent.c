@@ -39,8 +39,10 @@ static int32_t tanh_of(int32_t x) {
   return x < 0 ? -value : value;
 }
 
+#if KWS_CELLS >> 1 & 7
 /* 2^15 sigmoid(x / 2^11). */
 static int32_t sigmoid_of(int32_t x) { return (32768 + tanh_of(x) + 1) >> 1; }
+#endif
 
 /* floor(total / 2^shift + 1/2) */
 static int64_t rounded(int64_t total, int shift) { return kws_rounding_shift((uint64_t)total, shift); }

@@ -22,6 +22,9 @@
 #define KWS_DENSE_NAME kws_packed_dense_dotprod
 #define KWS_DENSE_ROWS KWS_TILE
 #define KWS_DENSE_PLACES 1
+#if !(KWS_DENSE_STATIC && KWS_HAS_LAYOUT(0))
+#define KWS_DENSE_DOTS_ALONE
+#endif
 #include "../dense_groups.h"
 
 /* Adds one block. */
