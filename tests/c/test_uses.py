@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pathlib
-import subprocess
 import zlib
 
 import numpy as np
@@ -11,11 +10,9 @@ import pytest
 from listed_models import MODELS, Listed
 
 from benchmarks import emulation
-from tflite_export import ir
 from tflite_export.c import inference as inference_writer
 from tflite_export.c import uses as uses_of
 from tflite_export.c.uses import Uses
-from tflite_export.kernels import build_list
 
 RUNNER = pathlib.Path(__file__).resolve().parents[1] / "helpers" / "arm" / "run_inference.c"
 OTHERS = ("host", "cortex-m0plus", "cortex-m55", "cortex-a53", "armv8-i8mm", "cortex-a7")
@@ -37,7 +34,8 @@ def write(data: bytes, folder: pathlib.Path) -> Uses:
 
 
 def build(core: emulation.Core, folder: pathlib.Path, *flags: str) -> pathlib.Path:
-    flags = ("-O1", "-ffunction-sections", "-fdata-sections", f"-I{folder}", "-include", f"{folder}/kws_config.h", *flags)
+    listed = (f"-I{folder}", "-include", f"{folder}/kws_config.h")
+    flags = ("-O1", "-ffunction-sections", "-fdata-sections", *listed, *flags)
     sources = [RUNNER, folder / "kws_inference.c"]
     return emulation.build(core, sources, folder, flags, link_flags=["-Wl,--gc-sections"])
 

@@ -16,6 +16,8 @@ _SHORT_ROW = 1 << 16
 """KWS_SHORT_ROW of ``kernels/include/packed_kernels.h``: longer rows need kernels that others leave them to."""
 _DENSE = (Kind.PACKED_DENSE, Kind.RECURRENT, Kind.WAVEFORM)
 
+_ADVICE = "give all models of a program to one tfmot-kws firmware, or python -m tflite_export config"
+
 _WHAT = {
     "widths": "widths of weights: bit b for b bits",
     "kinds": "ops: bit k for the kws_kind k",
@@ -66,7 +68,7 @@ class Uses:
             if value:
                 lines += [
                     f"#if ({name} & {value:#x}) != {value:#x}",
-                    f'#error "{CONFIG} or -D{name} leaves out what this model needs ({what}): list all models in one"',
+                    f'#error "{CONFIG} or -D{name} leaves out what this model needs ({what}): {_ADVICE}"',
                     "#endif",
                 ]
         return lines
@@ -108,10 +110,10 @@ def header(uses: Uses, models: Sequence[str]) -> str:
     lines = [
         f"/* Made by tflite_export: do not edit. All that is used by: {', '.join(models)}.",
         " *",
-        " * Lies in the place of kernels/core/kws_config.h, or is given to the compiler for every file, kernels and models:",
-        " * -include PATH/kws_config.h. A -D of the same name goes before what is listed here. Kernels and models of",
-        " * different lists do not link: one list has all models of a program. -DKWS_MESSAGES=1 brings all messages of",
-        " * kws_error, of which there are only those about what is left out. */",
+        " * Lies in the place of kernels/core/kws_config.h, or is given to the compiler for every file, kernels and",
+        " * models: -include PATH/kws_config.h. A -D of the same name goes before what is listed here. Kernels and",
+        " * models of different lists do not link: one list has all models of a program. -DKWS_MESSAGES=1 brings all",
+        " * messages of kws_error, of which there are only those about what is left out. */",
         "#ifndef KWS_CONFIG_H_",
         "#define KWS_CONFIG_H_",
         "",
