@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from tflite_export import inspect as inspect_model
 from tflite_export.c import arrays as c_writer
 from tflite_export.c import inference as inference_writer
+from tflite_export.c import uses
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -27,7 +28,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     infer.add_argument("model", type=pathlib.Path)
     infer.add_argument("out", type=pathlib.Path, help="folder")
     infer.add_argument("--name", default="kws_inference", help="name of files and functions (default: %(default)s)")
+    config = commands.add_parser("config", help="list what models use, for a build of the kernels that has no more")
+    config.add_argument("models", type=pathlib.Path, nargs="+", help="all models of a program")
+    config.add_argument("out", type=pathlib.Path, help="folder of kws_config.h")
     options = parser.parse_args(arguments)
+    if options.command == "config":
+        return _config(options.models, options.out)
     try:
         data = options.model.read_bytes()
         if options.command == "inspect":
@@ -43,6 +49,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (OSError, ValueError) as error:
         print(f"{options.model}: {error}", file=sys.stderr)
         return 1
+    return 0
+
+
+def _config(models: Sequence[pathlib.Path], out: pathlib.Path) -> int:
+    used = uses.Uses()
+    for model in models:
+        try:
+            used |= inference_writer.inference_texts(model.read_bytes())[1]
+        except (OSError, ValueError) as error:
+            print(f"{model}: {error}", file=sys.stderr)
+            return 1
+    print(uses.write_config(used, [model.name for model in models], out))
     return 0
 
 

@@ -29,10 +29,10 @@ from tfmot_kws.commands.parts.options import (
     BudgetTarget,
     Cache,
     Compare,
-    ComponentName,
     Core,
     Data,
     Dynamic,
+    ExampleSound,
     ExportTarget,
     FoundThreshold,
     HopMs,
@@ -52,9 +52,12 @@ from tfmot_kws.commands.parts.options import (
     Smooth,
     Speakers,
     Split,
+    SpotterFiles,
+    SpotterNames,
     Streams,
     Teacher,
     Threshold,
+    Thresholds,
     Tolerance,
 )
 
@@ -378,26 +381,25 @@ def listen(
 
 @app.command()
 def firmware(
-    model: Annotated[pathlib.Path, typer.Option(help="Streaming .tflite made by export --streaming internal.")],
+    model: SpotterFiles,
     out: Annotated[pathlib.Path, typer.Option(help="Folder for the C files.")],
-    threshold: Threshold = None,
+    threshold: Thresholds = None,
     smooth: Smooth = None,
     refractory: Refractory = None,
     package: Package = None,
-    name: ComponentName = None,
-    sound: Annotated[
-        pathlib.Path | None,
-        typer.Option(help="Arduino: a recording for its example to run on.", show_default="computed noise"),
-    ] = None,
+    name: SpotterNames = None,
+    sound: ExampleSound = None,
 ) -> None:
-    """Writes a streaming spotter as C: the model, and the settings of front end and detector.
+    """Writes streaming spotters as C: models, settings of front end and detector, and the list of what they use.
 
-    They compile with the C files of tflite_export/kernels; examples/firmware is a firmware made of them. With --package
-    the folder is a component that a build system takes as it is; its README.md says how.
+    They compile with the C files of tflite_export/kernels, which by that list (kws_config.h) make no code that the
+    models do not use; examples/firmware is a firmware made of them. With --package the folder is a component that a
+    build system takes as it is; its README.md says how.
 
     Examples:
       tfmot-kws firmware --model stream.tflite --out src --threshold 2
       tfmot-kws firmware --model stream.tflite --package esp-idf --name hey_nova --out components/hey_nova
+      tfmot-kws firmware --model a.tflite --name hey_nova --model b.tflite --name stop --package cmake --out both
     """
     from tfmot_kws.commands import firmware as command
 

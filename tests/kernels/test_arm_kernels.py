@@ -47,7 +47,9 @@ def test_kernels(name: str, run_cases) -> None:
     assert {f"kws_packed_dense_{kernel}" for kernel in EXPECTED[name] | {"ref"}} <= set(ran)
     one_bit = ran.pop("kws_packed_dense_tables", count)
     assert one_bit >= count // (len(WIDTHS) * len(packing.TARGETS))
-    assert all(times >= count // len(packing.TARGETS) for times in ran.values())
+    least = count // len(packing.TARGETS)
+    aligned = {kernel for kernel in ran if "_dsp" in kernel}  # for weights at addresses of words, here every fourth
+    assert all(times >= (least // 6 if kernel in aligned else least) for kernel, times in ran.items())
 
 
 @pytest.mark.parametrize("name", ["cortex-m55", "armv8-i8mm", "cortex-a7"])

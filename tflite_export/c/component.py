@@ -8,29 +8,58 @@ import pathlib
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 
 from tflite_export import version
-from tflite_export.c import arduino
-from tflite_export.flatbuffer import reader as flatbuffer_reader
+from tflite_export.c import arduino, component_readme, inference, uses
 from tflite_export.kernels import build_list
-from tflite_export.packed import op_options
-from tflite_export.packed import reader as tflite_reader
 
 SYSTEMS = ("esp-idf", "arduino", "zephyr", "cmake", "platformio")
 KERNELS = "src/kernels"
 _LICENSE = "Apache-2.0"
+_CONFIG = f"kernels/core/{uses.CONFIG}"
+_OWN_NAMES = re.compile(r"\b(kws|KWS)((?i:_(?:listener|inference|spotter|microfrontend|front_end_settings)))(?![a-z])")
+"""What a firmware has once for each model, and the kernels have not."""
 _FORWARDED = ("detector.h", "layers.h", "packed_kernels.h")
 """Headers that generated files include by name alone, for systems that know one folder of headers."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """A model of a firmware.
+
+    Attributes:
+        prefix: ahead of the names of its files, functions and macros: "kws" for kws_listener.h and so on.
+        flatbuffer: a packed model.
+        spotter: the text of its kws_spotter.h, named so whatever the prefix is.
+        keywords: what it listens for.
+    """
+
+    prefix: str
+    flatbuffer: bytes
+    spotter: str
+    keywords: Sequence[str]
+
+    def texts(self, listener: bool = True) -> tuple[dict[str, str], uses.Uses]:
+        """File name -> text of the model, its settings and, where wanted, its listener; and what it uses of the
+        kernels. Raises ValueError of a model that is not packed."""
+        made, used = inference.inference_texts(self.flatbuffer, f"{self.prefix}_inference")
+        made["kws_spotter.h"] = self.spotter
+        if listener:
+            made |= {pathlib.Path(file).name: (build_list.PACKAGE / file).read_text() for file in build_list.LISTENER}
+        return {prefixed(file, self.prefix): prefixed(text, self.prefix) for file, text in made.items()}, used
+
+
+def prefixed(text: str, prefix: str) -> str:
+    """Text with the names of one firmware's files, functions and macros begun by another prefix than kws."""
+    return _OWN_NAMES.sub(lambda found: (prefix.upper() if found[1] == "KWS" else prefix) + found[2], text)
 
 
 def write_component(
     system: str,
     out: pathlib.Path,
-    flatbuffer: bytes,
-    generated: Mapping[str, str],
+    parts: Sequence[Part],
     name: str,
-    sentence: str,
     recorded: arduino.Recorded | None = None,
 ) -> list[pathlib.Path]:
     """Writes a folder that a build system takes as it is: complete, or not there.
@@ -38,11 +67,9 @@ def write_component(
     Args:
         system: one of ``SYSTEMS``.
         out: folder that is made; it must not be there, or be empty.
-        flatbuffer: the model, of which the widths are taken that its kernels need.
-        generated: file name -> text of kws_inference.c, kws_inference.h and kws_spotter.h.
+        parts: the models, of different prefixes; the kernels are there once, with what any of them uses.
         name: of the component: a letter, then letters, digits and underscores.
-        sentence: what it listens for, in one line.
-        recorded: the sound of Arduino's example, which has to have one; others have no example.
+        recorded: the sound of Arduino's example, which has to have one and runs the first model; others have none.
 
     Returns:
         The files, kernels aside.
@@ -54,25 +81,32 @@ def write_component(
     check(system, out, name)
     if system == "arduino" and recorded is None:
         raise ValueError("recorded: the example of an Arduino library runs on a sound; give one")
-    texts = {f"src/{file}": text for file, text in generated.items()}
-    texts |= {f"src/{pathlib.Path(file).name}": (build_list.PACKAGE / file).read_text() for file in build_list.LISTENER}
+    texts: dict[str, str] = {}
+    used = uses.Uses()
+    for part in parts:
+        own, of_part = part.texts()
+        texts |= {f"src/{file}": text for file, text in own.items()}
+        used |= of_part
     if system in ("arduino", "platformio"):
         texts |= {f"src/{file}": f'#include "kernels/include/{file}"\n' for file in _FORWARDED}
-    description = _Description(name, _plain(sentence), widths(flatbuffer), _sources(), recorded)
+    sources = [file for file in texts if file.endswith(".c")]
+    sources += [f"src/{file}" for file in kernel_files() if file.endswith(".c")]
+    sentence = f"Listens for {', '.join(word for part in parts for word in part.keywords)}"
+    description = _Description(name, _plain(sentence), parts[0].prefix, sources, recorded)
     texts |= _WRITERS[system](description)
-    texts["README.md"] = _readme(system, description, generated["kws_spotter.h"])
+    texts["README.md"] = component_readme.text(
+        system, name, description.sentence, [(part.prefix, part.spotter) for part in parts]
+    )
+    texts[f"src/{_CONFIG}"] = uses.header(used, [part.prefix for part in parts])
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent) as scratch:
         made = pathlib.Path(scratch) / "component"
-        for file, text in texts.items():
-            (made / file).parent.mkdir(parents=True, exist_ok=True)
-            (made / file).write_text(text, encoding="utf-8")
         for file in kernel_files():
             (made / "src" / file).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(build_list.PACKAGE / file, made / "src" / file)
-        if system == "arduino":  # which passes a library no flags
-            header = made / KERNELS / "include" / "packed_kernels.h"
-            header.write_text(re.sub(r"(?<=#define KWS_WIDTHS ).*", f"{description.widths:#x}", header.read_text()))
+        for file, text in texts.items():  # the list of what the models use among them
+            (made / file).parent.mkdir(parents=True, exist_ok=True)
+            (made / file).write_text(text, encoding="utf-8")
         license_file = pathlib.Path(__file__).resolve().parents[2] / "LICENSE"
         if license_file.is_file():  # an installed wheel keeps it elsewhere
             shutil.copyfile(license_file, made / "LICENSE")
@@ -86,8 +120,7 @@ def check(system: str, out: pathlib.Path, name: str) -> None:
     """Raises what ``write_component`` raises of its arguments, before there is work."""
     if system not in SYSTEMS:
         raise ValueError(f"package must be one of {', '.join(SYSTEMS)}, found {system!r}")
-    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
-        raise ValueError(f"name must be a letter and then letters, digits and underscores, found {name!r}")
+    check_name(name)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise FileExistsError(f"{out}: there is something already; name a new folder")
 
@@ -98,16 +131,10 @@ def kernel_files() -> list[str]:
     return [*build_list.KERNEL_SOURCES, *build_list.STREAM_SOURCES, *headers]
 
 
-def widths(flatbuffer: bytes) -> int:
-    """KWS_WIDTHS of a packed model: bit b is set where a layer has weights of b bits.
-
-    Raises:
-        ValueError: a file that is no packed model of ours.
-    """
-    model = flatbuffer_reader.parse(bytes(flatbuffer))
-    tflite_reader.graph_of(model)
-    found = {op_options.decode(op.custom_options).bits for op in model.operators if op.custom_options}
-    return sum(1 << bits for bits in found if 1 <= bits <= 8) or 1 << 8  # without weights, one width has to be built
+def check_name(name: str) -> None:
+    """ValueError for a name that files, functions and build systems would not all take."""
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
+        raise ValueError(f"name must be a letter and then letters, digits and underscores, found {name!r}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,23 +143,13 @@ class _Description:
 
     name: str
     sentence: str
-    widths: int
+    prefix: str
     sources: list[str]
     recorded: arduino.Recorded | None = None
-
-    @property
-    def define(self) -> str:
-        """Leaves out the kernels of other widths."""
-        return f"KWS_WIDTHS={self.widths:#x}"
 
     def listed(self, indent: str) -> str:
         """The sources, a line each."""
         return "\n".join(f'{indent}"{source}"' for source in self.sources)
-
-
-def _sources() -> list[str]:
-    own = ["src/kws_inference.c", "src/kws_listener.c"]
-    return [*own, *(f"src/{file}" for file in kernel_files() if file.endswith(".c"))]
 
 
 def _plain(sentence: str) -> str:
@@ -150,7 +167,6 @@ add_library({d.name} STATIC
 {d.listed("  ")}
 )
 target_include_directories({d.name} PUBLIC src PRIVATE src/kernels/include)
-target_compile_definitions({d.name} PRIVATE {d.define})
 set_target_properties({d.name} PROPERTIES C_STANDARD 99 C_STANDARD_REQUIRED ON)
 """
     return {"CMakeLists.txt": text}
@@ -165,7 +181,6 @@ idf_component_register(
   INCLUDE_DIRS "src"
   PRIV_INCLUDE_DIRS "src/kernels/include"
 )
-target_compile_definitions(${{COMPONENT_LIB}} PRIVATE {d.define})
 """
     metadata = f"""\
 version: "{version.VERSION}"
@@ -188,7 +203,6 @@ if(CONFIG_{symbol})
   )
   zephyr_include_directories(src)
   zephyr_library_include_directories(src/kernels/include)
-  zephyr_library_compile_definitions({d.define})
 endif()
 """
     kconfig = f"""\
@@ -212,10 +226,10 @@ def _arduino(d: _Description) -> dict[str, str]:
         "category": "Signal Input/Output",
         "url": "https://pypi.org/project/tfmot-kws",
         "architectures": "*",
-        "includes": "kws_listener.h",
+        "includes": f"{d.prefix}_listener.h",
     }
     properties = "".join(f"{key}={value}\n" for key, value in lines.items())
-    example = {"Listen.ino": arduino.SKETCH, "recorded.h": d.recorded.header()}
+    example = {"Listen.ino": prefixed(arduino.SKETCH, d.prefix), "recorded.h": d.recorded.header()}
     return {"library.properties": properties, **{f"examples/Listen/{file}": text for file, text in example.items()}}
 
 
@@ -228,8 +242,8 @@ def _platformio(d: _Description) -> dict[str, str]:
         "license": _LICENSE,
         "frameworks": "*",
         "platforms": "*",
-        "headers": "kws_listener.h",
-        "build": {"srcDir": "src", "flags": [f"-D{d.define}"]},
+        "headers": f"{d.prefix}_listener.h",
+        "build": {"srcDir": "src"},
     }
     return {"library.json": json.dumps(manifest, indent=2) + "\n"}
 
@@ -241,90 +255,3 @@ _WRITERS: dict[str, Callable[[_Description], dict[str, str]]] = {
     "cmake": _cmake,
     "platformio": _platformio,
 }
-
-_USE = {
-    "esp-idf": "Put this folder into your project's `components/`, and `REQUIRES {name}` into your component.",
-    "arduino": "Put this folder into your sketchbook's `libraries/`, or its .zip through *Sketch, Include Library*. "
-    "The example\n*Listen* runs on a short sound that it carries, prints what it hears and whether the computer heard "
-    "the same.",
-    "zephyr": "Add this folder to `ZEPHYR_EXTRA_MODULES`, and `CONFIG_{upper}=y` to prj.conf.",
-    "cmake": "`add_subdirectory` of this folder, then `target_link_libraries(app PRIVATE {name})`.",
-    "platformio": "Put this folder into your project's `lib/`.",
-}
-
-
-_SETTINGS = {
-    "SAMPLE_RATE": ("samples a second", "`FrontendPopulateState`'s"),
-    "WINDOW_MS": ("window, ms", "`window.size_ms`"),
-    "HOP_MS": ("hop, ms", "`window.step_size_ms`"),
-    "MEL_BINS": ("bands", "`filterbank.num_channels`"),
-    "LOWER_HZ": ("lowest, Hz", "`filterbank.lower_band_limit`"),
-    "UPPER_HZ": ("highest, Hz", "`filterbank.upper_band_limit`"),
-    "PCAN": ("automatic gain", "`pcan_gain_control.enable_pcan`"),
-}
-"""What kws_spotter.h calls a setting of the front end, what it is, and where TFLM has it."""
-
-
-def _front_end(spotter: str) -> str:
-    """Where features come from, from the text of kws_spotter.h."""
-    found = {key: re.search(rf"#define KWS_SPOTTER_{key} ([\w.]+)", spotter) for key in _SETTINGS}
-    if found["PCAN"] is None:
-        kind = re.search(r"Front end \((.*)\)", spotter)[1]
-        return f"""\
-This model was trained on the front end `{kind}`, which is not TensorFlow Lite Micro's and is not in this component:
-compute its frames as the training did, quantize them as the model's input says, and give them to
-`kws_listener_frame()`.
-"""
-    rows = [f"| {what} | {found[key][1].removesuffix('f')} | {place} |" for key, (what, place) in _SETTINGS.items()]
-    table = "\n".join(rows)
-    return f"""\
-This component starts at features. TensorFlow Lite Micro's audio front end makes them of sound; it is not in here. Take
-it from your own TFLM (`tensorflow/lite/experimental/microfrontend/lib` and kissfft), or a library that has it.
-`src/kws_microfrontend.h` sets it up as this model was trained and puts it in front:
-
-    #include "kws_microfrontend.h"
-
-    static struct FrontendState front_end;
-
-    if (!kws_listener_begin() || !kws_microfrontend_begin(&front_end)) stop();
-    for (;;) {{
-      int16_t samples[256]; /* what your microphone's driver gives: 16 bits, mono */
-      const size_t count = read_microphone(samples, 256);
-      if (!kws_microfrontend_samples(&front_end, samples, count, heard, NULL)) stop();
-    }}
-
-| setting | this model | in TFLM |
-|---|---|---|
-{table}
-
-All others stay as `FrontendFillConfigWithDefaults` sets them. `kws_listener_values()` turns the front end's values into
-the model's int8 by a table in `src/kws_spotter.h`, so that there is no scale to choose. Other settings are other
-features: the model then hears nothing, or anything.
-"""
-
-
-def _readme(system: str, d: _Description, spotter: str) -> str:
-    use = _USE[system].format(name=d.name, upper=d.name.upper())
-    return f"""\
-# {d.name}
-
-{d.sentence}. Made by `tfmot-kws firmware --package {system}`: the model as C, its kernels and its detector; no
-interpreter, no heap.
-
-{use}
-
-    #include "kws_listener.h"
-
-    static void heard(void* context, int32_t keyword, uint32_t ms) {{ /* kws_listener_word(keyword) */ }}
-
-    if (!kws_listener_begin()) stop();
-    for (;;) if (!kws_listener_values(next_values(), heard, NULL)) stop();
-
-`next_values()` stands for the front end's values of the next frame of sound.
-
-The compiler's `-mcpu` or `-march` picks the kernels. Kernels of widths that this model has not are left
-out ({d.define}). `-DKWS_SELF_TEST` makes `kws_listener_begin()` run every kernel once and compare.
-
-## Where the features come from
-
-{_front_end(spotter)}"""

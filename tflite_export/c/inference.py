@@ -16,6 +16,7 @@ import numpy as np
 
 from tflite_export import ir
 from tflite_export.c import arrays as c_writer
+from tflite_export.c import uses
 from tflite_export.flatbuffer import reader as flatbuffer_reader
 from tflite_export.flatbuffer.reader import Operator
 from tflite_export.packed import op_options, packing
@@ -42,14 +43,23 @@ def write_inference(
     Raises:
         ValueError: a name that is no C identifier, or a file that is no packed model of ours.
     """
+    texts, _ = inference_texts(flatbuffer, name)
+    folder = pathlib.Path(out_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    header, source = (c_writer.write_text(folder / file, text) for file, text in texts.items())
+    return header, source
+
+
+def inference_texts(flatbuffer: bytes, name: str = "kws_inference") -> tuple[dict[str, str], uses.Uses]:
+    """File name -> text of ``name.h`` and ``name.c``, and what they use of the kernels; raises as ``write_inference``.
+
+    ``uses.header`` makes the list for a build of what several models use.
+    """
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
         raise ValueError(f"name must be a C identifier, found {name!r}")
     model = flatbuffer_reader.parse(bytes(flatbuffer))
     writer = _Writer(tflite_reader.graph_of(model), model, name)
-    source, header = writer.source(), writer.header()
-    folder = pathlib.Path(out_dir)
-    folder.mkdir(parents=True, exist_ok=True)
-    return c_writer.write_text(folder / f"{name}.h", header), c_writer.write_text(folder / f"{name}.c", source)
+    return {f"{name}.h": writer.header(), f"{name}.c": writer.source()}, writer.uses
 
 
 def row_bytes(graph: ir.Graph) -> tuple[int, int]:
@@ -101,6 +111,7 @@ class _Writer:
         self.plan = memory_plan.plan(graph)
         self.narrow, self.wide = row_bytes(graph)
         self.state_bytes = 0
+        self.uses = uses.Uses()
         self.constants: list[str] = []
         self.layers: list[str] = []
         for number, (op, operator) in enumerate(zip(graph.ops, model.operators)):
@@ -143,6 +154,8 @@ class _Writer:
                 inputs.append(
                     f"{{{label}, 0, {len(tensor.data)}, {_C_TYPES[tensor.type]}, {len(tensor.shape)}, {{{shape}}}}}"
                 )
+        channels = self.graph.tensors[ir.op_inputs(op)[0]].shape[-1]
+        self.uses |= uses.of_kernel(options, channels)
         options_label = self.array(f"options_{number}", options)
         self.layers.append(
             f"    {{{options_label}, {options[1]}, {len(inputs)}, 0, 0, {{{', '.join(inputs)}}}, "
@@ -154,6 +167,7 @@ class _Writer:
         state = next(self.model.tensors[i] for i in operator.inputs if self.model.tensors[i].variable)
         inputs = f"{self.operand(op.input)}, {self.state(state.shape[1])}"
         fill = self.graph.tensors[op.output].zero
+        self.uses |= uses.Uses(rings=1)
         self.layers.append(
             f"    {{0, KWS_RING, 2, 0, {fill}, {{{inputs}}}, {self.operand(op.output)}, 0}}, /* Ring -> {op.output} */"
         )
@@ -173,6 +187,7 @@ class _Writer:
 
     def add_moves(self, op: ir.Op, number: int) -> None:
         y = self.graph.tensors[op.output]
+        self.uses |= uses.Uses(copies=1)
         moves = [self.move(copy, self.plan.offsets[op.output]) for copy in _copies(op, self.graph)]
         self.constants.append(f"static const kws_move moves_{number}[] = {{\n" + "\n".join(moves) + "\n};")
         self.layers.append(
@@ -289,6 +304,8 @@ class _Writer:
                 "",
                 *(["#include <string.h>", ""] if self.state_bytes else []),
                 '#include "layers.h"',
+                "",
+                *self.uses.checks(),
                 "",
                 "/* clang-format off */",
                 *self.constants,

@@ -61,6 +61,8 @@ FIRMWARE = (*LISTENER, *EXTERNAL, "shims/tflm/micro_ops.h", "shims/tflm/micro_op
 
 HEADERS = (
     "kernels/include/packed_kernels.h",
+    "kernels/core/build.h",
+    "kernels/core/kws_config.h",
     "kernels/core/options.h",
     "kernels/core/check.h",
     "kernels/core/requantize.h",

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import pathlib
-import tempfile
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,42 +18,111 @@ if TYPE_CHECKING:
 _MOST_RAW = 1420
 """64 * ln(2^32), rounded up: no feature of the micro front end is larger."""
 _NUMBERS_A_LINE = 24
-_NAME = "kws_spotter"
+_NAME, _PREFIX = "kws_spotter", "kws"
 _MOST_SECONDS = 30
 """Of a sound that an example carries: 120 kB of frames at a hop of 10 ms."""
 
 
 def run(
-    model: pathlib.Path,
+    models: pathlib.Path | Sequence[pathlib.Path],
     out: pathlib.Path,
-    threshold: str | float | None,
+    threshold: str | float | Sequence[str] | None,
     smooth: float | None,
     refractory: float | None,
     package: str | None = None,
-    name: str | None = None,
+    names: str | Sequence[str] | None = None,
     sound: pathlib.Path | None = None,
 ) -> list[pathlib.Path]:
-    """Writes kws_inference.c, kws_inference.h and kws_spotter.h into a folder; returns their paths.
+    """Writes spotters as C into a folder: of each NAME_inference.c and .h, NAME_spotter.h; and kws_config.h, the list
+    of what all of them use of the kernels. Returns the paths.
 
-    With ``package``, one of ``component.SYSTEMS``, the folder is a component of that build system, called ``name``, or
-    kws_spotter. The example of an Arduino library runs on ``sound``, or where that is None on one that is computed.
+    One model without a name is called kws, and takes tflite_export's kws_listener.c as it is; for others a listener of
+    their own is written too. With ``package``, one of ``component.SYSTEMS``, the folder is a component of that build
+    system, called by the names, or kws_spotter. The example of an Arduino library runs the first model on ``sound``, or
+    where that is None on one that is computed.
 
-    Raises what ``spotter.open_spotter`` raises, ValueError where the file cannot be written as C, a name is none or has
-    no package, and FileExistsError where a component's folder is there already.
+    Raises what ``spotter.open_spotter`` raises, ValueError where a file cannot be written as C, names do not suit the
+    models or one is none, and FileExistsError where a component's folder is there already. Nothing is written then.
     """
-    from tflite_export.c import component
-    from tflite_export.c import inference as inference_writer
-    from tflite_export.flatbuffer import reader as flatbuffer_reader
+    from tflite_export.c import arrays as c_writer
+    from tflite_export.c import component, uses
 
-    if name is not None and package is None:
-        raise ValueError(f"--name {name}: is what a component is called, and goes with --package")
-    name = _NAME if name is None else name
+    models = [models] if isinstance(models, pathlib.Path) else list(models)
+    given = [names] if isinstance(names, str) else list(names or ())
+    prefixes = _prefixes(models, given)
+    limits = _limits(models, threshold)
     if package is not None:
-        component.check(package, out, name)
+        component.check(package, out, "_".join(given) or _NAME)
     if sound is not None and package != "arduino":
         raise ValueError(f"--sound {sound}: is for the example of --package arduino; nothing else carries a sound")
     if sound is not None and not sound.is_file():
         raise FileNotFoundError(f"--sound {sound}: no such file; give a recording of a few seconds")
+    ears = [_open(model, limit, smooth, refractory, out) for model, limit in zip(models, limits)]
+    for model, ear in zip(models, ears):
+        if package == "arduino" and ear.frontend.backend == "raw":
+            raise ValueError(
+                f"{model}: takes samples, and the sketch of an Arduino library is for features; use another --package, "
+                "and kws_listener_samples() of kws_listener.h"
+            )
+    parts = [
+        component.Part(prefix, model.read_bytes(), header(ear), ear.keywords)
+        for prefix, model, ear in zip(prefixes, models, ears)
+    ]
+    if package is not None:
+        recorded = _recorded(ears[0], sound) if package == "arduino" else None
+        paths = component.write_component(package, out, parts, "_".join(given) or _NAME, recorded)
+    else:
+        texts: dict[str, str] = {}
+        used = uses.Uses()
+        for part in parts:
+            own, of_part = part.texts(listener=bool(given))
+            texts |= own
+            used |= of_part
+        texts[uses.CONFIG] = uses.header(used, prefixes)
+        out.mkdir(parents=True, exist_ok=True)
+        paths = [c_writer.write_text(out / file, text) for file, text in texts.items()]
+    for path in paths:
+        print(path)
+    return paths
+
+
+def _prefixes(models: Sequence[pathlib.Path], names: Sequence[str]) -> list[str]:
+    """What the names in the C of each model begin with."""
+    from tflite_export.c import component
+
+    if len(names) != len(models) and (names or len(models) != 1):
+        raise ValueError(
+            f"--name: {len(models)} models and {len(names)} names; give each model one, in the same order: --model "
+            f"a.tflite --name a --model b.tflite --name b"
+        )
+    for name in names:
+        component.check_name(name)
+    if len({name.upper() for name in names}) != len(names):
+        raise ValueError(f"--name {', '.join(names)}: functions and macros begin with them; give two that differ")
+    return list(names) or [_PREFIX]
+
+
+def _limits(
+    models: Sequence[pathlib.Path], threshold: str | float | Sequence[str] | None
+) -> Sequence[str | float | None]:
+    """The threshold of each model: one for all, or one for each."""
+    if threshold is None or isinstance(threshold, (str, float, int)):
+        return [threshold] * len(models)
+    if len(threshold) not in (1, len(models)):
+        raise ValueError(f"--threshold: {len(models)} models and {len(threshold)} thresholds; give one, or one a model")
+    return list(threshold) * (len(models) if len(threshold) == 1 else 1)
+
+
+def _open(
+    model: pathlib.Path,
+    threshold: str | float | None,
+    smooth: float | None,
+    refractory: float | None,
+    out: pathlib.Path,
+) -> spotter.Spotter:
+    """A spotter that can be written as C; else what can be made of its file is said."""
+    from tflite_export.flatbuffer import reader as flatbuffer_reader
+
     try:
         ear = spotter.open_spotter(
             model, threshold=threshold, smooth=smooth, refractory=refractory, runtime="reference"
@@ -61,33 +130,18 @@ def run(
     except flatbuffer_reader.FormatError as error:
         raise ValueError(
             f"{model}: {error}; firmware is made of what 'tfmot-kws export --streaming internal' writes, without --for "
-            "and with packed ops"
+            "and with packed ops. Stock ops need an interpreter: 'python -m tflite_export c' writes the file as an "
+            "array for TensorFlow Lite Micro, 'tfmot-kws npu --stream --c-array' of a .keras file a stream for it, "
+            "with or without an Ethos-U"
         ) from error
     if ear.input is None:
         raise ValueError(
-            f"{model}: takes float features (dynamic quantization), and the firmware's front end makes int8; use the "
-            "model's C form alone: python -m tflite_export inference"
+            f"{model}: takes float features (dynamic quantization), and the firmware's front end makes int8; the model "
+            f"alone is written as C by: python -m tflite_export inference {model} {out}, and what it uses of the "
+            f"kernels by: python -m tflite_export config {model} {out}; float features and the detector are then yours "
+            "to put around it"
         )
-    if package == "arduino" and ear.frontend.backend == "raw":
-        raise ValueError(
-            f"{model}: takes samples, and the sketch of an Arduino library is for features; use another --package, and "
-            "kws_listener_samples() of kws_listener.h"
-        )
-    if package is not None:
-        with tempfile.TemporaryDirectory() as scratch:
-            folder = pathlib.Path(scratch)
-            made = [*inference_writer.write_inference(model.read_bytes(), folder), write_header(ear, folder)]
-            texts = {path.name: path.read_text(encoding="utf-8") for path in made}
-        listens = f"Listens for {', '.join(ear.keywords)}"
-        recorded = _recorded(ear, sound) if package == "arduino" else None
-        paths = component.write_component(package, out, model.read_bytes(), texts, name, listens, recorded)
-        for path in paths:
-            print(path)
-        return paths
-    paths = [*inference_writer.write_inference(model.read_bytes(), out), write_header(ear, out)]
-    for path in paths:
-        print(path)
-    return paths
+    return ear
 
 
 def _recorded(ear: spotter.Spotter, path: pathlib.Path | None) -> arduino.Recorded:

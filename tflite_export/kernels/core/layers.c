@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include "check.h"
+
 static kws_tensor view(const kws_operand* operand, uint8_t* arena) {
   kws_tensor t;
   t.type = operand->type;
@@ -12,6 +14,7 @@ static kws_tensor view(const kws_operand* operand, uint8_t* arena) {
   return t;
 }
 
+#if KWS_COPIES
 static void run_move(const kws_move* m, uint8_t* arena) {
   int32_t at[KWS_MAX_RANK] = {0};
   const uint8_t* from = arena + m->from;
@@ -35,27 +38,45 @@ static void run_move(const kws_move* m, uint8_t* arena) {
   }
 }
 
+#endif
+
+#if KWS_RINGS
 static void run_ring(const kws_layer* layer, uint8_t* arena) {
   const kws_operand *x = &layer->inputs[0], *state = &layer->inputs[1], *y = &layer->output;
   const size_t fresh = (size_t)x->dims[1], kept = (size_t)y->dims[1] - fresh;
   kws_ring_step(arena + state->offset, (const int8_t*)arena + x->offset, (int8_t*)arena + y->offset, kept, fresh,
                 x->bytes / fresh, layer->fill);
 }
+#endif
+
+/* Copies and rings: without options, for their sizes were checked when the table was made. */
+static bool run_simple(const kws_layer* layer, uint8_t* arena, kws_error* error) {
+  if (layer->kind == KWS_RING) {
+    CHECK_BUILT(KWS_RINGS, "a ring, which this build leaves out (KWS_RINGS)", KWS_RING, KWS_RINGS);
+#if KWS_RINGS
+    run_ring(layer, arena);
+#endif
+    return true;
+  }
+  CHECK_BUILT(KWS_COPIES, "a copy, which this build leaves out (KWS_COPIES)", layer->move_count, KWS_COPIES);
+#if KWS_COPIES
+  memset(arena + layer->output.offset, layer->fill, layer->output.bytes);
+  for (int k = 0; k < layer->move_count; ++k) run_move(&layer->moves[k], arena);
+#endif
+  (void)arena;
+  return true;
+}
 
 bool kws_run_layers(const kws_layer* layers, size_t count, uint8_t* arena, size_t scratch, size_t scratch_bytes,
                     size_t* failed, kws_error* error) {
   for (size_t i = 0; i < count; ++i) {
     const kws_layer* layer = &layers[i];
-    if (!layer->options && layer->kind == KWS_RING) {
-      run_ring(layer, arena);
+    *failed = i;
+    if (!layer->options) {
+      if (!run_simple(layer, arena, error)) return false;
       continue;
     }
     const kws_tensor output = view(&layer->output, arena);
-    if (!layer->options) {
-      memset(output.data, layer->fill, output.bytes);
-      for (int k = 0; k < layer->move_count; ++k) run_move(&layer->moves[k], arena);
-      continue;
-    }
     kws_call call;
     memset(&call, 0, sizeof call);
     call.kind = (kws_kind)layer->kind;
@@ -65,7 +86,6 @@ bool kws_run_layers(const kws_layer* layers, size_t count, uint8_t* arena, size_
     for (int k = 0; k < layer->input_count; ++k) call.inputs[k] = view(&layer->inputs[k], arena);
     call.scratch = arena + scratch;
     call.scratch_bytes = scratch_bytes;
-    *failed = i;
     if (!kws_invoke(&call, &output, error)) return false;
   }
   return true;

@@ -25,41 +25,68 @@ enum {
   USES_FRAMES = 4096 /* likewise; and sums of weights whatever the zero point */
 };
 
-/* By mode: inputs and fields. */
-static const struct {
-  const char* name;
-  int inputs[KWS_MODE_END], uses[KWS_MODE_END];
-} kinds[KWS_KIND_END] = {
-    {0, {0, 0}, {0, 0}},
-    {"TfmotKwsPackedDense",
-     {3, 3},
-     {USES_CHANNELS | USES_SIZES | USES_WEIGHTS | USES_SCALE | MAY_WINDOW,
-      USES_CODES | USES_SIZES | USES_FUNCTION | MAY_WINDOW}},
-    {"TfmotKwsDepthwise",
-     {3, 3},
-     {USES_CHANNELS | USES_SIZES | USES_SCALE | MAY_WINDOW, USES_SIZES | USES_FUNCTION | MAY_WINDOW}},
-    {"TfmotKwsLookup", {2, 1}, {0, USES_FUNCTION}},
-    {"TfmotKwsSoftmax", {2, 1}, {0, 0}},
-    {"TfmotKwsAdd", {2, 2}, {USES_SCALE | USES_SECOND | USES_PAIR, USES_FUNCTION}},
-    {"TfmotKwsMultiply", {2, 2}, {USES_SCALE | USES_SECOND, USES_FUNCTION}},
-    {"TfmotKwsAveragePool", {1, 1}, {USES_SCALE | MAY_WINDOW | NEEDS_WINDOW, MAY_WINDOW | NEEDS_WINDOW}},
-    {"TfmotKwsMaxPool", {1, 1}, {MAY_WINDOW | NEEDS_WINDOW, MAY_WINDOW | NEEDS_WINDOW}},
-    {"TfmotKwsRing", {2, 2}, {USES_HISTORY, USES_HISTORY}},
-    {"TfmotKwsRecurrent", /* or 3, with a state; no dynamic mode */
-     {2, 0},
-     {USES_CHANNELS | USES_SIZES | USES_WEIGHTS | USES_SCALE | USES_PAIR | USES_CELL, 0}},
-    {"TfmotKwsWaveform", {3, 0}, {USES_CHANNELS | USES_SIZES | USES_WEIGHTS | USES_SCALE | USES_PAIR | USES_FRAMES, 0}},
-};
+/* KIND(number, name, inputs, fields, inputs and fields of the dynamic mode), where 0 inputs are no such mode. */
+#define KINDS                                                                                                          \
+  KIND(1, "TfmotKwsPackedDense", 3, USES_CHANNELS | USES_SIZES | USES_WEIGHTS | USES_SCALE | MAY_WINDOW, 3,            \
+       USES_CODES | USES_SIZES | USES_FUNCTION | MAY_WINDOW)                                                           \
+  KIND(2, "TfmotKwsDepthwise", 3, USES_CHANNELS | USES_SIZES | USES_SCALE | MAY_WINDOW, 3,                             \
+       USES_SIZES | USES_FUNCTION | MAY_WINDOW)                                                                        \
+  KIND(3, "TfmotKwsLookup", 2, 0, 1, USES_FUNCTION)                                                                    \
+  KIND(4, "TfmotKwsSoftmax", 2, 0, 1, 0)                                                                               \
+  KIND(5, "TfmotKwsAdd", 2, USES_SCALE | USES_SECOND | USES_PAIR, 2, USES_FUNCTION)                                    \
+  KIND(6, "TfmotKwsMultiply", 2, USES_SCALE | USES_SECOND, 2, USES_FUNCTION)                                           \
+  KIND(7, "TfmotKwsAveragePool", 1, USES_SCALE | MAY_WINDOW | NEEDS_WINDOW, 1, MAY_WINDOW | NEEDS_WINDOW)              \
+  KIND(8, "TfmotKwsMaxPool", 1, MAY_WINDOW | NEEDS_WINDOW, 1, MAY_WINDOW | NEEDS_WINDOW)                               \
+  KIND(9, "TfmotKwsRing", 2, USES_HISTORY, 2, USES_HISTORY)                                                            \
+  /* or 3, with a state */                                                                                             \
+  KIND(10, "TfmotKwsRecurrent", 2, USES_CHANNELS | USES_SIZES | USES_WEIGHTS | USES_SCALE | USES_PAIR | USES_CELL, 0,  \
+       0)                                                                                                              \
+  KIND(11, "TfmotKwsWaveform", 3, USES_CHANNELS | USES_SIZES | USES_WEIGHTS | USES_SCALE | USES_PAIR | USES_FRAMES, 0, \
+       0)
 
-const char* kws_op_name(int kind) { return kind > 0 && kind < KWS_KIND_END ? kinds[kind].name : NULL; }
+#define KIND(number, name, inputs, fields, dynamic_inputs, dynamic_fields) name,
+static const char* const names[KWS_KIND_END] = {NULL, KINDS};
+#undef KIND
+
+/* By mode. */
+#define KIND(number, name, inputs, fields, dynamic_inputs, dynamic_fields) \
+  , { inputs, dynamic_inputs }
+static const uint8_t input_counts[KWS_KIND_END][KWS_MODE_END] = {{0, 0} KINDS};
+#undef KIND
+#define KIND(number, name, inputs, fields, dynamic_inputs, dynamic_fields) \
+  , { fields, dynamic_fields }
+static const uint16_t fields_used[KWS_KIND_END][KWS_MODE_END] = {{0, 0} KINDS};
+#undef KIND
+
+/* Fields that some op of this build uses, and those that all of its ops do: compilers leave out the rest. */
+#define SOME(condition, fields) ((condition) ? (fields) : 0)
+#define ALL(condition, fields) ((condition) ? (fields) : 0xFFFF)
+#define KIND(number, name, inputs, fields, dynamic_inputs, dynamic_fields) \
+  | SOME(KWS_HAS_KIND(number) && KWS_STATIC, fields) | SOME(KWS_HAS_KIND(number) && KWS_DYNAMIC, dynamic_fields)
+enum { FIELDS_OF_SOME = 0 KINDS };
+#undef KIND
+#define KIND(number, name, inputs, fields, dynamic_inputs, dynamic_fields) \
+  &ALL(KWS_HAS_KIND(number) && KWS_STATIC, fields) & ALL(KWS_HAS_KIND(number) && KWS_DYNAMIC, dynamic_fields)
+enum { FIELDS_OF_ALL = 0xFFFF KINDS };
+#undef KIND
+
+const char* kws_op_name(int kind) { return kind > 0 && kind < KWS_KIND_END ? names[kind] : NULL; }
 
 int kws_op_kind(const char* name) {
   for (int kind = 1; name && kind < KWS_KIND_END; ++kind)
-    if (!strcmp(name, kinds[kind].name)) return kind;
+    if (!strcmp(name, names[kind])) return kind;
   return 0;
 }
 
-int kws_input_count(kws_kind kind, kws_mode mode) { return kinds[kind].inputs[mode]; }
+int kws_input_count(kws_kind kind, kws_mode mode) { return input_counts[kind][mode]; }
+
+#if !KWS_MESSAGES
+bool kws_refuse(kws_error* error) {
+  error->message = "a check failed, and this build does not say which: compile with -DKWS_MESSAGES=1";
+  error->found = error->wanted = 0;
+  return false;
+}
+#endif
 
 int kws_state_input(kws_kind kind, int input_count) {
   return kind == KWS_RING ? 1 : kind == KWS_RECURRENT && input_count > 2 ? 2 : 0;
@@ -98,10 +125,9 @@ static bool parse_dynamic(kws_options* o, const uint8_t* p, int uses, kws_error*
   o->function = p[55];
   CHECK(uses & USES_FUNCTION ? o->function < KWS_FUNCTION_END : !o->function, "options: unknown or unused function",
         o->function, KWS_FUNCTION_END - 1);
-  if (o->mode == KWS_MODE_DYNAMIC) {
-    CHECK(KWS_DYNAMIC, "dynamic quantization, which this build leaves out (KWS_DYNAMIC)", o->mode, KWS_MODE_STATIC);
-    o->multiplier[0] = o->multiplier[1] = 0;
-  }
+  if (o->mode == KWS_MODE_DYNAMIC) o->multiplier[0] = o->multiplier[1] = 0;
+  CHECK_BUILT(!(uses & USES_FUNCTION) || KWS_FUNCTIONS >> o->function & 1,
+              "a function that this build leaves out (KWS_FUNCTIONS)", o->function, KWS_FUNCTIONS);
   if (!(uses & USES_CODES)) {
     CHECK(!o->input_bits, "options: unused field is not zero", o->input_bits, 0);
     for (int i = 16; i < 24 && o->mode == KWS_MODE_DYNAMIC; ++i)
@@ -118,15 +144,17 @@ static bool parse_dynamic(kws_options* o, const uint8_t* p, int uses, kws_error*
   CHECK(o->grid <= KWS_LINEAR_GRID, "options: unknown grid", o->grid, KWS_LINEAR_GRID);
   CHECK(!o->layout, "options: unknown layout of weights; update the ops", o->layout, 0);
   if (o->bits == 16) {
+    CHECK_BUILT(KWS_SHORTS, "weights of 16 bits, which this build leaves out (KWS_SHORTS)", o->bits, KWS_WIDTHS);
     CHECK(o->grid == KWS_LINEAR_GRID && o->input_bits == 16, "options: 16-bit weights need 16-bit inputs",
           o->input_bits, 16);
     CHECK(o->inputs < 1u << 15, "options: too many inputs for sums of 16-bit weights", o->inputs, (1 << 15) - 1);
     return true;
   }
   CHECK(o->bits >= 1 && o->bits <= 8, "options: bits out of 1..8", o->bits, 8);
-  CHECK(KWS_WIDTHS >> o->bits & 1, "weights of a width that this build leaves out (KWS_WIDTHS)", o->bits, KWS_WIDTHS);
+  CHECK_BUILT(KWS_HAS_WIDTH(o->bits), "weights of a width that this build leaves out (KWS_WIDTHS)", o->bits,
+              KWS_WIDTHS);
   CHECK(o->input_bits >= 2 && o->input_bits <= 8, "options: bits of inputs out of 2..8", o->input_bits, 8);
-  const uint64_t most = ((uint64_t)1 << 31) / (((1u << o->bits) - 1) * ((1u << o->input_bits) - 1));
+  const uint32_t most = ((uint32_t)1 << 31) / (((1u << o->bits) - 1) * ((1u << o->input_bits) - 1));
   CHECK(o->inputs <= most, "options: too many inputs for sums of 32 bits", o->inputs, most);
   return true;
 }
@@ -151,6 +179,7 @@ static bool parse_cell(kws_options* o, const uint8_t* p, kws_error* error) {
   o->recurrent_bias_shift = (int)read_u16(p + 38);
   o->recurrent_shift = (int)read_u16(p + 40);
   CHECK(o->cell >= 1 && o->cell < KWS_CELL_END, "options: unknown cell; update the ops", o->cell, KWS_CELL_END - 1);
+  CHECK_BUILT(KWS_CELLS >> o->cell & 1, "a cell that this build leaves out (KWS_CELLS)", o->cell, KWS_CELLS);
   CHECK(read_u16(p + 34) <= 1, "options: whether rows are outputs is neither 0 nor 1", read_u16(p + 34), 1);
   CHECK(o->skip < 0xFFFF, "options: rows to skip out of 0..65534", o->skip, 0xFFFE);
   CHECK(o->recurrent_bias_shift <= 62, "options: bias_shift out of range", o->recurrent_bias_shift, 62);
@@ -189,8 +218,13 @@ bool kws_parse_options(kws_options* o, const uint8_t* p, size_t size, kws_error*
   CHECK(p[1] > 0 && p[1] < KWS_KIND_END, "options: unknown kind of op; update the ops", p[1], KWS_KIND_END - 1);
   CHECK(p[2] < KWS_MODE_END, "options: unknown mode; update the ops", p[2], KWS_MODE_END - 1);
   CHECK(p[3] == KWS_OPTIONS_BYTES && size == KWS_OPTIONS_BYTES, "options: wrong length", size, KWS_OPTIONS_BYTES);
-  const int uses = kinds[p[1]].uses[p[2]];
-  CHECK(kinds[p[1]].inputs[p[2]], "options: the op has no such mode", p[2], KWS_MODE_STATIC);
+  CHECK_BUILT(KWS_KINDS >> p[1] & 1, "an op that this build leaves out (KWS_KINDS)", p[1], KWS_KINDS);
+  CHECK_BUILT(KWS_DYNAMIC || p[2] == KWS_MODE_STATIC, "dynamic quantization, which this build leaves out (KWS_DYNAMIC)",
+              p[2], KWS_MODE_STATIC);
+  CHECK_BUILT(KWS_STATIC || p[2] == KWS_MODE_DYNAMIC, "static quantization, which this build leaves out (KWS_STATIC)",
+              p[2], KWS_MODE_DYNAMIC);
+  const int uses = (fields_used[p[1]][p[2]] & FIELDS_OF_SOME) | FIELDS_OF_ALL;
+  CHECK(input_counts[p[1]][p[2]], "options: the op has no such mode", p[2], KWS_MODE_STATIC);
   o->kind = (kws_kind)p[1];
   o->mode = (kws_mode)p[2];
   o->activation_min = (int8_t)p[4];
@@ -216,8 +250,13 @@ bool kws_parse_options(kws_options* o, const uint8_t* p, size_t size, kws_error*
     CHECK(!p[i], "options: window fields without a window", p[i], 0);
   CHECK(o->has_window ? uses & MAY_WINDOW : !(uses & NEEDS_WINDOW), "options: window flag does not suit the op",
         o->has_window, !o->has_window);
-  if (o->has_window && !parse_window(&o->window, p + 32, error)) return false;
-  if (!parse_dynamic(o, p, uses, error)) return false;
+  CHECK_BUILT(KWS_WINDOWS || !o->has_window, "a window, which this build leaves out (KWS_WINDOWS)", o->has_window, 0);
+  if (KWS_WINDOWS && o->has_window && !parse_window(&o->window, p + 32, error)) return false;
+  if (KWS_DYNAMIC) {
+    if (!parse_dynamic(o, p, uses, error)) return false;
+  } else {
+    CHECK(!p[54] && !p[55], "options: unused field is not zero", p[54], 0);
+  }
 
   if (uses & USES_SCALE) {
     const int most = uses & USES_CHANNELS ? 62 : 46;
@@ -234,11 +273,14 @@ bool kws_parse_options(kws_options* o, const uint8_t* p, size_t size, kws_error*
         o->multiplier[1], 0);
   if (uses & USES_WEIGHTS) {
     CHECK(o->bits >= 1 && o->bits <= 8, "options: bits out of 1..8", o->bits, 8);
-    CHECK(KWS_WIDTHS >> o->bits & 1, "weights of a width that this build leaves out (KWS_WIDTHS)", o->bits, KWS_WIDTHS);
+    CHECK_BUILT(KWS_HAS_WIDTH(o->bits), "weights of a width that this build leaves out (KWS_WIDTHS)", o->bits,
+                KWS_WIDTHS);
     CHECK(o->grid <= KWS_MID_TREAD, "options: unknown grid", o->grid, KWS_MID_TREAD);
     CHECK(o->layout < KWS_LAYOUT_END, "options: unknown layout of weights; update the ops", o->layout,
           KWS_LAYOUT_END - 1);
     CHECK(kws_layout_has(o->layout, o->bits), "options: a layout for weights of one bit", o->bits, 1);
+    CHECK_BUILT(KWS_HAS_LAYOUT(o->layout), "weights of a layout that this build leaves out (KWS_LAYOUTS)", o->layout,
+                KWS_LAYOUTS);
     const bool sums = o->input_zero_point[0] != 0 || uses & USES_FRAMES;
     CHECK(sums ? o->sum_bytes == 2 || o->sum_bytes == 4 : !o->sum_bytes,
           "options: a sum of weights has two or four bytes, and is there if the input's zero point is not 0",

@@ -9,10 +9,14 @@
 
 /* Element type of an input, and bytes of an element. A ring keeps samples, too. */
 static int32_t input_type(const kws_options* o, const kws_tensor* t) {
-  if (o->mode == KWS_MODE_DYNAMIC) return KWS_FLOAT32;
-  return o->kind == KWS_WAVEFORM || (o->kind == KWS_RING && t->type == KWS_INT16) ? KWS_INT16 : KWS_INT8;
+  if (KWS_DYNAMIC && o->mode == KWS_MODE_DYNAMIC) return KWS_FLOAT32;
+  if (KWS_HAS_WAVEFORM && o->kind == KWS_WAVEFORM) return KWS_INT16;
+  return KWS_HAS_KIND(9) && o->kind == KWS_RING && t->type == KWS_INT16 ? KWS_INT16 : KWS_INT8;
 }
-static size_t type_bytes(int32_t type) { return type == KWS_FLOAT32 ? sizeof(float) : type == KWS_INT16 ? 2 : 1; }
+static size_t type_bytes(int32_t type) {
+  if (KWS_DYNAMIC && type == KWS_FLOAT32) return sizeof(float);
+  return (KWS_HAS_WAVEFORM || KWS_HAS_KIND(9)) && type == KWS_INT16 ? 2 : 1;
+}
 
 /* Checks that dims are positive, that no product overflows and that they fill exactly the bytes. */
 static bool check_activation(const kws_options* o, const kws_tensor* t, kws_error* error) {
@@ -30,12 +34,20 @@ static bool check_activation(const kws_options* o, const kws_tensor* t, kws_erro
   return true;
 }
 
+/* Where a build has no kernel that reads some weights: the only fast one needs other addresses or shorter rows. */
+static const char no_kernel[] =
+    "no kernel of this build reads such weights (KWS_LAYOUTS, KWS_LONG_ROWS, KWS_REFERENCE)";
+
+#if KWS_HAS_KIND(1) || KWS_HAS_KIND(2) || KWS_HAS_KIND(3) || KWS_HAS_KIND(4) || KWS_HAS_RECURRENT || KWS_HAS_WAVEFORM
 static bool check_constant(const kws_tensor* t, int32_t type, size_t bytes, const char* what, kws_error* error) {
+  (void)what; /* where nothing is said */
   CHECK(bytes && t->bytes == bytes && t->type == type, what, t->bytes, bytes);
   CHECK(t->data, "weights, channel parameters and tables must be constant", 0, 1);
   return true;
 }
+#endif
 
+#if KWS_WINDOWS
 /* Shape of a windowed op; also its picture. */
 static bool prepare_window(kws_op* op, const kws_tensor* x, uint32_t channels, kws_error* error) {
   const kws_window* w = &op->options.window;
@@ -46,7 +58,7 @@ static bool prepare_window(kws_op* op, const kws_tensor* x, uint32_t channels, k
     const int64_t extent = (int64_t)(w->size[axis] - 1) * w->dilation[axis] + 1;
     const int64_t room = (int64_t)picture[axis] + w->padding[2 * axis] + w->padding[2 * axis + 1] - extent;
     CHECK(room >= 0, "the window is larger than the padded picture", extent, extent + room);
-    const int64_t count = room / w->stride[axis] + 1;
+    const int64_t count = (int64_t)((uint32_t)room / (uint32_t)w->stride[axis]) + 1; /* room < 2^32 */
     CHECK(count <= 0x7FFFFFFF, "the output is too large", 0, 0);
     out[axis] = (int32_t)count;
   }
@@ -63,15 +75,19 @@ static bool prepare_window(kws_op* op, const kws_tensor* x, uint32_t channels, k
   return true;
 }
 
+#endif
+
+#if KWS_HAS_KIND(1) || KWS_HAS_KIND(2)
 static bool prepare_weighted(kws_op* op, const kws_call* call, kws_error* error) {
   const kws_options* o = &op->options;
   const kws_tensor* x = &call->inputs[0];
   const kws_tensor* w = &call->inputs[1];
-  const bool dense = o->kind == KWS_PACKED_DENSE;
-  const size_t taps = o->has_window ? (size_t)o->window.size[0] * (size_t)o->window.size[1] : 1;
+  const bool dense = KWS_HAS_KIND(1) && (!KWS_HAS_KIND(2) || o->kind == KWS_PACKED_DENSE);
+  const bool dynamic = KWS_DYNAMIC && o->mode == KWS_MODE_DYNAMIC;
+  const size_t taps = KWS_WINDOWS && o->has_window ? (size_t)o->window.size[0] * (size_t)o->window.size[1] : 1;
   const size_t inputs = dense ? kws_product(taps, (size_t)op->channels) : taps;
   CHECK(inputs == o->inputs, "options: inputs do not suit the window and the input's channels", o->inputs, inputs);
-  if (dense && o->mode == KWS_MODE_DYNAMIC) {
+  if (dense && dynamic) {
     if (!check_constant(w, KWS_UINT8, kws_tight_size(o->outputs, o->inputs, o->bits),
                         "packed weights are not uint8 or have the wrong size in bytes", error))
       return false;
@@ -82,12 +98,16 @@ static bool prepare_weighted(kws_op* op, const kws_call* call, kws_error* error)
   } else {
     CHECK(o->outputs % (uint32_t)op->channels == 0, "outputs are no multiple of the input's channels", o->outputs,
           op->channels);
+    CHECK_BUILT(KWS_DEPTHWISE_ANY || dynamic || (o->has_window && o->outputs == (uint32_t)op->channels),
+                "a depthwise layer without a window or with several outputs a channel, which this build leaves out "
+                "(KWS_DEPTHWISE_ANY)",
+                o->outputs, op->channels);
     const size_t levels = kws_product(kws_product(o->inputs, o->outputs), type_bytes(x->type));
     if (!check_constant(w, x->type, levels, "depthwise levels have the wrong type or the wrong size in bytes", error))
       return false;
   }
-  const bool floats = !dense && o->mode == KWS_MODE_DYNAMIC;
-  const int zero_bytes = o->grid != KWS_LINEAR_GRID ? 0 : o->bits > 8 ? 2 : 1;
+  const bool floats = !dense && dynamic;
+  const int zero_bytes = !KWS_DYNAMIC || o->grid != KWS_LINEAR_GRID ? 0 : o->bits > 8 ? 2 : 1;
   const size_t size = floats ? kws_product(o->outputs, sizeof(float))
                              : kws_channels_size(o->outputs, o->gain_bytes, o->bias_bytes, o->sum_bytes, zero_bytes);
   if (!check_constant(&call->inputs[2], floats ? KWS_FLOAT32 : KWS_UINT8, size,
@@ -95,11 +115,15 @@ static bool prepare_weighted(kws_op* op, const kws_call* call, kws_error* error)
     return false;
   op->weights = w->data;
   op->channel_parameters = call->inputs[2].data;
+#if KWS_WINDOWS
   if (o->has_window) return prepare_window(op, x, o->outputs, error);
+#endif
   op->dims[op->rank - 1] = (int32_t)o->outputs;
   return true;
 }
+#endif
 
+#if KWS_HAS_KIND(5) || KWS_HAS_KIND(6)
 /* Shapes are aligned at the batch axis on the left and at the last axis on the right, as numpy would per sample. */
 static bool prepare_pair(kws_op* op, const kws_tensor* x, kws_error* error) {
   const int rank = x[0].rank > x[1].rank ? x[0].rank : x[1].rank;
@@ -121,6 +145,9 @@ static bool prepare_pair(kws_op* op, const kws_tensor* x, kws_error* error) {
   return true;
 }
 
+#endif
+
+#if KWS_HAS_KIND(7)
 /* Keeps the mean's 64-bit numerator and denominator from overflowing, and so from dividing by zero. */
 static bool check_mean(const kws_options* o, kws_error* error) {
   const uint64_t taps = (uint64_t)o->window.size[0] * (uint64_t)o->window.size[1]; /* below 2^32 */
@@ -131,6 +158,9 @@ static bool check_mean(const kws_options* o, kws_error* error) {
   return true;
 }
 
+#endif
+
+#if KWS_HAS_KIND(9)
 /* The state has room for the frames; frames of one recording only follow each other. */
 static bool prepare_ring(kws_op* op, const kws_tensor* x, kws_error* error) {
   CHECK(x[0].rank >= 2, "a ring needs [1, time, ...]", x[0].rank, 2);
@@ -150,6 +180,9 @@ static bool prepare_ring(kws_op* op, const kws_tensor* x, kws_error* error) {
   return true;
 }
 
+#endif
+
+#if KWS_HAS_RECURRENT
 /* One constant has both kernels; rows follow each other along the axis behind the batch. */
 static bool prepare_recurrent(kws_op* op, const kws_call* call, kws_error* error) {
   const kws_options* o = &op->options;
@@ -161,8 +194,9 @@ static bool prepare_recurrent(kws_op* op, const kws_call* call, kws_error* error
   if (!check_constant(&x[1], KWS_UINT8, kws_recurrent_bytes(o),
                       "weights and channel parameters are not uint8 or have the wrong size in bytes", error))
     return false;
-  CHECK(kws_recurrent_scratch(op) <= 0x7FFFFFFF, "a recurrent layer is too large", units, 0);
   op->weights = x[1].data;
+  CHECK_BUILT(KWS_REFERENCE || kws_recurrent_runs(op), no_kernel, o->layout, KWS_LAYOUTS);
+  CHECK(kws_recurrent_scratch(op) <= 0x7FFFFFFF, "a recurrent layer is too large", units, 0);
   op->batch = x->dims[0];
   op->height = x->dims[1];
   if (!o->sequences) op->rank = 2;
@@ -187,12 +221,14 @@ static bool prepare_recurrent(kws_op* op, const kws_call* call, kws_error* error
   op->dims[1] = (int32_t)(rows + size);
   return true;
 }
+#endif
 
+#if KWS_HAS_WAVEFORM
 /* Samples [batch, samples, 1] become frames [batch, frames, outputs]. */
 static bool prepare_waveform(kws_op* op, const kws_call* call, kws_error* error) {
   const kws_options* o = &op->options;
   const kws_tensor* x = call->inputs;
-  const int64_t span = (int64_t)kws_waveform_span(o), hop = (int64_t)o->sample_stride * o->average;
+  const int32_t span = (int32_t)kws_waveform_span(o), hop = (int32_t)(o->sample_stride * o->average);
   CHECK(x->rank == 3 && x->dims[2] == 1, "filters over samples need [batch, samples, 1]", x->rank, 3);
   CHECK(x->dims[1] >= span, "fewer samples than a frame spans", x->dims[1], span);
   if (!check_constant(&x[1], KWS_UINT8, kws_packed_size(o->outputs, o->inputs, o->bits, o->layout),
@@ -208,10 +244,12 @@ static bool prepare_waveform(kws_op* op, const kws_call* call, kws_error* error)
   op->batch = x->dims[0];
   op->height = x->dims[1];
   op->width = op->out_width = 1;
-  op->out_height = op->dims[1] = (int32_t)((x->dims[1] - span) / hop + 1);
+  op->out_height = op->dims[1] = (x->dims[1] - span) / hop + 1;
   op->dims[2] = (int32_t)o->outputs;
+  CHECK_BUILT(KWS_REFERENCE || kws_waveform_runs(op), no_kernel, o->layout, KWS_LAYOUTS);
   return true;
 }
+#endif
 
 bool kws_prepare(kws_op* op, const kws_call* call, kws_error* error) {
   memset(op, 0, sizeof *op);
@@ -219,10 +257,11 @@ bool kws_prepare(kws_op* op, const kws_call* call, kws_error* error) {
   const kws_options* o = &op->options;
   const kws_tensor* x = call->inputs;
   CHECK(o->kind == call->kind, "options belong to another op", o->kind, call->kind);
-  const int more = kws_state_input(o->kind, call->input_count) == 2;
+  const int more = KWS_HAS_RECURRENT && kws_state_input(o->kind, call->input_count) == 2;
   const int inputs = kws_input_count(o->kind, o->mode) + more;
   CHECK(call->input_count == inputs, "wrong number of inputs", call->input_count, inputs);
-  const int activations = o->kind == KWS_ADD || o->kind == KWS_MULTIPLY ? 2 : 1;
+  const int activations =
+      (KWS_HAS_KIND(5) && o->kind == KWS_ADD) || (KWS_HAS_KIND(6) && o->kind == KWS_MULTIPLY) ? 2 : 1;
   for (int i = 0; i < activations; ++i) {
     if (!check_activation(o, &x[i], error)) return false;
     op->x[i] = x[i].data;
@@ -231,44 +270,67 @@ bool kws_prepare(kws_op* op, const kws_call* call, kws_error* error) {
   memcpy(op->dims, x[0].dims, sizeof(int32_t) * (size_t)op->rank);
   op->channels = x[0].dims[op->rank - 1];
   op->rows = x[0].bytes / type_bytes(x[0].type) / (size_t)op->channels;
+  const bool dynamic = KWS_DYNAMIC && o->mode == KWS_MODE_DYNAMIC;
+  (void)dynamic; /* where no kind asks */
   bool good = true;
   switch (o->kind) {
+#if KWS_HAS_KIND(1) || KWS_HAS_KIND(2)
     case KWS_PACKED_DENSE:
     case KWS_DEPTHWISE:
       good = prepare_weighted(op, call, error);
       break;
+#endif
+#if KWS_HAS_KIND(3)
     case KWS_LOOKUP:
-      if (o->mode == KWS_MODE_DYNAMIC) break;
+      if (dynamic) break;
       good = check_constant(&x[1], KWS_INT8, 256, "the table is not int8 or has the wrong size in bytes", error);
       op->weights = x[1].data;
       break;
+#endif
+#if KWS_HAS_KIND(4)
     case KWS_SOFTMAX:
-      if (o->mode == KWS_MODE_DYNAMIC) break;
+      if (dynamic) break;
       good = check_constant(&x[1], KWS_UINT8, 512, "the table is not uint8 or has the wrong size in bytes", error);
       op->weights = x[1].data;
       break;
+#endif
+#if KWS_HAS_KIND(5) || KWS_HAS_KIND(6)
     case KWS_ADD:
     case KWS_MULTIPLY:
       good = prepare_pair(op, x, error);
       break;
+#endif
+#if KWS_HAS_KIND(9)
     case KWS_RING:
       good = prepare_ring(op, x, error);
       break;
+#endif
+#if KWS_HAS_RECURRENT
     case KWS_RECURRENT:
       good = prepare_recurrent(op, call, error);
       break;
+#endif
+#if KWS_HAS_WAVEFORM
     case KWS_WAVEFORM:
       good = prepare_waveform(op, call, error);
       break;
+#endif
+#if KWS_HAS_KIND(7) && KWS_WINDOWS
     case KWS_AVERAGE_POOL:
-      good =
-          (o->mode == KWS_MODE_DYNAMIC || check_mean(o, error)) && prepare_window(op, x, (uint32_t)op->channels, error);
+      good = (dynamic || check_mean(o, error)) && prepare_window(op, x, (uint32_t)op->channels, error);
       break;
-    default:
+#endif
+#if KWS_HAS_KIND(8) && KWS_WINDOWS
+    case KWS_MAX_POOL:
       good = prepare_window(op, x, (uint32_t)op->channels, error);
+      break;
+#endif
+    default:
+      CHECK_BUILT(false, "an op that this build leaves out (KWS_KINDS)", o->kind, KWS_KINDS);
   }
   if (!good) return false;
-  op->output_type = o->kind == KWS_WAVEFORM ? KWS_INT8 : x[0].type;
+  CHECK_BUILT(KWS_REFERENCE || kws_choose(op), no_kernel, o->layout, KWS_LAYOUTS);
+  op->output_type = KWS_HAS_WAVEFORM && o->kind == KWS_WAVEFORM ? KWS_INT8 : x[0].type;
   op->output_bytes = type_bytes(op->output_type);
   for (int i = 0; i < op->rank; ++i) {
     op->output_bytes = kws_product(op->output_bytes, (size_t)op->dims[i]);

@@ -64,13 +64,15 @@ static inline int16_t kws_narrow(int64_t value) {
 }
 
 /* Whether outputs are other than int8, as those of layers inside of layers are. */
-static inline bool kws_other_outputs(const kws_op* op) { return op->wide || op->sums; }
+static inline bool kws_other_outputs(const kws_op* op) {
+  return (KWS_HAS_RECURRENT && op->wide) || (KWS_HAS_WAVEFORM && op->sums);
+}
 
 /* Stores the output of channel c: at y, or where the op's outputs are int16 or sums, at the same place of those. */
 static inline void kws_store(const kws_op* op, int8_t* y, uint32_t acc, uint32_t c) {
-  if (op->sums)
+  if (KWS_HAS_WAVEFORM && op->sums)
     op->sums[y - op->y] = (int32_t)acc;
-  else if (op->wide)
+  else if (KWS_HAS_RECURRENT && op->wide)
     op->wide[y - op->y] = kws_narrow(kws_rounded_output(op, acc, c));
   else
     *y = kws_requantize(op, acc, c);

@@ -13,13 +13,14 @@ typedef struct {
 /* Window at output `index` along axis 0 (height) or 1 (width) of a picture of `length` places. */
 static inline kws_span kws_window_span(const kws_window* w, int axis, int32_t index, int32_t length) {
   const int64_t origin = (int64_t)index * w->stride[axis] - w->padding[2 * axis];
-  const int64_t step = w->dilation[axis];
-  const int64_t first = origin >= 0 ? 0 : (-origin + step - 1) / step;
-  const int64_t fit = length > origin ? (length - origin + step - 1) / step : 0;
+  const uint32_t step = (uint32_t)w->dilation[axis], size = (uint32_t)w->size[axis];
+  /* Dividends are below 2^32, for windows lie inside the padded picture. */
+  const uint32_t first = origin >= 0 ? 0 : ((uint32_t)-origin + step - 1) / step;
+  const uint32_t fit = length > origin ? ((uint32_t)(length - origin) + step - 1) / step : 0;
   kws_span span;
-  span.last = (int32_t)(fit < w->size[axis] ? fit : w->size[axis]);
-  span.first = (int32_t)(first < span.last ? first : span.last);
-  span.start = origin + span.first * step;
+  span.last = (int32_t)(fit < size ? fit : size);
+  span.first = first < (uint32_t)span.last ? (int32_t)first : span.last;
+  span.start = origin + (int64_t)span.first * step;
   return span;
 }
 

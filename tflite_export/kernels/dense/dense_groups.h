@@ -3,6 +3,7 @@
  *
  * KWS_DENSE_PLACES   places that are summed at once: 2, or 4 in pairs
  * KWS_DENSE_PAIRS    is defined where weights lie in pairs of rows
+ * KWS_DENSE_DOTS_ALONE  is defined where sums are all that is wanted
  */
 #ifndef TFMOT_KWS_DENSE_GROUPS_H_
 #define TFMOT_KWS_DENSE_GROUPS_H_
@@ -12,6 +13,7 @@
 /* Channels of a group; sums in memory; bits behind the point before the last rounding. */
 enum { KWS_GROUP = 16, KWS_DOTS = 512, KWS_FRACTION = 8 };
 
+#if !defined(KWS_DENSE_DOTS_ALONE)
 /* Constants of
  *
  *     v = (2 * (acc << up) * (gain * multiplier) >> 32) + (bias + offset) * bias_factor
@@ -247,12 +249,15 @@ static void kws_group_constants(const kws_options* o, int up, uint32_t sum, uint
 #undef STORE
 }
 
+#endif
+
 /* The sums of rows, rounded up to whole tiles, at some places, whose inputs lie `stride` bytes apart: of one place in
  * order, of several as kws_finish_groups() takes them. Of one place, without pairs, `stride` bytes lie between tiles of
  * weights instead. Returns the weights that follow. */
 typedef const uint8_t* kws_sum_rows(const int8_t* w, const int8_t* x, ptrdiff_t stride, size_t n, uint32_t rows,
                                     int places, int32_t* dots);
 
+#if !defined(KWS_DENSE_DOTS_ALONE)
 /* All outputs of 1 or KWS_DENSE_PLACES places. */
 static KWS_NOINLINE void kws_outputs_in_groups(const kws_op* op, const kws_group_scale* s, kws_sum_rows* sum_rows,
                                                const int8_t* x, ptrdiff_t stride, int places, int8_t* y) {
@@ -281,6 +286,8 @@ static KWS_NOINLINE void kws_outputs_in_groups(const kws_op* op, const kws_group
   }
 }
 
+#endif
+
 /* Primitives of dense_body.inc, instead of those of dense_vector.h. */
 #undef KWS_DENSE_BLOCKS
 #undef KWS_DENSE_DOTS
@@ -298,16 +305,23 @@ static KWS_NOINLINE void kws_outputs_in_groups(const kws_op* op, const kws_group
                                        int places, int32_t* dots) {                                                 \
     return RUN(bits, w, x, stride, n, rows, places, dots);                                                          \
   }
-#define KWS_SUM_WIDTHS(RUN)                                                                              \
-  KWS_SUM_WIDTH(1, RUN)                                                                                  \
-  KWS_SUM_WIDTH(2, RUN)                                                                                  \
-  KWS_SUM_WIDTH(3, RUN)                                                                                  \
-  KWS_SUM_WIDTH(4, RUN)                                                                                  \
-  KWS_SUM_WIDTH(5, RUN)                                                                                  \
-  KWS_SUM_WIDTH(6, RUN)                                                                                  \
-  KWS_SUM_WIDTH(7, RUN)                                                                                  \
-  KWS_SUM_WIDTH(8, RUN)                                                                                  \
-  static kws_sum_rows* const kws_sum_widths[9] = {NULL,      kws_sum_1, kws_sum_2, kws_sum_3, kws_sum_4, \
-                                                  kws_sum_5, kws_sum_6, kws_sum_7, kws_sum_8};
+#define KWS_SUM_WIDTHS(RUN)                                                     \
+  KWS_SUM_WIDTH(1, RUN)                                                         \
+  KWS_SUM_WIDTH(2, RUN)                                                         \
+  KWS_SUM_WIDTH(3, RUN)                                                         \
+  KWS_SUM_WIDTH(4, RUN)                                                         \
+  KWS_SUM_WIDTH(5, RUN)                                                         \
+  KWS_SUM_WIDTH(6, RUN)                                                         \
+  KWS_SUM_WIDTH(7, RUN)                                                         \
+  KWS_SUM_WIDTH(8, RUN)                                                         \
+  static kws_sum_rows* const kws_sum_widths[9] = {NULL,                         \
+                                                  KWS_WITH_WIDTH(1, kws_sum_1), \
+                                                  KWS_WITH_WIDTH(2, kws_sum_2), \
+                                                  KWS_WITH_WIDTH(3, kws_sum_3), \
+                                                  KWS_WITH_WIDTH(4, kws_sum_4), \
+                                                  KWS_WITH_WIDTH(5, kws_sum_5), \
+                                                  KWS_WITH_WIDTH(6, kws_sum_6), \
+                                                  KWS_WITH_WIDTH(7, kws_sum_7), \
+                                                  KWS_WITH_WIDTH(8, kws_sum_8)};
 
 #endif

@@ -2,6 +2,8 @@
 #include "../core/requantize.h"
 #include "dense_row.h"
 
+#if KWS_DENSE_STATIC && KWS_NEEDS_REFERENCE
+
 /* sum(level * (x - zero)) of one output over the runs of a window. */
 static uint32_t accumulate(const kws_op* op, const int8_t* x, const kws_runs* runs, uint32_t row) {
   const kws_options* o = &op->options;
@@ -25,7 +27,7 @@ void kws_packed_dense_ref(const kws_op* op) {
   for (size_t place = 0; place < places; ++place) {
     kws_runs runs = {1, 1, 0, 0, 0, 0, 0, 0, op->options.inputs};
     const int8_t* x = op->x[0] + place * (size_t)op->channels;
-    if (op->options.has_window) {
+    if (kws_windowed(op)) {
       x = kws_picture(op, place, &runs);
       x += runs.x_start;
     }
@@ -33,3 +35,5 @@ void kws_packed_dense_ref(const kws_op* op) {
       kws_store(op, op->y + place * outputs + row, accumulate(op, x, &runs, row), row);
   }
 }
+
+#endif

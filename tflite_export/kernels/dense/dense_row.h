@@ -14,9 +14,12 @@
 #define KWS_NOINLINE
 #endif
 
+/* Whether a dense op has a window; one that no op of this build has needs no code. */
+static inline bool kws_windowed(const kws_op* op) { return KWS_DENSE_WINDOWS && op->options.has_window; }
+
 /* Places (rows of a matrix, or windows) of a dense op. */
 static inline size_t kws_places(const kws_op* op) {
-  return op->options.has_window ? (size_t)op->batch * (size_t)op->out_height * (size_t)op->out_width : op->rows;
+  return kws_windowed(op) ? (size_t)op->batch * (size_t)op->out_height * (size_t)op->out_width : op->rows;
 }
 
 /* Inputs of one output, rounded up to whole vectors: what kernels read. */
@@ -33,7 +36,7 @@ static inline const int8_t* kws_picture(const kws_op* op, size_t place, kws_runs
 /* The place's inputs where they lie, if they lie side by side and fill whole vectors; else NULL. */
 static inline const int8_t* kws_row_in_place(const kws_op* op, size_t place) {
   if (op->options.inputs % KWS_VECTOR) return NULL;
-  if (!op->options.has_window) return op->x[0] + place * (size_t)op->channels;
+  if (!kws_windowed(op)) return op->x[0] + place * (size_t)op->channels;
   kws_runs r;
   const int8_t* picture = kws_picture(op, place, &r);
   const bool whole = r.outer == 1 && r.inner == 1 && r.length == op->options.inputs;
@@ -45,7 +48,7 @@ static inline const int8_t* kws_row_in_place(const kws_op* op, size_t place) {
 static inline void kws_gather_row(const kws_op* op, size_t place, int8_t* row) {
   const size_t inputs = op->options.inputs;
   memset(row + inputs, 0, kws_padded_inputs(op) - inputs);
-  if (!op->options.has_window) {
+  if (!kws_windowed(op)) {
     memcpy(row, op->x[0] + place * (size_t)op->channels, inputs);
     return;
   }
@@ -73,7 +76,7 @@ static inline bool kws_evenly_spaced_rows(const kws_op* op, size_t place, int co
 static inline size_t kws_row_scratch(const kws_op* op) {
   const kws_options* o = &op->options;
   if (o->inputs % KWS_VECTOR) return kws_padded_inputs(op);
-  if (!o->has_window) return 0;
+  if (!kws_windowed(op)) return 0;
   const kws_window* w = &o->window;
   const bool padded = w->padding[0] | w->padding[1] | w->padding[2] | w->padding[3];
   const bool one_row = w->size[0] == 1 && (w->size[1] == 1 || w->dilation[1] == 1);

@@ -38,19 +38,26 @@ typedef struct {
   static KWS_NOINLINE const uint8_t* kws_run_##bits(const int places, const kws_blocks* b) { \
     return most > 1 && places > 1 ? RUN(bits, most, b) : RUN(bits, 1, b);                    \
   }
-#define KWS_RUN_WIDTHS(most, RUN)                                                                      \
-  KWS_RUN_WIDTH(1, most, RUN)                                                                          \
-  KWS_RUN_WIDTH(2, most, RUN)                                                                          \
-  KWS_RUN_WIDTH(3, most, RUN)                                                                          \
-  KWS_RUN_WIDTH(4, most, RUN)                                                                          \
-  KWS_RUN_WIDTH(5, most, RUN)                                                                          \
-  KWS_RUN_WIDTH(6, most, RUN)                                                                          \
-  KWS_RUN_WIDTH(7, most, RUN)                                                                          \
-  KWS_RUN_WIDTH(8, most, RUN)                                                                          \
-  static const uint8_t* kws_run_blocks(int bits, int places, kws_blocks b) {                           \
-    static const uint8_t* (*const run[9])(int, const kws_blocks*) = {                                  \
-        NULL, kws_run_1, kws_run_2, kws_run_3, kws_run_4, kws_run_5, kws_run_6, kws_run_7, kws_run_8}; \
-    return run[bits](places, &b);                                                                      \
+#define KWS_RUN_WIDTHS(most, RUN)                                                                   \
+  KWS_RUN_WIDTH(1, most, RUN)                                                                       \
+  KWS_RUN_WIDTH(2, most, RUN)                                                                       \
+  KWS_RUN_WIDTH(3, most, RUN)                                                                       \
+  KWS_RUN_WIDTH(4, most, RUN)                                                                       \
+  KWS_RUN_WIDTH(5, most, RUN)                                                                       \
+  KWS_RUN_WIDTH(6, most, RUN)                                                                       \
+  KWS_RUN_WIDTH(7, most, RUN)                                                                       \
+  KWS_RUN_WIDTH(8, most, RUN)                                                                       \
+  static const uint8_t* kws_run_blocks(int bits, int places, kws_blocks b) {                        \
+    static const uint8_t* (*const run[9])(int, const kws_blocks*) = {NULL,                          \
+                                                                     KWS_WITH_WIDTH(1, kws_run_1),  \
+                                                                     KWS_WITH_WIDTH(2, kws_run_2),  \
+                                                                     KWS_WITH_WIDTH(3, kws_run_3),  \
+                                                                     KWS_WITH_WIDTH(4, kws_run_4),  \
+                                                                     KWS_WITH_WIDTH(5, kws_run_5),  \
+                                                                     KWS_WITH_WIDTH(6, kws_run_6),  \
+                                                                     KWS_WITH_WIDTH(7, kws_run_7),  \
+                                                                     KWS_WITH_WIDTH(8, kws_run_8)}; \
+    return run[bits](places, &b);                                                                   \
   }
 
 /* Primitives of dense_body.inc. */

@@ -5,7 +5,7 @@
 #include "dense_row.h"
 #include "float_math.h"
 
-#if KWS_DYNAMIC
+#if KWS_DENSE_DYNAMIC
 
 #if defined(__ARM_FEATURE_MVE)
 #include <arm_mve.h>
@@ -43,7 +43,7 @@ int64_t kws_dynamic_dot(const uint8_t* w, const int16_t* x, size_t n) {
 /* Where the inputs of a place lie: runs of floats, or all in one. */
 static const float* runs_of(const kws_op* op, size_t place, kws_runs* r) {
   const float* x = (const float*)(const void*)op->x[0];
-  if (!op->options.has_window) {
+  if (!kws_windowed(op)) {
     const kws_runs all = {1, 1, 0, 0, 0, 0, 0, 0, op->options.inputs};
     *r = all;
     return x + place * (size_t)op->channels;
@@ -87,7 +87,7 @@ static KWS_NOINLINE quantized quantize_place(const kws_op* op, size_t place) {
   row.low = q.low;
   row.sum = 0;
   const float zero = 0;
-  if (o->input_bits > 8) {
+  if (KWS_SHORTS && o->input_bits > 8) {
     int16_t* const to = op->scratch;
     memset(to + inputs, 0, sizeof *to * (padded - inputs));
     if (covered < inputs) {
@@ -324,7 +324,7 @@ void kws_run_dynamic(const kws_op* op, const kws_dynamic_parts* parts) {
   float* y = (float*)(void*)op->y;
   for (size_t place = 0; place < places; ++place, y += o->outputs) {
     const quantized row = quantize_place(op, place);
-    if (o->bits > 8) {
+    if (KWS_SHORTS && o->bits > 8) {
       finish_rows(op, parts, &row, y);
       continue;
     }

@@ -4,7 +4,7 @@
 
 #include "dense_row.h"
 
-#if KWS_DYNAMIC
+#if KWS_DENSE_DYNAMIC && KWS_REFERENCE
 
 /* Row `row` of a tile, one code at a time. Slots of a byte are parts of codes, so that signs play no part. */
 static uint32_t code_in_tile(int bits, const uint8_t* w, int row, size_t input) {

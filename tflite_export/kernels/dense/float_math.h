@@ -43,10 +43,11 @@ static inline float kws_exp_of_minus(float a) {
 /* The function of a kws_function. */
 static inline float kws_activate(float y, int function) {
   if (function == KWS_LINEAR) return y;
-  if (function == KWS_RELU || function == KWS_RELU6) {
+  if (KWS_FUNCTIONS & (1 << KWS_RELU | 1 << KWS_RELU6) && (function == KWS_RELU || function == KWS_RELU6)) {
     y = y > 0 ? y : 0.0f;
     return function == KWS_RELU || y < 6 ? y : 6.0f;
   }
+  if (!(KWS_FUNCTIONS & (1 << KWS_SIGMOID | 1 << KWS_TANH))) return y;
   const float a = kws_magnitude(y);
   if (function == KWS_SIGMOID) {
     const float e = kws_exp_of_minus(a);

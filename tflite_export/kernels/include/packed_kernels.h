@@ -42,6 +42,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "../core/build.h"
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -91,18 +93,6 @@ enum { KWS_FLOAT32 = 1, KWS_UINT8 = 3, KWS_INT16 = 7, KWS_INT8 = 9 };
 
 /* Bytes of a ring's state ahead of its frames, and of a recurrent layer's ahead of its numbers. */
 enum { KWS_RING_HEAD = 2, KWS_RECURRENT_HEAD = 2 };
-
-/* Widths of packed weights that this build has: bit b for b bits. A firmware that needs few saves the code of the
- * others by -DKWS_WIDTHS=(1 << 4 | 1 << 8), say. */
-#ifndef KWS_WIDTHS
-#define KWS_WIDTHS 0x1FE
-#endif
-#define KWS_WITH_WIDTH(bits, function) (KWS_WIDTHS >> (bits) & 1 ? (function) : NULL)
-
-/* Whether this build has the dynamic mode; -DKWS_DYNAMIC=0 saves its code, and the C library's floats. */
-#ifndef KWS_DYNAMIC
-#define KWS_DYNAMIC 1
-#endif
 
 /* Custom code of a kind ("TfmotKwsPackedDense"); NULL where there is none. */
 const char* kws_op_name(int kind);
@@ -202,13 +192,6 @@ bool kws_prepare(kws_op* op, const kws_call* call, kws_error* error);
 /* What a processor may have or lack while the program runs. */
 typedef enum { KWS_CPU_ANY, KWS_CPU_DOTPROD, KWS_CPU_I8MM, KWS_CPU_AVX2, KWS_CPU_AVXVNNI, KWS_CPU_AVX512VNNI } kws_cpu;
 
-/* Compilers that know AVX-VNNI: gcc 11 and clang 12. */
-#if defined(__x86_64__) && (defined(__clang__) ? __clang_major__ >= 12 : defined(__GNUC__) && __GNUC__ >= 11)
-#define KWS_X86_AVXVNNI 1
-#else
-#define KWS_X86_AVXVNNI 0
-#endif
-
 /* Whether this processor has it. */
 bool kws_cpu_has(kws_cpu feature);
 
@@ -229,8 +212,11 @@ enum {
   KWS_DSP = 1 << KWS_LAYOUT_DSP,
   KWS_WORDS = 1 << KWS_LAYOUT_WORDS,
   KWS_ALL = (1 << KWS_LAYOUT_END) - 1,
-  KWS_FLOATS = 1 << KWS_LAYOUT_END /* for the dynamic mode, and for no other */
+  KWS_FLOATS = 1 << KWS_LAYOUT_END,            /* for the dynamic mode, and for no other */
+  KWS_WHOLE_WORDS = 1 << (KWS_LAYOUT_END + 1), /* for weights at addresses of 32-bit words alone */
+  KWS_SHORT_ROWS = 1 << (KWS_LAYOUT_END + 2)   /* for rows of at most KWS_SHORT_ROW inputs alone */
 };
+enum { KWS_SHORT_ROW = 1 << 16 };
 
 typedef void (*kws_kernel_fn)(const kws_op* op);
 
@@ -250,10 +236,11 @@ extern const size_t kws_kernel_count;
 /* Whether a kernel can run a prepared op on this processor. */
 bool kws_kernel_suits(const kws_kernel* kernel, const kws_op* op);
 
-/* The fastest kernel for a prepared op; every op has one. */
+/* The fastest kernel for a prepared op. Every op has one: kws_prepare() refuses those for which a build lacks it. */
 const kws_kernel* kws_choose(const kws_op* op);
 
-/* Scratch bytes that a kernel needs for a prepared op: 0, or one row of inputs, widened where the kernel does that. */
+/* Scratch bytes that a kernel needs for a prepared op: 0, or one row of inputs, widened where the kernel does that. 0
+ * of no kernel. */
 size_t kws_scratch_bytes(const kws_kernel* kernel, const kws_op* op);
 
 /* kws_prepare(), a check of the output tensor and of the scratch, and the fastest kernel there is. */
@@ -262,9 +249,10 @@ bool kws_invoke(const kws_call* call, const kws_tensor* output, kws_error* error
 /* kws_invoke() with a kernel of the caller's choice. */
 bool kws_invoke_kernel(const kws_kernel* kernel, const kws_call* call, const kws_tensor* output, kws_error* error);
 
-/* Runs a small dense layer of every width, in every layout, by every kernel of this build, and compares with what the
- * reference computes: a compiler, a flag or a memory that breaks a kernel shows at boot and not as a deaf device. Takes
- * about 1.5 KB of stack and a few milliseconds. False: error says which kernel, or what was refused. */
+/* Runs a small dense layer of every width and in every layout of this build, by every kernel of this build, and
+ * compares with what the reference computes: a compiler, a flag or a memory that breaks a kernel shows at boot and not
+ * as a deaf device. Takes about 1.5 KB of stack and a few milliseconds. False: error says which kernel, or what was
+ * refused. */
 bool kws_self_test(kws_error* error);
 
 /* What the kernel of a ring does, for callers that know all sizes: `to` gets the `kept` frames before and the `fresh`
@@ -275,6 +263,9 @@ void kws_ring_step(uint8_t* state, const int8_t* x, int8_t* to, size_t kept, siz
 #define KWS_KERNEL(kind, function, layouts, cpu, scratch) void function(const kws_op* op);
 #include "../core/kernels.inc"
 #undef KWS_KERNEL
+
+/* What kernels call, whether it is in the table or not. */
+void kws_depthwise_ref(const kws_op* op);
 
 #ifdef __cplusplus
 }

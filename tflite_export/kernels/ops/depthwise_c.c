@@ -2,6 +2,8 @@
 #include "../core/requantize.h"
 #include "../dense/dense_row.h"
 
+#if KWS_STATIC && KWS_HAS_KIND(2)
+
 #if defined(__GNUC__)
 #define INLINE __attribute__((always_inline)) static inline
 #else
@@ -107,10 +109,12 @@ static void one_place(const kws_op* op, const kws_scale* scale, bool quick, cons
 
 void kws_depthwise_c(const kws_op* op) {
   const kws_options* o = &op->options;
+#if KWS_DEPTHWISE_ANY
   if (!o->has_window || o->outputs != (uint32_t)op->channels) {
     kws_depthwise_ref(op);
     return;
   }
+#endif
   kws_scale scale = {0};
   bool quick = kws_make_scale(&scale, op);
   if (quick) {
@@ -130,3 +134,5 @@ void kws_depthwise_c(const kws_op* op) {
     }
   }
 }
+
+#endif

@@ -3,6 +3,8 @@
 #include "../core/window.h"
 #include "../include/packed_kernels.h"
 
+#if KWS_STATIC && KWS_HAS_KIND(2) && (KWS_DEPTHWISE_ANY || KWS_REFERENCE)
+
 enum { BLOCK = 16 };
 
 /* acc[k] += sum over taps of level * (x - zero) for the outputs first .. first + count - 1 of one window. */
@@ -61,3 +63,5 @@ void kws_depthwise_ref(const kws_op* op) {
     }
   }
 }
+
+#endif

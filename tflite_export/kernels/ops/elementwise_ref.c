@@ -2,11 +2,17 @@
 #include "../core/requantize.h"
 #include "../include/packed_kernels.h"
 
+#if KWS_STATIC
+
+#if KWS_HAS_KIND(3)
 void kws_lookup_ref(const kws_op* op) {
   const int8_t* table = (const int8_t*)op->weights;
   for (size_t i = 0; i < op->output_bytes; ++i) op->y[i] = table[op->x[0][i] + 128];
 }
 
+#endif
+
+#if KWS_HAS_KIND(4)
 /* Entry of a table of little-endian uint16. */
 static int64_t entry(const uint8_t* table, int index) { return table[2 * index] | table[2 * index + 1] << 8; }
 
@@ -27,16 +33,25 @@ void kws_softmax_ref(const kws_op* op) {
   }
 }
 
+#endif
+
+#if KWS_HAS_KIND(5)
 static int8_t add(const kws_options* o, int a, int b) {
   const uint64_t total = (uint64_t)(a * (int64_t)o->multiplier[0]) + (uint64_t)(b * (int64_t)o->multiplier[1]);
   return kws_saturate(kws_rounding_shift(total, o->shift), o->output_zero_point, o->activation_min, o->activation_max);
 }
 
+#endif
+
+#if KWS_HAS_KIND(6)
 static int8_t multiply(const kws_options* o, int a, int b) {
   const uint64_t total = (uint64_t)((int64_t)(a * b) * (int64_t)o->multiplier[0]);
   return kws_saturate(kws_rounding_shift(total, o->shift), o->output_zero_point, o->activation_min, o->activation_max);
 }
 
+#endif
+
+#if KWS_HAS_KIND(5) || KWS_HAS_KIND(6)
 /* y[...] = f(x0[...], x1[...]): counts through all axes but the last like an odometer. */
 static void for_each_pair(const kws_op* op, int8_t (*f)(const kws_options*, int, int)) {
   const kws_options* o = &op->options;
@@ -61,6 +76,14 @@ static void for_each_pair(const kws_op* op, int8_t (*f)(const kws_options*, int,
   }
 }
 
-void kws_add_ref(const kws_op* op) { for_each_pair(op, add); }
+#endif
 
+#if KWS_HAS_KIND(5)
+void kws_add_ref(const kws_op* op) { for_each_pair(op, add); }
+#endif
+
+#if KWS_HAS_KIND(6)
 void kws_multiply_ref(const kws_op* op) { for_each_pair(op, multiply); }
+#endif
+
+#endif

@@ -5,21 +5,32 @@
 
 #if KWS_DYNAMIC
 
+#if KWS_HAS_KIND(2) || KWS_HAS_KIND(3) || KWS_HAS_KIND(4) || KWS_HAS_KIND(5) || KWS_HAS_KIND(6) || KWS_HAS_KIND(7) || \
+    KWS_HAS_KIND(8)
 static const float* input(const kws_op* op, int i) { return (const float*)(const void*)op->x[i]; }
 static float* output(const kws_op* op) { return (float*)(void*)op->y; }
 
+#endif
+
+#if KWS_HAS_KIND(2)
 static float constant(const uint8_t* values, size_t i) {
   float value;
   memcpy(&value, values + sizeof value * i, sizeof value);
   return value;
 }
 
+#endif
+
+#if KWS_HAS_KIND(3)
 void kws_float_function(const kws_op* op) {
   const float* x = input(op, 0);
   float* y = output(op);
   for (size_t i = 0; i < op->output_bytes / sizeof *y; ++i) y[i] = kws_activate(x[i], op->options.function);
 }
 
+#endif
+
+#if KWS_HAS_KIND(4)
 void kws_float_softmax(const kws_op* op) {
   const float* x = input(op, 0);
   float* y = output(op);
@@ -35,6 +46,9 @@ void kws_float_softmax(const kws_op* op) {
   }
 }
 
+#endif
+
+#if KWS_HAS_KIND(5) || KWS_HAS_KIND(6)
 /* Two inputs whose shapes broadcast. */
 static void run_pair(const kws_op* op, bool add) {
   const float *a = input(op, 0), *b = input(op, 1);
@@ -55,9 +69,15 @@ static void run_pair(const kws_op* op, bool add) {
   }
 }
 
+#if KWS_HAS_KIND(5)
 void kws_float_add(const kws_op* op) { run_pair(op, true); }
+#endif
+#if KWS_HAS_KIND(6)
 void kws_float_multiply(const kws_op* op) { run_pair(op, false); }
+#endif
+#endif
 
+#if KWS_HAS_KIND(2) || KWS_HAS_KIND(7) || KWS_HAS_KIND(8)
 /* The places under a window that lie inside the picture: a first one and steps, in values, down and across. */
 typedef struct {
   kws_span v, h;
@@ -82,6 +102,9 @@ static size_t count_places(const kws_op* op) {
   return (size_t)op->batch * (size_t)op->out_height * (size_t)op->out_width;
 }
 
+#endif
+
+#if KWS_HAS_KIND(7) || KWS_HAS_KIND(8)
 static void run_pool(const kws_op* op, bool average) {
   const size_t c = (size_t)op->channels;
   float* y = output(op);
@@ -104,9 +127,15 @@ static void run_pool(const kws_op* op, bool average) {
   }
 }
 
+#if KWS_HAS_KIND(7)
 void kws_float_average_pool(const kws_op* op) { run_pool(op, true); }
+#endif
+#if KWS_HAS_KIND(8)
 void kws_float_max_pool(const kws_op* op) { run_pool(op, false); }
+#endif
+#endif
 
+#if KWS_HAS_KIND(2)
 void kws_float_depthwise(const kws_op* op) {
   const kws_options* o = &op->options;
   const size_t c = (size_t)op->channels, outputs = o->outputs, multiple = outputs / c;
@@ -130,5 +159,7 @@ void kws_float_depthwise(const kws_op* op) {
     }
   }
 }
+
+#endif
 
 #endif

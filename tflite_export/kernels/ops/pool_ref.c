@@ -3,6 +3,9 @@
 #include "../core/window.h"
 #include "../include/packed_kernels.h"
 
+#if KWS_STATIC && (KWS_HAS_KIND(7) || KWS_HAS_KIND(8))
+
+#if KWS_HAS_KIND(7)
 /* floor(total * multiplier / (count * 2^shift) + 1/2) above the zero point; no places: the real value zero. */
 static int8_t mean(const kws_options* o, int64_t total, int64_t count) {
   const int64_t whole = (count ? count : 1) << (o->shift + 1);
@@ -11,6 +14,8 @@ static int8_t mean(const kws_options* o, int64_t total, int64_t count) {
   const int64_t value = quotient - (numerator % whole < 0);
   return kws_saturate(value, o->output_zero_point, o->activation_min, o->activation_max);
 }
+
+#endif
 
 static int8_t pool(const kws_op* op, const int8_t* x, const kws_span* v, const kws_span* h, bool average) {
   const kws_window* w = &op->options.window;
@@ -27,7 +32,11 @@ static int8_t pool(const kws_op* op, const int8_t* x, const kws_span* v, const k
       ++count;
     }
   }
-  return average ? mean(&op->options, total, count) : (int8_t)most;
+#if KWS_HAS_KIND(7)
+  if (average) return mean(&op->options, total, count);
+#endif
+  (void)average;
+  return (int8_t)most;
 }
 
 static void for_each_window(const kws_op* op, bool average) {
@@ -45,6 +54,12 @@ static void for_each_window(const kws_op* op, bool average) {
   }
 }
 
+#if KWS_HAS_KIND(7)
 void kws_average_pool_ref(const kws_op* op) { for_each_window(op, true); }
+#endif
 
+#if KWS_HAS_KIND(8)
 void kws_max_pool_ref(const kws_op* op) { for_each_window(op, false); }
+#endif
+
+#endif

@@ -6,6 +6,8 @@
 
 #include "../core/requantize.h"
 
+#if KWS_HAS_RECURRENT
+
 /* round(2^15 tanh(i / 32)): a half, for tanh is odd. */
 static const uint16_t tanh_table[257] = {
     /* clang-format off */
@@ -37,8 +39,10 @@ static int32_t tanh_of(int32_t x) {
   return x < 0 ? -value : value;
 }
 
+#if KWS_CELLS >> 1 & 7
 /* 2^15 sigmoid(x / 2^11). */
 static int32_t sigmoid_of(int32_t x) { return (32768 + tanh_of(x) + 1) >> 1; }
+#endif
 
 /* floor(total / 2^shift + 1/2) */
 static int64_t rounded(int64_t total, int shift) { return kws_rounding_shift((uint64_t)total, shift); }
@@ -111,6 +115,17 @@ static kws_op dense_op(const kws_op* op, const part* p) {
   return dense;
 }
 
+bool kws_recurrent_runs(const kws_op* op) {
+  part parts[MOST_PARTS];
+  int count;
+  if (!find_parts(&op->options, parts, &count)) return false;
+  for (int i = 0; i < count; ++i) {
+    const kws_op dense = dense_op(op, &parts[i]);
+    if (!kws_choose(&dense)) return false;
+  }
+  return true;
+}
+
 static size_t aligned(size_t size) { return (size + 15) / 16 * 16; }
 
 /* Where things lie in scratch memory. */
@@ -164,10 +179,14 @@ static int8_t output(const layer* l, int64_t value, int shift) {
   return kws_saturate(rounded(value * l->one, shift), 0, -l->one, l->one - 1);
 }
 
+#if KWS_CELLS >> 4 & 1
 static void simple_step(layer* l) {
   for (uint32_t i = 0; i < l->units; ++i) l->h[i] = output(l, tanh_of(2 * sum(l->rows[i], l->products[i])), 15);
 }
 
+#endif
+
+#if KWS_CELLS >> 1 & 1
 static void lstm_step(layer* l) {
   const uint32_t units = l->units;
   for (uint32_t i = 0; i < units; ++i) {
@@ -180,6 +199,9 @@ static void lstm_step(layer* l) {
   }
 }
 
+#endif
+
+#if KWS_CELLS >> 2 & 3
 /* Gates of the update lie at rows[i] from here on, and candidates' pre-activations at rows[i + 2 * units]. */
 static void gru_step(layer* l, bool reset_after) {
   const uint32_t units = l->units;
@@ -199,15 +221,28 @@ static void gru_step(layer* l, bool reset_after) {
   }
 }
 
+#endif
+
 static void step(layer* l, int cell, const int8_t* x) {
   multiply(l, 0, x, l->rows);
   multiply(l, 1, l->h, l->products);
-  if (cell == KWS_LSTM)
-    lstm_step(l);
-  else if (cell == KWS_SIMPLE_CELL)
-    simple_step(l);
-  else
-    gru_step(l, cell == KWS_GRU_RESET_AFTER);
+  switch (cell) {
+#if KWS_CELLS >> 1 & 1
+    case KWS_LSTM:
+      lstm_step(l);
+      break;
+#endif
+#if KWS_CELLS >> 4 & 1
+    case KWS_SIMPLE_CELL:
+      simple_step(l);
+      break;
+#endif
+    default:
+#if KWS_CELLS >> 2 & 3
+      gru_step(l, cell == KWS_GRU_RESET_AFTER);
+#endif
+      break;
+  }
 }
 
 /* The state comes from the last call and goes to the next, byte by byte: it lies at any address. Returns the rows that
@@ -230,8 +265,8 @@ static void store_state(const layer* l, uint32_t skipped, uint8_t* state) {
   }
 }
 
-/* All rows, by the first kernel of dense layers or by the fastest. */
-static void run_rows(const kws_op* op, bool fastest) {
+/* All rows, by the reference or, where that is NULL, by the fastest kernel of dense layers. */
+static void run_rows(const kws_op* op, kws_kernel_fn reference) {
   const kws_options* o = &op->options;
   const places at = find_places(op);
   uint8_t* const scratch = (uint8_t*)op->scratch + (16 - (uintptr_t)op->scratch % 16) % 16;
@@ -242,7 +277,7 @@ static void run_rows(const kws_op* op, bool fastest) {
   for (int i = 0; i < count; ++i) {
     l.dense[i] = dense_op(op, &parts[i]);
     l.dense[i].scratch = scratch + at.dense;
-    l.run[i] = fastest ? kws_choose(&l.dense[i])->run : kws_packed_dense_ref;
+    l.run[i] = reference ? reference : kws_choose(&l.dense[i])->run;
   }
   l.rows = (int16_t*)(void*)(scratch + at.rows);
   l.products = (int16_t*)(void*)(scratch + at.products);
@@ -272,6 +307,10 @@ static void run_rows(const kws_op* op, bool fastest) {
   }
 }
 
-void kws_recurrent_ref(const kws_op* op) { run_rows(op, false); }
+#if KWS_REFERENCE
+void kws_recurrent_ref(const kws_op* op) { run_rows(op, kws_packed_dense_ref); }
+#endif
 
-void kws_recurrent(const kws_op* op) { run_rows(op, true); }
+void kws_recurrent(const kws_op* op) { run_rows(op, NULL); }
+
+#endif

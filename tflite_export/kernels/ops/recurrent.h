@@ -10,6 +10,9 @@ static inline unsigned kws_cell_gates(int cell) { return cell == KWS_LSTM ? 4 : 
 /* Bytes of the constant; 0 where a size would overflow. */
 size_t kws_recurrent_bytes(const kws_options* options);
 
+/* Whether this build has a kernel for each of its products. */
+bool kws_recurrent_runs(const kws_op* op);
+
 /* Scratch bytes of a prepared op, whichever kernel runs it. */
 size_t kws_recurrent_scratch(const kws_op* op);
 

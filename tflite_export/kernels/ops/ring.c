@@ -4,6 +4,8 @@
 
 #include "../include/packed_kernels.h"
 
+#if KWS_RINGS || KWS_HAS_KIND(9)
+
 #if defined(__ARM_FEATURE_MVE)
 #include <arm_mve.h>
 
@@ -44,13 +46,21 @@ void kws_ring_step(uint8_t* state, const int8_t* x, int8_t* to, size_t kept, siz
   state[1] = (uint8_t)((oldest + 1) >> 8);
 }
 
-/* Frames are bytes here, and zeros the value before the first call. */
-#if KWS_DYNAMIC
-void kws_ring_of_floats(const kws_op* op) { kws_ring(op); }
-#endif
-
-void kws_ring(const kws_op* op) {
+#if KWS_HAS_KIND(9)
+static void run(const kws_op* op) {
   const size_t kept = op->options.outputs, fresh = (size_t)op->height;
   const size_t frame = op->output_bytes / (kept + fresh);
   kws_ring_step(op->state, op->x[0], op->y, kept, fresh, frame, op->options.output_zero_point);
 }
+
+#if KWS_STATIC
+void kws_ring(const kws_op* op) { run(op); }
+#endif
+
+/* Frames are bytes here, and zeros the value before the first call. */
+#if KWS_DYNAMIC
+void kws_ring_of_floats(const kws_op* op) { run(op); }
+#endif
+#endif
+
+#endif

@@ -9,6 +9,8 @@
 
 #include "../core/requantize.h"
 
+#if KWS_HAS_WAVEFORM
+
 enum { LOG_BITS = 15, LOG_STEPS = 64, FRACTION = 22 };
 
 /* round(2^15 log2(1 + i / 64)) */
@@ -64,6 +66,11 @@ static kws_op dense_op(const kws_op* op) {
   return dense;
 }
 
+bool kws_waveform_runs(const kws_op* op) {
+  const kws_op dense = dense_op(op);
+  return kws_choose(&dense);
+}
+
 /* Where things lie in scratch memory: bytes of a frame, its sums, and what the dense kernels need. */
 typedef struct {
   size_t high, low, high_sums, low_sums, dense, total;
@@ -94,8 +101,8 @@ static void split(const int16_t* x, size_t count, int8_t* high, int8_t* low) {
   }
 }
 
-/* All frames, by the first kernel of dense layers or by the fastest. */
-static void run_frames(const kws_op* op, bool fastest) {
+/* All frames, by the reference or, where that is NULL, by the fastest kernel of dense layers. */
+static void run_frames(const kws_op* op, kws_kernel_fn reference) {
   const kws_options* o = &op->options;
   const places at = find_places(op);
   uint8_t* const scratch = (uint8_t*)op->scratch + (16 - (uintptr_t)op->scratch % 16) % 16;
@@ -104,7 +111,7 @@ static void run_frames(const kws_op* op, bool fastest) {
   int32_t* const low_sums = (int32_t*)(void*)(scratch + at.low_sums);
   kws_op dense = dense_op(op);
   dense.scratch = scratch + at.dense;
-  const kws_kernel_fn multiply = fastest ? kws_choose(&dense)->run : kws_packed_dense_ref;
+  const kws_kernel_fn multiply = reference ? reference : kws_choose(&dense)->run;
   const size_t span = (size_t)kws_waveform_span(o), hop = (size_t)o->sample_stride * o->average;
   const size_t sums = (size_t)o->average * o->outputs;
   const uint8_t* const weight_sums =
@@ -135,6 +142,10 @@ static void run_frames(const kws_op* op, bool fastest) {
   }
 }
 
-void kws_waveform_ref(const kws_op* op) { run_frames(op, false); }
+#if KWS_REFERENCE
+void kws_waveform_ref(const kws_op* op) { run_frames(op, kws_packed_dense_ref); }
+#endif
 
-void kws_waveform(const kws_op* op) { run_frames(op, true); }
+void kws_waveform(const kws_op* op) { run_frames(op, NULL); }
+
+#endif

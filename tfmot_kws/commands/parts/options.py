@@ -108,8 +108,32 @@ Package = Annotated[
     str | None,
     typer.Option(help="Whole component, kernels and metadata: esp-idf, arduino, zephyr, cmake or platformio."),
 ]
-ComponentName = Annotated[
-    str | None, typer.Option(help="With --package: what the component is called.", show_default="kws_spotter")
+SpotterFiles = Annotated[
+    list[pathlib.Path],
+    typer.Option(
+        "--model", help="Streaming .tflite made by export --streaming internal; may be given again, with a --name."
+    ),
+]
+ExampleSound = Annotated[
+    pathlib.Path | None,
+    typer.Option(help="Arduino: a recording for its example to run on.", show_default="computed noise"),
+]
+SpotterNames = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--name",
+        help="What C files, functions and macros of a model begin with, and what a component is called; one a model.",
+        show_default="kws; kws_spotter",
+    ),
+]
+Thresholds = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--threshold",
+        help="Score from which on a keyword counts: a number, WORD=NUMBER,... or the file of evaluate --json. Once, or "
+        "once a model.",
+        show_default="likelier",
+    ),
 ]
 Streams = Annotated[
     pathlib.Path | None,

@@ -1,5 +1,7 @@
 /* Dense kernel for x86 processors with AVX2. */
-#if defined(__x86_64__)
+#include "../../core/build.h"
+
+#if defined(__x86_64__) && ((KWS_DENSE_STATIC && KWS_HAS_LAYOUT(0)) || KWS_DENSE_DYNAMIC)
 
 #include <immintrin.h>
 
@@ -120,13 +122,15 @@ KWS_INLINE const uint8_t* run(const int bits, const int places, const kws_blocks
 
 KWS_RUN_WIDTHS(1, run)
 
+#if KWS_DENSE_STATIC && KWS_HAS_LAYOUT(0)
 #define KWS_DENSE_NAME kws_packed_dense_avx2
 #define KWS_DENSE_ROWS KWS_TILE
 #define KWS_DENSE_PLACES 1
 #define KWS_DENSE_SUM sum_row
 #include "../dense_body.inc"
+#endif
 
-#if KWS_DYNAMIC
+#if KWS_DENSE_DYNAMIC
 static void dynamic_dots(const kws_op* op, const uint8_t* w, size_t step, uint32_t tiles, const int8_t* x, size_t n,
                          int32_t* dots) {
   static const kws_scale none;

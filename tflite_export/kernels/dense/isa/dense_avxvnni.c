@@ -1,7 +1,7 @@
 /* Dense kernel for x86 processors with AVX-VNNI: Alder Lake and later without AVX-512, Zen 5. */
-#include "../../include/packed_kernels.h"
+#include "../../core/build.h"
 
-#if KWS_X86_AVXVNNI
+#if KWS_ISA_AVXVNNI && ((KWS_DENSE_STATIC && KWS_HAS_LAYOUT(0)) || KWS_DENSE_DYNAMIC)
 
 #include <immintrin.h>
 

@@ -3,6 +3,8 @@
 #include "../../core/requantize.h"
 #include "../dense_row.h"
 
+#if KWS_NEEDS_C && (KWS_DENSE_STATIC || KWS_DENSE_DYNAMIC)
+
 #if defined(__GNUC__)
 #define INLINE __attribute__((always_inline)) static inline
 #else
@@ -25,11 +27,14 @@ INLINE int at_once(const int bits) { return !FEW_REGISTERS ? 4 : bits == 4 ? 2 :
 #define SETTLE(value) (void)(value)
 #endif
 
+#if KWS_DENSE_STATIC
 static uint32_t sum_row(const int8_t* x, size_t n) {
   uint32_t sum = 0;
   for (size_t i = 0; i < n; ++i) sum += (uint32_t)x[i];
   return sum;
 }
+
+#endif
 
 /* Sums of `count` slots, each with those above it in its byte, times x. Few at a time: they must stay in registers. */
 INLINE void add_slots(const int bits, const int first, const int count, const uint8_t* w, const int8_t* x, size_t n,
@@ -167,6 +172,9 @@ DOTS_OF_LANES(1)
 DOTS_OF_LANES(2)
 DOTS_OF_LANES(4)
 
+/* Rows whose codes are stored as signed numbers and not taken for others. */
+INLINE unsigned signed_rows(int bits) { return in_lanes(bits) ? 0 : kws_signed_rows(bits); }
+
 static KWS_NOINLINE const uint8_t* dots_of(int bits, const uint8_t* w, const int8_t* x, size_t n, int32_t* dots) {
   static void (*const lanes_of[5])(const uint8_t*, const int8_t*, size_t, int32_t*) = {
       NULL,
@@ -196,6 +204,7 @@ static KWS_NOINLINE const uint8_t* dots_of(int bits, const uint8_t* w, const int
   return w + n * (size_t)bits;
 }
 
+#if KWS_DENSE_STATIC
 /* Products of 64 bits of which the high half alone is needed. */
 static bool make_scale(kws_scale* s, const kws_op* op) {
   if (!kws_make_scale(s, op)) return false;
@@ -221,13 +230,14 @@ static void finish(const kws_scale* s, const int32_t* dots, const uint32_t* cons
 #define KWS_DENSE_ROWS KWS_TILE
 #define KWS_DENSE_PLACES 1
 #define KWS_DENSE_SUM sum_row
-#define KWS_DENSE_SIGNED_ROWS(bits) (in_lanes(bits) ? 0 : kws_signed_rows(bits))
+#define KWS_DENSE_SIGNED_ROWS signed_rows
 #define KWS_DENSE_DOTS(bits, places, w, x, stride, n, dots) dots_of(bits, w, x, n, dots)
 #define KWS_DENSE_MAKE_SCALE make_scale
 #define KWS_DENSE_FINISH finish
 #include "../dense_body.inc"
+#endif
 
-#if KWS_DYNAMIC
+#if KWS_DENSE_DYNAMIC
 #include "../dynamic.h"
 
 static void dynamic_dots(const kws_op* op, const uint8_t* w, size_t step, uint32_t tiles, const int8_t* x, size_t n,
@@ -236,8 +246,10 @@ static void dynamic_dots(const kws_op* op, const uint8_t* w, size_t step, uint32
 }
 
 void kws_dynamic_dense_c(const kws_op* op) {
-  const unsigned signed_rows = op->options.bits > 8 ? 0 : KWS_DENSE_SIGNED_ROWS(op->options.bits);
-  const kws_dynamic_parts parts = {dynamic_dots, signed_rows, kws_dynamic_dot, NULL};
+  const unsigned rows = op->options.bits > 8 ? 0 : signed_rows(op->options.bits);
+  const kws_dynamic_parts parts = {dynamic_dots, rows, kws_dynamic_dot, NULL};
   kws_run_dynamic(op, &parts);
 }
+#endif
+
 #endif

@@ -1,6 +1,8 @@
 /* Dense kernel for Arm processors with dot products of bytes (Cortex-A55, A76 and later): sixteen inputs of one row an
  * instruction. */
-#if defined(__aarch64__)
+#include "../../core/build.h"
+
+#if KWS_ISA_A64 && ((KWS_DENSE_STATIC && KWS_HAS_LAYOUT(0)) || KWS_DENSE_DYNAMIC)
 
 /* GCC inlines a function only where its target is part of the caller's, and "arch" replaces what -mcpu says: so all
  * that is included here, arm_neon.h too, is compiled for the same target. GCC 12 cannot go from Armv9 back to Armv8. */
@@ -20,6 +22,9 @@
 #define KWS_DENSE_NAME kws_packed_dense_dotprod
 #define KWS_DENSE_ROWS KWS_TILE
 #define KWS_DENSE_PLACES 2
+#if !(KWS_DENSE_STATIC && KWS_HAS_LAYOUT(0))
+#define KWS_DENSE_DOTS_ALONE
+#endif
 #include "../dense_groups.h"
 
 /* Adds one block. */
@@ -201,7 +206,11 @@ KWS_INLINE const uint8_t* run_two(const int bits, const int8_t* w, const int8_t*
 
 KWS_INLINE const uint8_t* run(const int bits, const int8_t* w, const int8_t* from, ptrdiff_t stride, size_t n,
                               uint32_t rows, int places, int32_t* dots) {
+#if defined(KWS_DENSE_DOTS_ALONE)
+  (void)places;
+#else
   if (places == 2) return run_two(bits, w, from, stride, n, rows, dots);
+#endif
   enum { MOST = KWS_MAX_SLOTS + 2 };
   static const int32_t zeros[16] = {0};
   const int32_t* zero = zeros;
@@ -263,9 +272,11 @@ KWS_INLINE const uint8_t* run(const int bits, const int8_t* w, const int8_t* fro
 
 KWS_SUM_WIDTHS(run)
 
+#if KWS_DENSE_STATIC && KWS_HAS_LAYOUT(0)
 #include "../dense_body.inc"
+#endif
 
-#if KWS_DYNAMIC
+#if KWS_DENSE_DYNAMIC
 #include "../dynamic.h"
 
 static void dynamic_dots(const kws_op* op, const uint8_t* w, size_t step, uint32_t tiles, const int8_t* x, size_t n,

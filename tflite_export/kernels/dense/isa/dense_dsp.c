@@ -5,10 +5,11 @@
  * assembly: they need all registers. Sums wrap modulo 2^32 on their way; chunks are so short that what remains is
  * exact.
  *
- * kws_packed_dense_dsp reads the layout KWS_LAYOUT_DSP, kws_packed_dense_dsp_rows the layout for all chips. */
+ * kws_packed_dense_dsp reads the layout KWS_LAYOUT_DSP, kws_packed_dense_dsp_rows the layout for all chips. LDM needs
+ * aligned words (KWS_WHOLE_WORDS), and sums of bytes as they are must fit 32 bits (KWS_SHORT_ROWS). */
 #include "../../include/packed_kernels.h"
 
-#if defined(__ARM_FEATURE_DSP) && __ARM_ARCH_PROFILE == 'M' && !defined(__ARM_FEATURE_MVE)
+#if KWS_ISA_DSP && (KWS_DENSE_STATIC || KWS_DENSE_DYNAMIC)
 
 #include "../../core/requantize.h"
 #include "../dense_row.h"
@@ -35,11 +36,16 @@ static inline uint32_t widen_chunk(const int8_t* x, size_t n, const int factor, 
   return sum;
 }
 
+#if KWS_DENSE_STATIC
+
+/* Whether there are narrow codes, whose sums are made in chunks. */
+enum { NARROW = KWS_HAS_LAYOUT(2) && KWS_WIDTHS & (1 << 1 | 1 << 2) };
+
 /* Widens a row of n int8 to lanes, in the order of SXTB16: of each four, inputs 0 and 2, then 1 and 3. Where there are
  * chunks, the first one is short if one is; each starts with a constant, and all with minus the constants' sum. Inputs
  * of two-bit weights are multiplied by 4, so that the high one of two sums starts at bit 16. Returns the sum of x. */
 static uint32_t widen(const int8_t* x, size_t n, int stored, uint32_t* to) {
-  if (stored > 2) return widen_chunk(x, n, 1, to);
+  if (!NARROW || stored > 2) return widen_chunk(x, n, 1, to);
   const size_t chunk = stored == 1 ? 128 : 32;
   uint32_t* const head = to++;
   uint32_t sum = 0, constants = 0;
@@ -192,7 +198,7 @@ static KWS_NOINLINE void all_outputs(const kws_op* op, batch* b, bool quick, con
   const size_t n = k->inputs;
   for (uint32_t first = 0; first < outputs; first += BATCH) {
     const uint32_t rows = outputs - first < BATCH ? outputs - first : BATCH;
-    if (n > k->most) {
+    if (KWS_HAS_LAYOUT(2) && n > k->most) {
       w = chunked_dots(k, w, x, rows, b->dots);
     } else {
       int32_t* dots = b->dots;
@@ -230,9 +236,7 @@ static void run(const kws_op* op, const blocks* k, int stored, int code_bits, ui
   }
 }
 
-/* Whether the kernels can run an op: LDM needs aligned words, and sums of bytes as they are must fit 32 bits. */
-static bool can_run(const kws_op* op) { return (uintptr_t)op->weights % 4 == 0 && op->options.inputs <= 1 << 16; }
-
+#if KWS_HAS_LAYOUT(2)
 void kws_packed_dense_dsp(const kws_op* op) {
   static dots_function* const functions[9] = {
       NULL,
@@ -246,17 +250,18 @@ void kws_packed_dense_dsp(const kws_op* op) {
       KWS_WIDTHS & (1 << 6 | 1 << 7 | 1 << 8) ? dots_8 : NULL,
   };
   static const uint32_t flipped[9] = {0, 0xAAAAAA, 0xAAAAAA, 0, 0x888888, 0x924924, 0, 0, 0xAAAAAA};
-  if (!can_run(op)) {
-    kws_packed_dense_ref(op);
-    return;
-  }
   const int stored = kws_stored_bits(op->options.bits);
   /* Sums of words as they are stay exact for 511 inputs: 2^12 * (2^3 * 128 * 511) < 2^31. Narrow codes have chunks. */
   const blocks k = {functions[stored], kws_lane_rows(stored), kws_padded_inputs(op), stored < 4 ? 1 << 17 : 480};
   run(op, &k, stored, stored, flipped[stored]);
 }
+#endif
+
+#endif
 
 /* ---- The layout for all chips: a word is one byte of the tile for four inputs. */
+
+#if (KWS_DENSE_STATIC && KWS_HAS_LAYOUT(0)) || KWS_DENSE_DYNAMIC
 
 /* Sums of `count` slots times x. The topmost slot of a byte comes with those below it: its sum is of the whole bytes.
  */
@@ -326,17 +331,17 @@ static dots_function* const rows_functions[9] = {
     KWS_WITH_WIDTH(8, rows_8),
 };
 
+#endif
+
+#if KWS_DENSE_STATIC && KWS_HAS_LAYOUT(0)
 void kws_packed_dense_dsp_rows(const kws_op* op) {
-  if (!can_run(op)) {
-    kws_packed_dense_ref(op);
-    return;
-  }
   const int bits = op->options.bits;
   const blocks k = {rows_functions[bits], KWS_TILE, kws_padded_inputs(op), 1 << 17};
   run(op, &k, 8, bits, kws_signed_rows(bits) * 0x010101u);
 }
+#endif
 
-#if KWS_DYNAMIC
+#if KWS_DENSE_DYNAMIC
 #include "../dynamic.h"
 
 /* A row of lanes behind the codes: whole words, for the codes fill blocks. */
@@ -368,10 +373,6 @@ static int64_t dynamic_dot(const uint8_t* w, const int16_t* x, size_t n) {
 }
 
 void kws_dynamic_dense_dsp(const kws_op* op) {
-  if (op->options.bits <= 8 && op->options.inputs > 1 << 16) { /* sums of bytes as they are must fit 32 bits */
-    kws_dynamic_dense_ref(op);
-    return;
-  }
   const unsigned signed_rows = op->options.bits > 8 ? 0 : kws_signed_rows(op->options.bits);
   const kws_dynamic_parts parts = {dynamic_dots, signed_rows, dynamic_dot, begin_row};
   kws_run_dynamic(op, &parts);

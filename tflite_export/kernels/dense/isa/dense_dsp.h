@@ -82,6 +82,8 @@ typedef const uint32_t* dots_function(const uint32_t* w, const uint32_t* x, size
                                             const uint32_t* x __attribute__((unused)), \
                                             size_t n __attribute__((unused)), int32_t* dots __attribute__((unused)))
 
+#if KWS_DENSE_STATIC && KWS_HAS_LAYOUT(2)
+
 #define AND(to, from) "and " to ", r2, " from "\n"
 #define SMLAD(sum, weights, inputs) "smlad " sum ", " weights ", " inputs ", " sum "\n"
 
@@ -218,5 +220,7 @@ DOTS_FUNCTION(dots_1) {
       "3:\n add sp, sp, #8\n pop {r3-r11, pc}\n");
 }
 /* clang-format on */
+
+#endif
 
 #endif

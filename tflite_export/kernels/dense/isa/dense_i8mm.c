@@ -1,6 +1,8 @@
 /* Dense kernel for Arm processors that multiply matrices of bytes (Cortex-A510, A710 and later): two rows of weights
  * times two places an instruction; where there are fewer than four places, dot products on the same layout. */
-#if defined(__aarch64__)
+#include "../../core/build.h"
+
+#if KWS_ISA_A64 && KWS_DENSE_STATIC && KWS_HAS_LAYOUT(1)
 
 /* GCC inlines a function only where its target is part of the caller's, and "arch" replaces what -mcpu says: so all
  * that is included here, arm_neon.h too, is compiled for the same target. GCC 12 cannot go from Armv9 back to Armv8. */

@@ -5,7 +5,7 @@
  * beats a cycle runs the two at the same time. Widths of more than 8 slots take two passes over x. */
 #include "../../include/packed_kernels.h"
 
-#if defined(__ARM_FEATURE_MVE)
+#if KWS_ISA_MVE && ((KWS_DENSE_STATIC && KWS_HAS_LAYOUT(0)) || KWS_DENSE_DYNAMIC)
 
 /* The assembly takes all registers, and code that is not optimized keeps one for itself. */
 #if !defined(__OPTIMIZE__) && !defined(__clang__)
@@ -17,6 +17,7 @@
 #include "../../core/requantize.h"
 #include "../dense_row.h"
 
+#if KWS_DENSE_STATIC && KWS_HAS_LAYOUT(0)
 static uint32_t sum_row(const int8_t* x, size_t n) {
   int32_t sum = 0;
   const int8_t* const end = x + n;
@@ -27,6 +28,8 @@ static uint32_t sum_row(const int8_t* x, size_t n) {
   for (; x != end; x += 2 * KWS_VECTOR) sum = vaddvaq_s8(vaddvaq_s8(sum, vldrbq_s8(x)), vldrbq_s8(x + KWS_VECTOR));
   return (uint32_t)sum;
 }
+
+#endif
 
 /* The eight sums. */
 #define S0 "r0"
@@ -236,6 +239,8 @@ static dots_function* const dots_functions[9] = {
     KWS_WITH_WIDTH(8, dots_of_8),
 };
 
+#if KWS_DENSE_STATIC && KWS_HAS_LAYOUT(0)
+
 /* What requantize_8() reads: six constants that one LDM loads, and the sums. */
 typedef struct {
   int32_t factor, multiplier, bias_factor, add, shift, minus_zero;
@@ -361,7 +366,9 @@ static const uint8_t* blocks(const kws_scale* s, int bits, const uint8_t* w, con
 #define KWS_DENSE_BLOCKS blocks
 #include "../dense_body.inc"
 
-#if KWS_DYNAMIC
+#endif
+
+#if KWS_DENSE_DYNAMIC
 #include "../dynamic.h"
 
 static void dynamic_dots(const kws_op* op, const uint8_t* w, size_t step, uint32_t tiles, const int8_t* x, size_t n,

@@ -1,15 +1,20 @@
 /* Dense kernel for Arm processors with NEON: any Cortex-A. The faster ones have instructions for dot products, and
  * kernels of their own. */
-#if defined(__ARM_NEON)
+#include "../../include/packed_kernels.h"
+
+#if KWS_ISA_NEON && ((KWS_DENSE_STATIC && KWS_HAS_LAYOUT(0)) || KWS_DENSE_DYNAMIC)
 
 #include "dense_arm.h"
 
+#if KWS_DENSE_STATIC && KWS_HAS_LAYOUT(0)
 static uint32_t sum_row(const int8_t* x, size_t n) {
   int32x4_t sums = vdupq_n_s32(0);
   for (const int8_t* const end = x + n; x != end; x += KWS_VECTOR) sums = vpadalq_s16(sums, vpaddlq_s8(vld1q_s8(x)));
   const int64x2_t pairs = vpaddlq_s32(sums);
   return (uint32_t)(vgetq_lane_s64(pairs, 0) + vgetq_lane_s64(pairs, 1));
 }
+
+#endif
 
 /* Blocks whose two products in each lane, of codes of a row, add up to 16 bits. Of n products, codes without a sign
  * need n * 128 * (2^bits - 1) <= 2^15, those with one n * 128 * 2^(bits - 1) < 2^15. Two products of eight-bit codes
@@ -194,13 +199,15 @@ KWS_INLINE const uint8_t* run(const int bits, const int places, const kws_blocks
 
 KWS_RUN_WIDTHS(1, run)
 
+#if KWS_DENSE_STATIC && KWS_HAS_LAYOUT(0)
 #define KWS_DENSE_NAME kws_packed_dense_neon
 #define KWS_DENSE_ROWS KWS_TILE
 #define KWS_DENSE_PLACES 1
 #define KWS_DENSE_SUM sum_row
 #include "../dense_body.inc"
+#endif
 
-#if KWS_DYNAMIC
+#if KWS_DENSE_DYNAMIC
 #include "../dynamic.h"
 
 static void dynamic_dots(const kws_op* op, const uint8_t* w, size_t step, uint32_t tiles, const int8_t* x, size_t n,

@@ -1,6 +1,8 @@
 /* Dense kernel for one-bit weights in the layout WORDS, on Arm processors of 64 bits: four weights of a row choose
  * among the 16 sums that four inputs can have, which a table holds. One look-up does four products. */
-#if defined(__aarch64__)
+#include "../../core/build.h"
+
+#if KWS_ISA_A64 && KWS_DENSE_STATIC && KWS_HAS_LAYOUT(3) && KWS_HAS_WIDTH(1)
 
 #include "dense_arm.h"
 

@@ -52,7 +52,7 @@ KWS_INLINE void finish(const kws_scale* s, __m256i dots, __m256i constants, uint
   _mm_storel_epi64((__m128i*)(void*)y, bytes);
 }
 
-#if KWS_DYNAMIC
+#if KWS_DENSE_DYNAMIC
 #include "../dynamic.h"
 
 /* As on NEON: pairs of products are made positive, so that their largest sum, 2^31, is no negative number. */
