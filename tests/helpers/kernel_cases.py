@@ -185,6 +185,9 @@ EXPECTED = {
 }
 """Kernels that a core must have beside the reference: a variant that is left out would not be tested."""
 
+DEPTHWISE = {name: {"c", *(kernels & {"avx2", "neon", "mve", "dsp"})} for name, kernels in EXPECTED.items()}
+"""The same of the depthwise op."""
+
 
 def recurrent_cases(rng: np.random.Generator) -> list[tuple[ir.Graph, dict[str, np.ndarray]]]:
     """Every cell and width, with inputs and units that fill vectors and that do not."""

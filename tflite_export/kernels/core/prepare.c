@@ -46,7 +46,7 @@ static bool prepare_window(kws_op* op, const kws_tensor* x, uint32_t channels, k
     const int64_t extent = (int64_t)(w->size[axis] - 1) * w->dilation[axis] + 1;
     const int64_t room = (int64_t)picture[axis] + w->padding[2 * axis] + w->padding[2 * axis + 1] - extent;
     CHECK(room >= 0, "the window is larger than the padded picture", extent, extent + room);
-    const int64_t count = room / w->stride[axis] + 1;
+    const int64_t count = (int64_t)((uint32_t)room / (uint32_t)w->stride[axis]) + 1; /* room is less than 2^32 */
     CHECK(count <= 0x7FFFFFFF, "the output is too large", 0, 0);
     out[axis] = (int32_t)count;
   }
