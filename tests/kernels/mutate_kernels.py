@@ -223,9 +223,9 @@ def _depthwise(file: str, core: str, kind: str, pattern: str, replacement: str) 
 
 MISTAKES += (
     _depthwise("window.h", "host", "windows inside", r"\* step < length", "* step <= length"),
-    _depthwise("depthwise.h", "host", "window over time", r"t\.level_column = t\.level_row;", ""),
-    _depthwise("depthwise.h", "host", "dilation", r"dilation\[0\] \* width", "dilation[1] * width"),
-    _depthwise("depthwise.h", "cortex-m3", "rows without a window", r"t\.x \+= channels", "t.x += 0"),
+    _depthwise("depthwise_c.c", "host", "window over time", r"t\.level_column = t\.level_row;", ""),
+    _depthwise("depthwise_c.c", "host", "dilation", r"dilation\[0\] \* width", "dilation[1] * width"),
+    _depthwise("depthwise_c.c", "cortex-m3", "rows without a window", r"t\.x \+= channels", "t.x += 0"),
     _depthwise("depthwise_neon.c", "cortex-a53", "rounding", r"31 - s->shift", "30 - s->shift"),
     _depthwise("depthwise_neon.c", "cortex-a53", "bias", r"s->bias_shift - 31\)", "s->bias_shift - 30)"),
     _depthwise("depthwise_neon.c", "cortex-a53", "what is exact", r"bias_shift >= 31", "bias_shift >= 29"),

@@ -1,6 +1,50 @@
 /* Per-channel convolution where each channel has one output: few sums at a time, which stay in registers. */
 #include "../core/requantize.h"
+#include "../core/window.h"
 #include "depthwise.h"
+
+static inline kws_taps taps_at(const kws_op* op, const int8_t* picture, const kws_span* v, const kws_span* h) {
+  const kws_window* w = &op->options.window;
+  const size_t channels = (size_t)op->channels, width = (size_t)op->width;
+  kws_taps t;
+  t.rows = (uint32_t)(v->last - v->first);
+  t.columns = (uint32_t)(h->last - h->first);
+  t.x = t.rows && t.columns ? picture + ((size_t)v->start * width + (size_t)h->start) * channels : picture;
+  t.levels = (const int8_t*)op->weights + ((size_t)v->first * (size_t)w->size[1] + (size_t)h->first) * channels;
+  t.x_row = (size_t)w->dilation[0] * width * channels;
+  t.x_column = (size_t)w->dilation[1] * channels;
+  t.level_row = (size_t)w->size[1] * channels;
+  t.level_column = channels;
+  if (t.columns == 1) { /* a window over time: one loop instead of two */
+    t.columns = t.rows;
+    t.rows = 1;
+    t.x_column = t.x_row;
+    t.level_column = t.level_row;
+  }
+  return t;
+}
+
+void kws_depthwise_places(const kws_op* op, kws_depthwise_place* place, void* own) {
+  const kws_window* w = &op->options.window;
+  const size_t channels = (size_t)op->channels;
+  int8_t* y = op->y;
+  if (!op->options.has_window) {
+    kws_taps t = {1, 1, op->x[0], (const int8_t*)op->weights, 0, 0, 0, 0};
+    for (size_t left = op->rows; left; --left, y += channels, t.x += channels) place(op, own, &t, y);
+    return;
+  }
+  const size_t picture = (size_t)op->height * (size_t)op->width * channels;
+  const int8_t* x = op->x[0];
+  for (int32_t i = 0; i < op->batch; ++i, x += picture)
+    for (int32_t row = 0; row < op->out_height; ++row) {
+      const kws_span v = kws_window_span(w, 0, row, op->height);
+      for (int32_t column = 0; column < op->out_width; ++column, y += channels) {
+        const kws_span h = kws_window_span(w, 1, column, op->width);
+        const kws_taps taps = taps_at(op, x, &v, &h);
+        place(op, own, &taps, y);
+      }
+    }
+}
 
 #if defined(__GNUC__)
 #define NOINLINE __attribute__((noinline))

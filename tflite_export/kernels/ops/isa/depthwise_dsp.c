@@ -46,7 +46,8 @@ typedef char check_job[offsetof(job, y) == 24 && offsetof(job, x) == 28 && offse
 
 #define TWO_TAPS TAP("", "") TAP(", r2", ", r3") "add r0, r0, r2, lsl #1\n add r1, r1, r3, lsl #1\n"
 
-/* An output before it is clipped, but to a byte: the high half of sum * scale, and bias * bias_factor + add, shifted. */
+/* An output before it is clipped, but to a byte: the high half of sum * scale, and bias * bias_factor + add, shifted.
+ */
 #define SCALE(sum) \
   "ldrsb r10, [r1], #1\n ldrsb r11, [r2], #1\n" \
   "mul r10, r10, r3\n mla r11, r11, r12, r9\n" \
@@ -113,6 +114,11 @@ typedef struct {
   bool quick; /* whether run_blocks() makes the outputs */
 } state;
 
+/* For any constants. Once in flash: it is long, and seldom runs. */
+static __attribute__((noinline)) int8_t any_output(const kws_op* op, uint32_t acc, size_t channel) {
+  return kws_requantize(op, acc, (uint32_t)channel);
+}
+
 /* Outputs of `count` channels, a multiple of LANES. */
 static void some_channels(const kws_op* op, state* s, const kws_taps* t, size_t first, size_t count, int8_t* y) {
   job* const j = &s->j;
@@ -140,7 +146,7 @@ static void some_channels(const kws_op* op, state* s, const kws_taps* t, size_t 
     j->sums = sums;
     j->end = j->x + some;
     run_blocks(j);
-    for (size_t k = 0; k < some; ++k, ++first) y[first] = kws_requantize(op, sums[k], (uint32_t)first);
+    for (size_t k = 0; k < some; ++k, ++first) y[first] = any_output(op, sums[k], first);
   }
 }
 
@@ -151,7 +157,7 @@ static void one_place(const kws_op* op, void* own, const kws_taps* taps, int8_t*
   const bool empty = !taps->rows || !taps->columns; /* a window that lies in the padding */
   if (channels < LANES || empty) {
     for (size_t k = 0; k < channels; ++k)
-      y[k] = kws_requantize(op, kws_sum_of_channel(taps, k, op->options.input_zero_point[0]), (uint32_t)k);
+      y[k] = any_output(op, kws_sum_of_channel(taps, k, op->options.input_zero_point[0]), k);
     return;
   }
   some_channels(op, own, taps, 0, channels / LANES * LANES, y);
