@@ -41,7 +41,8 @@ def stack_bytes(folder: pathlib.Path) -> int:
     Every chain of calls goes kws_inference_run -> kws_run_layers -> kws_invoke -> kws_invoke_kernel and from there into
     the checks (prepare.c and options.c, here as one) or one kernel's file. All frames of the largest such file are more
     than any chain in it.
-    The plain C kernel of the depthwise op may call its reference instead of its own functions.
+    The depthwise kernels with vectors may call the plain C one, and that one the reference, instead of their own
+    functions.
     """
     frames = {
         path.stem: {
@@ -50,7 +51,9 @@ def stack_bytes(folder: pathlib.Path) -> int:
         for path in folder.glob("*.su")
     }
     frames["prepare"] |= frames.pop("options")
-    frames["depthwise_ref"]["its caller"] = frames["depthwise_c"]["kws_depthwise_c"]
+    vectors = sum(frames.get(f"depthwise_{isa}", {}).get(f"kws_depthwise_{isa}", 0) for isa in ("dsp", "mve"))
+    frames["depthwise_ref"]["its callers"] = frames["depthwise_c"]["kws_depthwise_c"] + vectors
+    frames["depthwise_c"]["its caller"] = vectors
     chain = ("kws_inference_run", "kws_run_layers", "kws_invoke", "kws_invoke_kernel")
     above = sum(own.get(name, 0) for own in frames.values() for name in chain)
     outer = ("inference", "kws_inference", "layers", "dispatch")

@@ -15,6 +15,7 @@ from tflite_export.reference import run as reference
 
 TARGET = pathlib.Path(__file__).resolve().parents[1] / "tflite_export" / "kernels" / "core" / "self_test.inc"
 OUTPUTS, INPUTS, ZERO = 7, 40, -128
+CHANNELS, TAPS = 19, 3
 LAYOUTS = (packing.Layout.ROWS, packing.Layout.PAIRS, packing.Layout.DSP, packing.Layout.WORDS)
 DSP_BYTES = {3: 0x77, 6: 0x3F, 7: 0x7F}
 """Bits of a byte that are used where codes lie in wider fields."""
@@ -37,7 +38,7 @@ def fnv(data: bytes) -> int:
     return value
 
 
-def _run(op: ir.PackedDense | ir.DynamicDense, x: np.ndarray, ends: tuple[ir.Tensor, ir.Tensor]) -> np.ndarray:
+def _run(op: ir.Op, x: np.ndarray, ends: tuple[ir.Tensor, ir.Tensor]) -> np.ndarray:
     graph = ir.Graph({end.name: end for end in ends}, (op,), ("x",), ("y",))
     return reference.run(graph, {"x": x[None]})["y"][0]
 
@@ -73,6 +74,19 @@ def _dynamic(bits: int) -> tuple[np.ndarray, np.ndarray]:
     return _run(op, x, ends), weights.levels.sum(axis=1)
 
 
+def _depthwise() -> np.ndarray:
+    """int8 [1, CHANNELS]."""
+    x, levels = (fill(TAPS * CHANNELS, seed).view(np.int8).reshape(TAPS, CHANNELS) for seed in (11, 12))
+    gain, bias = fill(2 * CHANNELS, 13).view(np.int8).astype(np.int16).reshape(2, CHANNELS)
+    rq = ir.Requantization(gain, bias, 1 << 20, 33, 34)
+    op = ir.Depthwise("depthwise", "x", "y", levels, rq, ir.Window((TAPS, 1)))
+    ends = (
+        ir.Tensor("x", (TAPS, CHANNELS), ir.Quantization(1.0, ZERO)),
+        ir.Tensor("y", (1, CHANNELS), ir.Quantization(1.0, 0)),
+    )
+    return _run(op, x, ends)
+
+
 def text() -> str:
     """The file; 0 where a width has no such layout."""
     lines = ["/* Written by scripts/make_self_test.py: hashes of outputs, one line a width and mode. */"]
@@ -82,6 +96,7 @@ def text() -> str:
     for bits in range(1, 9):
         y, sums = _dynamic(bits)
         lines.append(f"DYNAMIC_MODE(0x{fnv(y.tobytes()):08X}u, {', '.join(str(int(value)) for value in sums)})")
+    lines.append(f"DEPTHWISE(0x{fnv(_depthwise().tobytes()):08X}u)")
     return "\n".join(lines) + "\n"
 
 

@@ -192,6 +192,9 @@ EXPECTED = {
 }
 """Kernels that a core must have beside the reference: a variant that is left out would not be tested."""
 
+DEPTHWISE = {name: {"c", *(kernels & {"avx2", "neon", "mve", "dsp"})} for name, kernels in EXPECTED.items()}
+"""The same of the depthwise op."""
+
 
 def recurrent_cases(rng: np.random.Generator) -> list[tuple[ir.Graph, dict[str, np.ndarray]]]:
     """Every cell and width, with inputs and units that fill vectors and that do not."""
@@ -217,15 +220,26 @@ def waveform_cases(rng: np.random.Generator) -> list[tuple[ir.Graph, dict[str, n
 
 
 def depthwise_case(
-    rng: np.random.Generator, shape: tuple[int, ...], window: ir.Window, multiple: int, corners: tuple[str, str]
+    rng: np.random.Generator,
+    shape: tuple[int, ...],
+    window: ir.Window | None,
+    multiple: int,
+    corners: tuple[str, str],
+    make: Callable[..., ir.Requantization] | None = None,
 ) -> tuple[ir.Graph, dict[str, np.ndarray]]:
-    outputs = shape[-1] * multiple
-    levels = extreme(rng, corners[0], (window.taps, outputs), -128, 127).astype(np.int8)
+    outputs, taps = shape[-1] * multiple, window.taps if window else 1
+    levels = extreme(rng, corners[0], (taps, outputs), -128, 127).astype(np.int8)
     bound = max(1, int(np.abs(levels.astype(int)).sum(axis=0).max()) * 255)
-    make = typical if rng.random() < 0.75 else eg.requantization
-    op = ir.Depthwise("depthwise", "x0", "y", levels, make(rng, outputs, bound, window.taps), window)
+    make = make or (typical if rng.random() < 0.75 else eg.requantization)
+    op = ir.Depthwise("depthwise", "x0", "y", levels, make(rng, outputs, bound, taps), window)
     x = extreme(rng, corners[1], (2, *shape), -128, 127).astype(np.int8)
     return eg.single(rng, op, shape), {"x0": x}
+
+
+def large_biases(rng: np.random.Generator, outputs: int, bound: int, terms: int) -> ir.Requantization:
+    """Constants that kernels scale up until a bias is shifted as far as they allow."""
+    gain, bias = rng.integers(-128, 128, outputs).astype(np.int16), rng.integers(-1, 2, outputs).astype(np.int16)
+    return ir.Requantization(gain, bias, 1 << 10, 40, 30, -128, 127)
 
 
 def depthwise_cases(rng: np.random.Generator) -> list[tuple[ir.Graph, dict[str, np.ndarray]]]:
@@ -238,7 +252,12 @@ def depthwise_cases(rng: np.random.Generator) -> list[tuple[ir.Graph, dict[str, 
             ((4, 5, channels), ir.Window((2, 3), (1, 2), (1, 1), (1, 0, 1, 1))),
             ((1, 2, channels), ir.Window((1, 1), padding=(1, 0, 0, 1))),
             ((4, 1, channels), ir.Window((2, 3), padding=(0, 0, 1, 1))),
+            ((11, channels), ir.Window((10, 1))),
+            ((3, 4, channels), ir.Window((3, 3), padding=(1, 1, 1, 1))),
+            ((3, 8, channels), ir.Window((2, 4), dilation=(2, 2), padding=(0, 1, 1, 2))),
+            ((3, channels), None),
         ):
             corners = tuple(rng.choice(["random", "random", "least", "most", "alternating"], 2))
             chosen.append(depthwise_case(rng, shape, window, int(rng.choice([1, 1, 1, 2])), corners))
+        chosen.append(depthwise_case(rng, (4, channels), ir.Window((2, 1)), 1, ("random", "random"), large_biases))
     return chosen

@@ -212,9 +212,52 @@ MISTAKES += (
     Mistake("depthwise_c.c", "host", "tail", r"k \+ BLOCK <= count", "k + BLOCK <= count + 1", "depthwise"),
     Mistake("depthwise_c.c", "host", "zero point", r"level\[k\] \* \(x\[k\] - zero\)", "level[k] * x[k]", "depthwise"),
     Mistake("depthwise_c.c", "cortex-m4", "chunks", r"first \+= CHUNK\)", "first += CHUNK + 1)", "depthwise"),
-    Mistake("depthwise_c.c", "host", "window over time", r"t\.level_column = t\.level_row;", "", "depthwise"),
     Mistake("depthwise_c.c", "cortex-m0plus", "rounding",
             r"\(uint64_t\)s->add >> 32", "(uint64_t)s->add >> 33", "depthwise"),
+)  # fmt: skip
+
+
+def _depthwise(file: str, core: str, kind: str, pattern: str, replacement: str) -> Mistake:
+    return Mistake(file, core, kind, pattern, replacement, "depthwise")
+
+
+MISTAKES += (
+    _depthwise("window.h", "host", "windows inside", r"\* step < length", "* step <= length"),
+    _depthwise("depthwise_c.c", "host", "window over time", r"t\.level_column = t\.level_row;", ""),
+    _depthwise("depthwise_c.c", "host", "dilation", r"dilation\[0\] \* width", "dilation[1] * width"),
+    _depthwise("depthwise_c.c", "cortex-m3", "rows without a window", r"t\.x \+= channels", "t.x += 0"),
+    _depthwise("depthwise_neon.c", "cortex-a53", "rounding", r"31 - s->shift", "30 - s->shift"),
+    _depthwise("depthwise_neon.c", "cortex-a53", "bias", r"s->bias_shift - 31\)", "s->bias_shift - 30)"),
+    _depthwise("depthwise_neon.c", "cortex-a53", "what is exact", r"bias_shift >= 31", "bias_shift >= 29"),
+    _depthwise("depthwise_neon.c", "cortex-a53", "what fits", r"bias_shift <= 45", "bias_shift <= 46"),
+    _depthwise("depthwise_neon.c", "cortex-a53", "clipping",
+               r"vcombine_s8\(v0, v1\), c->low", "vcombine_s8(v0, v1), c->zero"),
+    _depthwise("depthwise_neon.c", "cortex-a7", "zero point", r"vqaddq_s16\(vcombine_s16\(y0, y1\), c->output_zero\)",
+               "vcombine_s16(y0, y1)"),
+    _depthwise("depthwise_neon.c", "cortex-a7", "tail", r"channels - 8, y\)", "channels - 9, y)"),
+    _depthwise("depthwise_neon.c", "cortex-a7", "second half", r"x \+ 16, levels \+ 16", "x + 16, levels + 8"),
+    _depthwise("depthwise_avx2.c", "host", "last tap", r"if \(j\)", "if (j > 1)"),
+    _depthwise("depthwise_avx2.c", "host", "order", r"0xD8", "0xE4"),
+    _depthwise("depthwise_avx2.c", "host", "second half", r"0x31\), first", "0x20), first"),
+    _depthwise("depthwise_avx2.c", "host", "tail", r"channels - 8, y\)", "channels - 9, y)"),
+    _depthwise("depthwise_avx2.c", "host", "end of a tensor",
+               r"first \+ 8 < channels \? first : channels - 8", "first"),
+    _depthwise("depthwise_mve.c", "cortex-m55", "carry", r"vcmphiq_u32\(low, sum\)", "vcmphiq_u32(sum, low)"),
+    _depthwise("depthwise_mve.c", "cortex-m55", "half of an output", r"if \(t->halves\)", "if (false)"),
+    _depthwise("depthwise_mve.c", "cortex-m55", "tail",
+               r"vctp16q\(\(uint32_t\)left\)", "vctp16q((uint32_t)left - 1)"),
+    _depthwise("depthwise_mve.c", "cortex-m55", "odd channels", r"vmulltq_int_s16", "vmullbq_int_s16"),
+    _depthwise("depthwise_mve.c", "cortex-m55", "second block", r"gain \+ LANES\)", "gain)"),
+    _depthwise("depthwise_dsp.c", "cortex-m4", "odd channels",
+               r"sxtab16 r8, lr, r8, ror #8", "sxtab16 r8, lr, r8, ror #16"),
+    _depthwise("depthwise_dsp.c", "cortex-m4", "last tap", r"beq 6f", "b 6f"),
+    _depthwise("depthwise_dsp.c", "cortex-m4", "two taps", r"bcc 5f", "bcs 5f"),
+    _depthwise("depthwise_dsp.c", "cortex-m4", "next row", r"pairs \* t->x_column", "t->columns * t->x_column"),
+    _depthwise("depthwise_dsp.c", "cortex-m4", "clipping", r"sel r4, r3, r4", "sel r4, r4, r3"),
+    _depthwise("depthwise_dsp.c", "cortex-m4", "rounding", r"scale\.add >> 32", "scale.add >> 33"),
+    _depthwise("depthwise_dsp.c", "cortex-m4", "chunks", r"j->x \+ some", "j->x + LANES"),
+    _depthwise("depthwise_dsp.c", "cortex-m33", "windows in the padding",
+               r"channels < LANES \|\| empty", "channels < LANES"),
 )  # fmt: skip
 
 

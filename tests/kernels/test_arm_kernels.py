@@ -9,6 +9,7 @@ import kept
 import numpy as np
 import pytest
 from kernel_cases import (
+    DEPTHWISE,
     EXPECTED,
     WIDTHS,
     cases,
@@ -66,7 +67,7 @@ def test_kernels_by_clang(name: str, require_tool, tmp_path: pathlib.Path, rng: 
 @pytest.mark.parametrize("name", EXPECTED)
 def test_depthwise_kernels(name: str, run_cases) -> None:
     count, ran = run_cases(name, "depthwise-cases", depthwise_cases)
-    assert ran == {"kws_depthwise_ref": count, "kws_depthwise_c": count}
+    assert ran == dict.fromkeys((f"kws_depthwise_{kernel}" for kernel in ("ref", *DEPTHWISE[name])), count)
 
 
 @pytest.mark.parametrize("name", EXPECTED)

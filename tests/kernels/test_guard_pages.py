@@ -8,7 +8,7 @@ from __future__ import annotations
 import pathlib
 
 import pytest
-from kernel_cases import EXPECTED, RUNNER
+from kernel_cases import DEPTHWISE, EXPECTED, RUNNER
 
 from benchmarks import emulation
 
@@ -47,6 +47,7 @@ def test_kernels_stay_inside_their_tensors(name: str, require_tool, kernel_objec
     said = _run(core, tmp_path, OPS.get(name, 1000), objects)
     ran = {line.split()[0]: int(line.split()[1]) for line in said.splitlines()[:-1]}
     assert {f"kws_packed_dense_{kernel}" for kernel in EXPECTED[name] | {"ref"}} <= set(ran)
+    assert {f"kws_depthwise_{kernel}" for kernel in DEPTHWISE[name] | {"ref"}} <= set(ran)
     assert {"kws_recurrent", "kws_recurrent_ref", "kws_waveform", "kws_waveform_ref"} <= set(ran)
     assert sum(ran.values()) > 60 and ", 0 wrong" in said.splitlines()[-1]
 

@@ -25,7 +25,7 @@ _WHAT = {
     "static": "int8 in and out",
     "dynamic": "dynamic quantization",
     "windows": "windows: convolutions and pools",
-    "depthwise_any": "depthwise layers with several outputs a channel or without a window",
+    "depthwise_any": "depthwise layers with several outputs a channel",
     "shorts": "weights of 16 bits",
     "cells": "cells of recurrent layers",
     "functions": "functions of floats",
@@ -78,7 +78,6 @@ def of_kernel(data: bytes, channels: int) -> Uses:
     """What one op uses, by the bytes of its options and the channels of its input; raises OptionsError."""
     o = op_options.decode(data)
     dense = o.kind in _DENSE
-    plain = o.window is not None and o.outputs == channels
     inputs = o.inputs
     if o.recurrence is not None:  # rows of states as well
         inputs = max(inputs, o.outputs)
@@ -89,7 +88,7 @@ def of_kernel(data: bytes, channels: int) -> Uses:
         static=int(not o.dynamic),
         dynamic=int(o.dynamic),
         windows=int(o.window is not None),
-        depthwise_any=int(o.kind == Kind.DEPTHWISE and not o.dynamic and not plain),
+        depthwise_any=int(o.kind == Kind.DEPTHWISE and not o.dynamic and o.outputs != channels),
         shorts=int(dense and o.bits > 8),
         cells=1 << o.recurrence.cell if o.recurrence is not None else 0,
         functions=1 << o.function if o.dynamic else 0,

@@ -40,7 +40,7 @@
 #define KWS_WINDOWS 1
 #endif
 
-/* Depthwise layers with several outputs a channel or without a window. */
+/* Depthwise layers with several outputs a channel. */
 #ifndef KWS_DEPTHWISE_ANY
 #define KWS_DEPTHWISE_ANY 1
 #endif

@@ -14,11 +14,12 @@ const kws_kernel kws_kernels[] = {
 const size_t kws_kernel_count = sizeof kws_kernels / sizeof kws_kernels[0];
 
 bool kws_kernel_suits(const kws_kernel* kernel, const kws_op* op) {
+  if (kernel->kind != op->options.kind) return false; /* first, for most are of other kinds */
   const bool floats = kernel->layouts & KWS_FLOATS;
   if (floats != (op->options.mode == KWS_MODE_DYNAMIC)) return false;
   if (kernel->layouts & KWS_WHOLE_WORDS && (uintptr_t)op->weights % 4) return false;
   if (kernel->layouts & KWS_SHORT_ROWS && op->options.inputs > KWS_SHORT_ROW) return false;
-  return kernel->kind == op->options.kind && kernel->layouts >> op->options.layout & 1 && kws_cpu_has(kernel->cpu);
+  return kernel->layouts >> op->options.layout & 1 && kws_cpu_has(kernel->cpu);
 }
 
 const kws_kernel* kws_choose(const kws_op* op) {

@@ -98,9 +98,8 @@ static bool prepare_weighted(kws_op* op, const kws_call* call, kws_error* error)
   } else {
     CHECK(o->outputs % (uint32_t)op->channels == 0, "outputs are no multiple of the input's channels", o->outputs,
           op->channels);
-    CHECK_BUILT(KWS_DEPTHWISE_ANY || dynamic || (o->has_window && o->outputs == (uint32_t)op->channels),
-                "a depthwise layer without a window or with several outputs a channel, which this build leaves out "
-                "(KWS_DEPTHWISE_ANY)",
+    CHECK_BUILT(KWS_DEPTHWISE_ANY || dynamic || o->outputs == (uint32_t)op->channels,
+                "a depthwise layer with several outputs a channel, which this build leaves out (KWS_DEPTHWISE_ANY)",
                 o->outputs, op->channels);
     const size_t levels = kws_product(kws_product(o->inputs, o->outputs), type_bytes(x->type));
     if (!check_constant(w, x->type, levels, "depthwise levels have the wrong type or the wrong size in bytes", error))

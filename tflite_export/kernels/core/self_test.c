@@ -1,10 +1,14 @@
-/* kws_self_test(): one small dense layer of every width, in every layout, by every kernel of this build. */
+/* kws_self_test(): one small dense layer of every width, in every layout, and a depthwise one, by every kernel of this
+ * build. */
 #include <string.h>
 
 #include "options.h"
 #include "weight_layout.h"
 
-#if (KWS_STATIC || KWS_DYNAMIC) && KWS_HAS_KIND(1)
+#define DENSE ((KWS_STATIC || KWS_DYNAMIC) && KWS_HAS_KIND(1))
+#define DEPTHWISE_WINDOW (KWS_STATIC && KWS_HAS_KIND(2) && KWS_WINDOWS)
+
+#if DENSE || DEPTHWISE_WINDOW
 
 enum {
   OUTPUTS = 7, /* of a tile of 8: the last rows are finished one by one */
@@ -15,7 +19,9 @@ enum {
 #else
   MOST_WEIGHTS = 384, /* no kernel here reads the layout that takes more */
 #endif
-  MOST_SCRATCH = 512
+  MOST_SCRATCH = 512,
+  CHANNELS = 19, /* of a depthwise layer: of blocks of 16 and 4, the last ones not full */
+  TAPS = 3
 };
 
 typedef union {
@@ -33,18 +39,33 @@ typedef struct {
 static const uint32_t expected[8][KWS_LAYOUT_END] = {
 #define STATIC_MODE(rows, pairs, dsp, words) {rows, pairs, dsp, words},
 #define DYNAMIC_MODE(hash, ...)
+#define DEPTHWISE(hash)
 #include "self_test.inc"
 #undef STATIC_MODE
 #undef DYNAMIC_MODE
+#undef DEPTHWISE
 };
+#endif
+#if DEPTHWISE_WINDOW
+#define STATIC_MODE(rows, pairs, dsp, words)
+#define DYNAMIC_MODE(hash, ...)
+#define DEPTHWISE(hash) hash
+static const uint32_t expected_depthwise =
+#include "self_test.inc"
+    ;
+#undef STATIC_MODE
+#undef DYNAMIC_MODE
+#undef DEPTHWISE
 #endif
 #if KWS_DENSE_DYNAMIC
 static const vector expected_dynamic[8] = {
 #define STATIC_MODE(rows, pairs, dsp, words)
 #define DYNAMIC_MODE(hash, ...) {hash, {__VA_ARGS__}},
+#define DEPTHWISE(hash)
 #include "self_test.inc"
 #undef STATIC_MODE
 #undef DYNAMIC_MODE
+#undef DEPTHWISE
 };
 #endif
 
@@ -94,13 +115,36 @@ static void make_options(uint8_t* o, bool dynamic, int bits, int layout) {
   write(o + 16, 1u << 20, 4);
 }
 
+/* Runs every kernel that can run an op, whose outputs are [1, outputs]. */
+static bool check_kernels(kws_call* call, const kws_op* op, int outputs, uint32_t wanted, int bits, kws_error* error) {
+  block y, scratch;
+  const int32_t dims[3] = {1, op->rank == 3 ? 1 : outputs, outputs};
+  for (size_t k = 0; k < kws_kernel_count; ++k) {
+    const kws_kernel* kernel = &kws_kernels[k];
+    if (!kws_kernel_suits(kernel, op)) continue;
+    call->scratch = scratch.bytes;
+    call->scratch_bytes = sizeof scratch;
+    memset(y.bytes, 0x55, sizeof y);
+    const kws_tensor output = {op->output_type, op->rank, dims, op->output_bytes, y.bytes};
+    if (!kws_invoke_kernel(kernel, call, &output, error)) return false;
+    if (hash(y.bytes, op->output_bytes) != wanted) {
+      error->message = "a kernel computes wrong numbers: see kws_kernels[found].name, at `wanted` bits";
+      error->found = (long)k;
+      error->wanted = bits;
+      return false;
+    }
+  }
+  return true;
+}
+
+#if DENSE
 /* sums: of a dynamic layer's weights; NULL in static mode, where they are taken from the weights. */
 static bool check(int bits, int layout, uint32_t wanted, const int16_t* sums, kws_error* error) {
   const bool dynamic = sums;
   uint8_t options[KWS_OPTIONS_BYTES], channels[OUTPUTS * 4];
   uint32_t words[MOST_WEIGHTS / 4]; /* kernels may want them aligned */
   uint8_t* const weights = (uint8_t*)words;
-  block x, y, scratch;
+  block x;
   const int32_t type = dynamic ? KWS_FLOAT32 : KWS_INT8;
   const size_t size = dynamic ? kws_tight_size(OUTPUTS, INPUTS, bits) : kws_packed_size(OUTPUTS, INPUTS, bits, layout);
   if (!wanted || size > sizeof words) return true;
@@ -138,24 +182,38 @@ static bool check(int bits, int layout, uint32_t wanted, const int16_t* sums, kw
     write(channels + 2 * OUTPUTS + 2 * row, sum, 2);
   }
 
-  for (size_t k = 0; k < kws_kernel_count; ++k) {
-    const kws_kernel* kernel = &kws_kernels[k];
-    if (!kws_kernel_suits(kernel, &op)) continue;
-    call.scratch = scratch.bytes;
-    call.scratch_bytes = sizeof scratch;
-    memset(y.bytes, 0x55, sizeof y);
-    const int32_t out_dims[2] = {1, OUTPUTS};
-    const kws_tensor output = {type, 2, out_dims, op.output_bytes, y.bytes};
-    if (!kws_invoke_kernel(kernel, &call, &output, error)) return false;
-    if (hash(y.bytes, op.output_bytes) != wanted) {
-      error->message = "a kernel computes wrong numbers: see kws_kernels[found].name, at `wanted` bits";
-      error->found = (long)k;
-      error->wanted = bits;
-      return false;
-    }
-  }
-  return true;
+  return check_kernels(&call, &op, OUTPUTS, wanted, bits, error);
 }
+#endif
+
+#if DEPTHWISE_WINDOW
+/* A window over time, at one place. */
+static bool check_depthwise(kws_error* error) {
+  uint8_t options[KWS_OPTIONS_BYTES], x[TAPS * CHANNELS], levels[TAPS * CHANNELS], channels[2 * CHANNELS];
+  make_options(options, false, 5, 0);
+  options[1] = KWS_DEPTHWISE;
+  options[9] = options[53] = 0;
+  options[15] = 1;
+  options[24] = CHANNELS;
+  options[28] = options[32] = TAPS;
+  for (int i = 34; i < 44; i += 2) options[i] = 1; /* one wide; stride and dilation 1 */
+  fill(x, sizeof x, 11);
+  fill(levels, sizeof levels, 12);
+  fill(channels, sizeof channels, 13);
+  const int32_t dims[3] = {1, TAPS, CHANNELS}, level_dims[1] = {sizeof levels}, channel_dims[1] = {sizeof channels};
+  kws_call call;
+  memset(&call, 0, sizeof call);
+  call.kind = KWS_DEPTHWISE;
+  call.options = options;
+  call.options_bytes = sizeof options;
+  call.input_count = 3;
+  call.inputs[0] = (kws_tensor){KWS_INT8, 3, dims, sizeof x, x};
+  call.inputs[1] = (kws_tensor){KWS_INT8, 1, level_dims, sizeof levels, levels};
+  call.inputs[2] = (kws_tensor){KWS_UINT8, 1, channel_dims, sizeof channels, channels};
+  kws_op op;
+  return kws_prepare(&op, &call, error) && check_kernels(&call, &op, CHANNELS, expected_depthwise, 8, error);
+}
+#endif
 
 #endif
 
@@ -172,5 +230,8 @@ bool kws_self_test(kws_error* error) {
     if (!check(bits, KWS_LAYOUT_ROWS, v->hash, v->sums, error)) return false;
 #endif
   }
+#if DEPTHWISE_WINDOW
+  if (!check_depthwise(error)) return false;
+#endif
   return true;
 }

@@ -249,10 +249,10 @@ bool kws_invoke(const kws_call* call, const kws_tensor* output, kws_error* error
 /* kws_invoke() with a kernel of the caller's choice. */
 bool kws_invoke_kernel(const kws_kernel* kernel, const kws_call* call, const kws_tensor* output, kws_error* error);
 
-/* Runs a small dense layer of every width and in every layout of this build, by every kernel of this build, and
- * compares with what the reference computes: a compiler, a flag or a memory that breaks a kernel shows at boot and not
- * as a deaf device. Takes about 1.5 KB of stack and a few milliseconds. False: error says which kernel, or what was
- * refused. */
+/* Runs a small dense layer of every width, in every layout of this build, and a depthwise one, by every kernel of this
+ * build, and compares with what the reference computes: a compiler, a flag or a memory that breaks a kernel shows at
+ * boot and not as a deaf device. Takes less than 3 KB of stack and a few milliseconds. False: error says which kernel,
+ * or what was refused. */
 bool kws_self_test(kws_error* error);
 
 /* What the kernel of a ring does, for callers that know all sizes: `to` gets the `kept` frames before and the `fresh`

@@ -1,39 +1,16 @@
 /* Per-channel convolution where each channel has one output: few sums at a time, which stay in registers. */
 #include "../core/requantize.h"
-#include "../dense/dense_row.h"
+#include "../core/window.h"
+#include "depthwise.h"
 
 #if KWS_STATIC && KWS_HAS_KIND(2)
 
-#if defined(__GNUC__)
-#define INLINE __attribute__((always_inline)) static inline
-#else
-#define INLINE static inline
-#endif
-
-#if defined(__thumb__) && !defined(__ARM_FEATURE_MVE)
-enum { BLOCK = 4 }; /* as many as a Cortex-M has registers for */
-#define EACH(DO) DO(0) DO(1) DO(2) DO(3)
-#else
-enum { BLOCK = 16 }; /* the compiler makes vectors of them */
-#define EACH(DO) \
-  for (int k = 0; k < BLOCK; ++k) DO(k)
-#endif
-
-enum { CHUNK = 64 }; /* channels whose sums are kept until they are requantized; a multiple of BLOCK */
-
-/* The taps of a window that lie inside the picture: where the first reads, and steps to the next. */
-typedef struct {
-  int32_t rows, columns;
-  const int8_t *x, *levels;
-  size_t x_row, x_column, level_row, level_column;
-} taps_under;
-
-static taps_under taps_at(const kws_op* op, const int8_t* picture, const kws_span* v, const kws_span* h) {
+static inline kws_taps taps_at(const kws_op* op, const int8_t* picture, const kws_span* v, const kws_span* h) {
   const kws_window* w = &op->options.window;
   const size_t channels = (size_t)op->channels, width = (size_t)op->width;
-  taps_under t;
-  t.rows = v->last - v->first;
-  t.columns = h->last - h->first;
+  kws_taps t;
+  t.rows = (uint32_t)(v->last - v->first);
+  t.columns = (uint32_t)(h->last - h->first);
   t.x = t.rows && t.columns ? picture + ((size_t)v->start * width + (size_t)h->start) * channels : picture;
   t.levels = (const int8_t*)op->weights + ((size_t)v->first * (size_t)w->size[1] + (size_t)h->first) * channels;
   t.x_row = (size_t)w->dilation[0] * width * channels;
@@ -49,13 +26,52 @@ static taps_under taps_at(const kws_op* op, const int8_t* picture, const kws_spa
   return t;
 }
 
+void kws_depthwise_places(const kws_op* op, kws_depthwise_place* place, void* own) {
+  const kws_window* w = &op->options.window;
+  const size_t channels = (size_t)op->channels;
+  int8_t* y = op->y;
+  if (!op->options.has_window) {
+    kws_taps t = {1, 1, op->x[0], (const int8_t*)op->weights, 0, 0, 0, 0};
+    for (size_t left = op->rows; left; --left, y += channels, t.x += channels) place(op, own, &t, y);
+    return;
+  }
+  const size_t picture = (size_t)op->height * (size_t)op->width * channels;
+  const int8_t* x = op->x[0];
+  for (int32_t i = 0; i < op->batch; ++i, x += picture)
+    for (int32_t row = 0; row < op->out_height; ++row) {
+      const kws_span v = kws_window_span(w, 0, row, op->height);
+      for (int32_t column = 0; column < op->out_width; ++column, y += channels) {
+        const kws_span h = kws_window_span(w, 1, column, op->width);
+        const kws_taps taps = taps_at(op, x, &v, &h);
+        place(op, own, &taps, y);
+      }
+    }
+}
+
+#if defined(__GNUC__)
+#define NOINLINE __attribute__((noinline))
+#else
+#define NOINLINE
+#endif
+
+#if defined(__thumb__) && !defined(__ARM_FEATURE_MVE)
+enum { BLOCK = 4 }; /* as many as a Cortex-M has registers for */
+#define EACH(DO) DO(0) DO(1) DO(2) DO(3)
+#else
+enum { BLOCK = 16 }; /* the compiler makes vectors of them */
+#define EACH(DO) \
+  for (int k = 0; k < BLOCK; ++k) DO(k)
+#endif
+
+enum { CHUNK = 64 }; /* channels whose sums are kept until they are requantized; a multiple of BLOCK */
+
 /* Sums of level * (x - zero) of BLOCK channels. */
-INLINE void sums_of_block(const taps_under* t, size_t first, int32_t zero, uint32_t* sums) {
+KWS_DEPTHWISE_INLINE void sums_of_block(const kws_taps* t, size_t first, int32_t zero, uint32_t* sums) {
   uint32_t acc[BLOCK] = {0};
   const int8_t *x_row = t->x + first, *level_row = t->levels + first;
-  for (int32_t i = t->rows; i > 0; --i, x_row += t->x_row, level_row += t->level_row) {
+  for (uint32_t i = t->rows; i; --i, x_row += t->x_row, level_row += t->level_row) {
     const int8_t *x = x_row, *level = level_row;
-    for (int32_t j = t->columns; j > 0; --j, x += t->x_column, level += t->level_column) {
+    for (uint32_t j = t->columns; j; --j, x += t->x_column, level += t->level_column) {
 #define ADD(k) acc[k] += (uint32_t)(level[k] * (x[k] - zero));
       EACH(ADD)
 #undef ADD
@@ -66,18 +82,8 @@ INLINE void sums_of_block(const taps_under* t, size_t first, int32_t zero, uint3
 #undef STORE
 }
 
-static uint32_t sum_of_one(const taps_under* t, size_t channel, int32_t zero) {
-  uint32_t acc = 0;
-  for (int32_t i = 0; i < t->rows; ++i)
-    for (int32_t j = 0; j < t->columns; ++j) {
-      const int8_t x = t->x[(size_t)i * t->x_row + (size_t)j * t->x_column + channel];
-      acc += (uint32_t)(t->levels[(size_t)i * t->level_row + (size_t)j * t->level_column + channel] * (x - zero));
-    }
-  return acc;
-}
-
 /* What kws_requantize() computes, where only the high half of the product matters. */
-static KWS_NOINLINE void finish(const kws_scale* s, const uint32_t* sums, size_t first, size_t count, int8_t* y) {
+static NOINLINE void finish(const kws_scale* s, const uint32_t* sums, size_t first, size_t count, int8_t* y) {
   const int8_t *gain = s->gain + first, *bias = s->bias + first;
   const int32_t multiplier = s->multiplier, low = s->low, high = s->high;
   const uint32_t add = (uint32_t)((uint64_t)s->add >> 32);
@@ -90,8 +96,9 @@ static KWS_NOINLINE void finish(const kws_scale* s, const uint32_t* sums, size_t
   }
 }
 
-static void one_place(const kws_op* op, const kws_scale* scale, bool quick, const taps_under* taps, int8_t* y) {
-  const taps_under t = *taps;
+/* own: a kws_scale, or NULL where finish() does not take the op's constants. */
+static void one_place(const kws_op* op, void* own, const kws_taps* taps, int8_t* y) {
+  const kws_taps t = *taps;
   const size_t channels = (size_t)op->channels;
   const int32_t zero = op->options.input_zero_point[0];
   uint32_t sums[CHUNK];
@@ -99,18 +106,17 @@ static void one_place(const kws_op* op, const kws_scale* scale, bool quick, cons
     const size_t count = channels - first < CHUNK ? channels - first : CHUNK;
     size_t k = 0;
     for (; k + BLOCK <= count; k += BLOCK) sums_of_block(&t, first + k, zero, sums + k);
-    for (; k < count; ++k) sums[k] = sum_of_one(&t, first + k, zero);
-    if (quick)
-      finish(scale, sums, first, count, y + first);
+    for (; k < count; ++k) sums[k] = kws_sum_of_channel(&t, first + k, zero);
+    if (own)
+      finish(own, sums, first, count, y + first);
     else
       for (k = 0; k < count; ++k) y[first + k] = kws_requantize(op, sums[k], (uint32_t)(first + k));
   }
 }
 
 void kws_depthwise_c(const kws_op* op) {
-  const kws_options* o = &op->options;
 #if KWS_DEPTHWISE_ANY
-  if (!o->has_window || o->outputs != (uint32_t)op->channels) {
+  if (!kws_one_output_a_channel(op)) {
     kws_depthwise_ref(op);
     return;
   }
@@ -121,18 +127,7 @@ void kws_depthwise_c(const kws_op* op) {
     kws_raise_scale(&scale);
     quick = kws_only_high_half(&scale);
   }
-  const size_t picture = (size_t)op->height * (size_t)op->width * (size_t)op->channels;
-  int8_t* y = op->y;
-  for (int32_t i = 0; i < op->batch; ++i) {
-    for (int32_t row = 0; row < op->out_height; ++row) {
-      const kws_span v = kws_window_span(&o->window, 0, row, op->height);
-      for (int32_t column = 0; column < op->out_width; ++column, y += o->outputs) {
-        const kws_span h = kws_window_span(&o->window, 1, column, op->width);
-        const taps_under taps = taps_at(op, op->x[0] + (size_t)i * picture, &v, &h);
-        one_place(op, &scale, quick, &taps, y);
-      }
-    }
-  }
+  kws_depthwise_places(op, one_place, quick ? &scale : NULL);
 }
 
 #endif
