@@ -65,16 +65,8 @@ def flash_by_part(link_map: str) -> dict[str, int]:
     """Bytes of what the linker kept, by part, from its map."""
     kernels = {pathlib.Path(name).stem for name in build_list.KERNEL_SOURCES}
     sizes: dict[str, int] = defaultdict(int)
-    placed = link_map.partition("Linker script and memory map")[2]
-    section = re.compile(r"^ \.(?:text|rodata|data|vectors)\S*\s+0x[0-9a-f]+\s+0x([0-9a-f]+)\s+(\S+)$", re.M)
-    for size, path in section.findall(placed):
-        stem = pathlib.Path(path).stem
-        part = (
-            "kernels"
-            if stem in kernels
-            else {"kws_inference": "model", "detector": "detector", "kws_listener": "detector"}.get(stem, "rest")
-        )
-        sizes[part] += int(size, 16)
+    for stem, size in emulation.linked_bytes(link_map).items():
+        sizes["kernels" if stem in kernels else _PARTS.get(stem, "rest")] += size
     return sizes
 
 
