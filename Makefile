@@ -88,6 +88,7 @@ bench-arm: $(VENV)/installed debian-tools
 	$(VENV)/bin/python -m benchmarks.dynamic_kernels
 	$(VENV)/bin/python -m benchmarks.layer_instructions
 	$(VENV)/bin/python scripts/make_instruction_table.py
+	$(VENV)/bin/python -m benchmarks.kernel_sizes
 	$(VENV)/bin/python -m benchmarks.firmware
 	$(VENV)/bin/python -m benchmarks.firmware_stream
 	$(VENV)/bin/python -m benchmarks.containers

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 import platform
+import re
 import shutil
 import subprocess
 from collections.abc import Iterable, Sequence
@@ -23,6 +24,8 @@ LLVM = 19
 """Version of clang, llvm-mca and llvm-objdump in tests, fuzzing and benchmarks: the newest of Debian 12's main archive.
 One version for all, because code and estimates differ from version to version."""
 CLANG = f"clang-{LLVM}"
+_SECTION = r"^ \.(?:text|rodata|data|vectors)\S*\s+0x[0-9a-f]+\s+0x([0-9a-f]+)\s+(\S+)$"
+"""A section in a linker's map: size and object."""
 SANITIZE = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g")
 
 
@@ -201,6 +204,36 @@ def build(
         link += ["-static"]
     _run([*link, *link_flags], folder, 300)
     return program
+
+
+def link_map(
+    core: Core,
+    sources: Sequence[pathlib.Path],
+    folder: pathlib.Path,
+    flags: Sequence[str],
+    objects: Sequence[pathlib.Path],
+) -> str:
+    """The linker's map of a program that begins at its own ``_start``; it is not for running.
+
+    Raises:
+        EmulationError: with what the compiler said.
+    """
+    made = _compile(core.compiler, sources, folder, flags, KERNELS)
+    target = folder / "link.map"
+    bare = ["--specs=nosys.specs", "-Wl,--no-warn-rwx-segments"] if core.board else ["-static"]
+    command = [*core.compiler, *map(str, (*made, *objects)), "-nostartfiles", *bare, f"-Wl,--gc-sections,-Map={target}"]
+    _run([*command, "-o", str(folder / "link.elf")], folder, 300)
+    return target.read_text()
+
+
+def linked_bytes(link_map: str) -> dict[str, int]:
+    """Bytes of code and constants that a linker kept of each object, by its name without the ending."""
+    sizes: dict[str, int] = {}
+    placed = link_map.partition("Linker script and memory map")[2]
+    for size, path in re.findall(_SECTION, placed, re.MULTILINE):
+        stem = pathlib.Path(path).stem
+        sizes[stem] = sizes.get(stem, 0) + int(size, 16)
+    return sizes
 
 
 def counter(folder: pathlib.Path) -> pathlib.Path:

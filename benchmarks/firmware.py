@@ -3,15 +3,14 @@
 
     python -m benchmarks.firmware
 
-The model is written as C (``tflite_export.c.inference``), built with the kernels of its one width and run once
-under QEMU. Weights are not trained: they change neither sizes nor instructions.
+The model is written as C (``tflite_export.c.inference``), built with the kernels that it uses and run once under
+QEMU. Weights are not trained: they change neither sizes nor instructions.
 """
 
 from __future__ import annotations
 
 import pathlib
 import re
-import subprocess
 import tempfile
 
 import numpy as np
@@ -21,6 +20,8 @@ from benchmarks import common, emulation
 from benchmarks.arm_kernels import COMPILERS, compilers_of, tools_of
 from tflite_export import inspect as inspect_model
 from tflite_export.c import inference as inference_writer
+from tflite_export.c import uses
+from tflite_export.kernels import build_list
 from tfmot_kws.models import spotters as models
 from tfmot_kws.quantize import apply, scheme
 from tfmot_kws.training import stages as train
@@ -52,8 +53,9 @@ def stack_bytes(folder: pathlib.Path) -> int:
     }
     frames["prepare"] |= frames.pop("options")
     vectors = sum(frames.get(f"depthwise_{isa}", {}).get(f"kws_depthwise_{isa}", 0) for isa in ("dsp", "mve"))
-    frames["depthwise_ref"]["its callers"] = frames["depthwise_c"]["kws_depthwise_c"] + vectors
-    frames["depthwise_c"]["its caller"] = vectors
+    if "kws_depthwise_c" in frames["depthwise_c"]:
+        frames["depthwise_ref"]["its callers"] = frames["depthwise_c"]["kws_depthwise_c"] + vectors
+        frames["depthwise_c"]["its caller"] = vectors
     chain = ("kws_inference_run", "kws_run_layers", "kws_invoke", "kws_invoke_kernel")
     above = sum(own.get(name, 0) for own in frames.values() for name in chain)
     outer = ("inference", "kws_inference", "layers", "dispatch")
@@ -67,24 +69,27 @@ def measure(name: str, target: str, bits: int, folder: pathlib.Path) -> dict:
     x = np.random.default_rng(0).uniform(0, 26, (64, *model.input_shape[1:])).astype(np.float32)
     train.calibrate(quantized, x)
     data = tflite_export.convert(quantized, target=target)
-    inference_writer.write_inference(data, folder)
+    texts, used = inference_writer.inference_texts(data)
+    for file, text in texts.items():
+        (folder / file).write_text(text)
+    listed = uses.write_config(used, [model.name], folder)
     macs = sum(layer.macs for layer in inspect_model.inspect(data).layers)
     core = emulation.CORES[name]
-    flags = ["-O2", "-ffunction-sections", "-fdata-sections", f"-DKWS_WIDTHS=(1 << {bits})", f"-I{folder}"]
+    flags = ["-O2", "-ffunction-sections", "-fdata-sections", "-include", str(listed), f"-I{folder}"]
     sources = [emulation.ROOT / "benchmarks" / "arm" / "inference.c", folder / "kws_inference.c"]
     compiler = COMPILERS.get(name, core.compiler)
     emulation.build(core, sources, folder, [*flags, "-fstack-usage"])  # gcc's, for the stack
     stack = stack_bytes(folder)
-    program = emulation.build(core, sources, folder, flags, compiler=compiler)
+    link = ["-Wl,--gc-sections,-Map=program.map"]
+    program = emulation.build(core, sources, folder, flags, compiler=compiler, link_flags=link)
     counts = folder / "counts.txt"
     said = emulation.run(core, program, f"{emulation.counter(folder)},out={counts}")
     instructions = int(counts.read_text().split()[2])
-    command = ["arm-none-eabi-size", *map(str, folder.glob("*.o"))]
-    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[1:]
-    text = {pathlib.Path(line.split()[5]).name: int(line.split()[0]) for line in lines}
+    flash = emulation.linked_bytes((folder / "program.map").read_text())
+    kernels = {pathlib.Path(source).stem for source in build_list.KERNEL_SOURCES}
     return {
-        "core": name, "target": target, "bits": bits, "weights": text.pop("kws_inference.o"),
-        "code": sum(value for key, value in text.items() if key != "inference.o"),
+        "core": name, "target": target, "bits": bits, "weights": flash["kws_inference"],
+        "code": sum(value for key, value in flash.items() if key in kernels),
         "arena": int(re.search(r"arena (\d+)", said).group(1)), "stack": stack,
         "instructions": instructions, "per_mac": instructions / macs,
     }  # fmt: skip
@@ -92,7 +97,7 @@ def measure(name: str, target: str, bits: int, folder: pathlib.Path) -> dict:
 
 def main() -> None:
     """The command."""
-    emulation.require_tools([*tools_of(BOARDS), "arm-none-eabi-size"])
+    emulation.require_tools(tools_of(BOARDS))
     rows = []
     for name, targets in BOARDS.items():
         for target in targets:
@@ -101,8 +106,8 @@ def main() -> None:
                     rows.append(measure(name, target, bits, pathlib.Path(folder)))
                 print(rows[-1], flush=True)
     notes = [
-        "One width of kernels is built (KWS_WIDTHS). Kernels in flash: all objects of tflite_export/kernels, portable "
-        "ones included. Instructions are exact, counted under QEMU.",
+        "Kernels in flash: those that the model uses (kws_config.h), as the linker keeps them (--gc-sections), at -O2. "
+        "Instructions are exact, counted under QEMU.",
         "Stack: the frames of a kernel's whole file and of the functions above it, which no chain of calls exceeds; "
         "the C library's memcpy and memset are not counted.",
         compilers_of(BOARDS),

@@ -23,6 +23,7 @@ from benchmarks import common, emulation
 from benchmarks.arm_kernels import COMPILERS, compilers_of, tools_of
 from benchmarks.firmware import stack_bytes
 from tflite_export.c import inference as inference_writer
+from tflite_export.c import uses
 from tflite_export.kernels import build_list
 from tflite_export.packed import reader as tflite_reader
 from tflite_export.streaming import cost
@@ -65,16 +66,8 @@ def flash_by_part(link_map: str) -> dict[str, int]:
     """Bytes of what the linker kept, by part, from its map."""
     kernels = {pathlib.Path(name).stem for name in build_list.KERNEL_SOURCES}
     sizes: dict[str, int] = defaultdict(int)
-    placed = link_map.partition("Linker script and memory map")[2]
-    section = re.compile(r"^ \.(?:text|rodata|data|vectors)\S*\s+0x[0-9a-f]+\s+0x([0-9a-f]+)\s+(\S+)$", re.M)
-    for size, path in section.findall(placed):
-        stem = pathlib.Path(path).stem
-        part = (
-            "kernels"
-            if stem in kernels
-            else {"kws_inference": "model", "detector": "detector", "kws_listener": "detector"}.get(stem, "rest")
-        )
-        sizes[part] += int(size, 16)
+    for stem, size in emulation.linked_bytes(link_map).items():
+        sizes["kernels" if stem in kernels else _PARTS.get(stem, "rest")] += size
     return sizes
 
 
@@ -115,7 +108,9 @@ def measure(name: str, core_name: str, bits: int, folder: pathlib.Path) -> dict:
     listener = build_list.PACKAGE / "c" / "listener"
     sources = [*(example / f"{part}.c" for part in ("main_stream", "detections", "frames_file")), *own]
     sources.append(listener / "kws_listener.c")
-    emulation.build(core, sources, folder, [*flags, f"-I{listener}"], compiler=compiler, link_flags=link)
+    used = inference_writer.inference_texts(data)[1]
+    listed = ["-include", str(uses.write_config(used, [name], folder))]
+    emulation.build(core, sources, folder, [*flags, *listed, f"-I{listener}"], compiler=compiler, link_flags=link)
     flash = flash_by_part((folder / "stream.map").read_text())
 
     sources = [arm / "inference.c", clip / "kws_inference.c"]
@@ -175,8 +170,8 @@ def main() -> None:
     ]
     common.write("firmware_stream", "Instructions of a hop of a stream on Cortex-M", INSTRUCTIONS, rows, notes)
     notes = [
-        "Bytes: five parts of RAM, then four of flash, of examples/firmware/main_stream.c with one width of kernels. "
-        "Rest: start-up, the C library with printf and files, the loop. Stack: a bound for inference.",
+        "Bytes: five parts of RAM, then four of flash, of examples/firmware/main_stream.c with the kernels that the "
+        "model uses. Rest: start-up, the C library with printf and files, the loop. Stack: a bound for inference.",
         compilers_of(BOARDS),
     ]
     common.write("firmware_stream_memory", "Memory of a stream on Cortex-M", MEMORY, rows, notes)

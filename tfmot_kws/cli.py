@@ -392,9 +392,8 @@ def firmware(
 ) -> None:
     """Writes streaming spotters as C: models, settings of front end and detector, and the list of what they use.
 
-    They compile with the C files of tflite_export/kernels, which by that list (kws_config.h) make no code that the
-    models do not use; examples/firmware is a firmware made of them. With --package the folder is a component that a
-    build system takes as it is; its README.md says how.
+    They compile with tflite_export/kernels, which by that list (kws_config.h) have no code that the models do not use.
+    With --package the folder is a component that a build system takes as it is; its README.md says how.
 
     Examples:
       tfmot-kws firmware --model stream.tflite --out src --threshold 2

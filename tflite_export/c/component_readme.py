@@ -83,7 +83,7 @@ interpreter, no heap.
 
 `next_values()` stands for the front end's values of the next frame of sound.
 
-Two components made apart do not link in one program: their lists of kernels differ. Give one command all models,
+Two components made apart do not link in one program where their lists of kernels differ. Give one command all models,
 `tfmot-kws firmware --model a.tflite --name a --model b.tflite --name b`, for one component that has both.
 
 {_COMPILER.format(models=models, prefix=prefix)}

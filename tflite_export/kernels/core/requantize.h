@@ -17,6 +17,18 @@ static inline int64_t kws_rounding_shift(uint64_t total, int shift) {
   return kws_shift_right((int64_t)(total + ((uint64_t)1 << (shift - 1))), shift);
 }
 
+/* floor(value / divisor) of a quotient below 2^bits, bit by bit: on small cores a division of 64 bits is a call of more
+ * code than many ops have. divisor * 2^bits fits 64 bits. */
+static inline uint32_t kws_short_quotient(uint64_t value, uint64_t divisor, int bits) {
+  uint32_t quotient = 0;
+  for (int bit = bits - 1; bit >= 0; --bit) {
+    if (value < divisor << bit) continue;
+    value -= divisor << bit;
+    quotient |= 1u << bit;
+  }
+  return quotient;
+}
+
 /* zero_point + value, clipped to low..high. */
 static inline int8_t kws_saturate(int64_t value, int zero_point, int low, int high) {
   /* Clipping first keeps the sum small, whatever the value. */

@@ -264,9 +264,6 @@ void kws_ring_step(uint8_t* state, const int8_t* x, int8_t* to, size_t kept, siz
 #include "../core/kernels.inc"
 #undef KWS_KERNEL
 
-/* What kernels call, whether it is in the table or not. */
-void kws_depthwise_ref(const kws_op* op);
-
 #ifdef __cplusplus
 }
 #endif

@@ -26,8 +26,9 @@ void kws_softmax_ref(const kws_op* op) {
     for (int32_t i = 0; i < op->channels; ++i) total += entry(op->weights, most - x[i]);
     if (!total) total = 1; /* a table of zeros: wrong, but no reason to divide by zero */
     for (int32_t i = 0; i < op->channels; ++i) {
-      /* floor(256 e / total + 1/2) */
-      const int64_t share = (512 * entry(op->weights, most - x[i]) + total) / (2 * total);
+      /* floor(256 e / total + 1/2), at most 256: e is a part of the total */
+      const int64_t e = entry(op->weights, most - x[i]);
+      const uint32_t share = kws_short_quotient((uint64_t)(512 * e + total), (uint64_t)(2 * total), 9);
       y[i] = kws_saturate(share, -128, -128, 127);
     }
   }

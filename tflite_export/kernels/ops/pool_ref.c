@@ -8,10 +8,11 @@
 #if KWS_HAS_KIND(7)
 /* floor(total * multiplier / (count * 2^shift) + 1/2) above the zero point; no places: the real value zero. */
 static int8_t mean(const kws_options* o, int64_t total, int64_t count) {
-  const int64_t whole = (count ? count : 1) << (o->shift + 1);
-  const int64_t numerator = 2 * total * (int64_t)o->multiplier[0] + whole / 2;
-  const int64_t quotient = numerator / whole; /* C rounds towards zero, we want the floor */
-  const int64_t value = quotient - (numerator % whole < 0);
+  const int64_t divisor = count ? count : 1, half = divisor << o->shift;
+  const int64_t scaled = kws_shift_right(2 * total * (int64_t)o->multiplier[0] + half, o->shift + 1);
+  /* Values beyond +-512 are clipped whatever they are, and others are no negative numbers once 512 is added. */
+  const int64_t most = 512 * divisor, within = scaled < -most ? -most : scaled >= most ? most - 1 : scaled;
+  const int64_t value = (int64_t)kws_short_quotient((uint64_t)(within + most), (uint64_t)divisor, 10) - 512;
   return kws_saturate(value, o->output_zero_point, o->activation_min, o->activation_max);
 }
 
