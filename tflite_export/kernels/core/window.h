@@ -14,8 +14,6 @@ typedef struct {
 static inline kws_span kws_window_span(const kws_window* w, int axis, int32_t index, int32_t length) {
   const int64_t origin = (int64_t)index * w->stride[axis] - w->padding[2 * axis];
   const int64_t step = w->dilation[axis];
-  /* Most windows lie inside, which takes no division: small cores call a function for one. */
-  if (origin >= 0 && origin + (w->size[axis] - 1) * step < length) return (kws_span){0, w->size[axis], origin};
   const int64_t first = origin >= 0 ? 0 : (-origin + step - 1) / step;
   const int64_t fit = length > origin ? (length - origin + step - 1) / step : 0;
   kws_span span;
