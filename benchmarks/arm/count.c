@@ -58,6 +58,16 @@ static const struct {
     {"x86_64", 4, 0x60401F0F, 0x61401F0F},
 };
 static const char* target;
+static bool inside; /* a region */
+static bool board;  /* a Cortex-M, which has Thumb alone */
+
+/* Whether an instruction is a marker. QEMU looks ahead at the end of a page, and takes what it reads there for a part
+ * of the instruction: a 16-bit one is told by its first half, which no 32-bit one begins with. */
+static bool is_marker(size_t k, uint32_t word, size_t size, uint32_t marker) {
+  if (strcmp(markers[k].target, target)) return false;
+  if (board && markers[k].size == 2) return (word & 0xFFFF) == marker;
+  return markers[k].size == size && word == marker;
+}
 
 static place* place_of(uint64_t address) {
   size_t i = (size_t)((address * 0x9E3779B97F4A7C15u) >> 46);
@@ -69,11 +79,14 @@ static place* place_of(uint64_t address) {
 static void begin(unsigned cpu, void* data) {
   (void)cpu, (void)data;
   begun_at = executed;
+  inside = true;
   for (size_t i = 0; pcs && i < TABLE; ++i) places[i].before = places[i].runs;
 }
 
 static void end(unsigned cpu, void* data) {
   (void)cpu, (void)data;
+  if (!inside) return; /* a region too few, which is seen; else all since the last one would be counted */
+  inside = false;
   fprintf(out, "region %ld %" PRIu64 "\n", regions, executed - begun_at - 1); /* the end marker counted itself */
   for (size_t i = 0; pcs && regions == chosen && i < TABLE; ++i) places[i].inside = places[i].runs - places[i].before;
   ++regions;
@@ -91,9 +104,10 @@ static void translated(qemu_plugin_id_t id, struct qemu_plugin_tb* block) {
       qemu_plugin_register_vcpu_insn_exec_inline(instruction, INLINE_ADD_U64,
                                                  &place_of(qemu_plugin_insn_vaddr(instruction))->runs, 1);
     for (size_t k = 0; k < sizeof markers / sizeof markers[0]; ++k) {
-      if (strcmp(markers[k].target, target) || markers[k].size != size) continue;
-      if (word == markers[k].begin) qemu_plugin_register_vcpu_insn_exec_cb(instruction, begin, NO_REGISTERS, NULL);
-      if (word == markers[k].end) qemu_plugin_register_vcpu_insn_exec_cb(instruction, end, NO_REGISTERS, NULL);
+      if (is_marker(k, word, size, markers[k].begin))
+        qemu_plugin_register_vcpu_insn_exec_cb(instruction, begin, NO_REGISTERS, NULL);
+      if (is_marker(k, word, size, markers[k].end))
+        qemu_plugin_register_vcpu_insn_exec_cb(instruction, end, NO_REGISTERS, NULL);
     }
   }
 }
@@ -108,6 +122,7 @@ static void finish(qemu_plugin_id_t id, void* data) {
 
 EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const qemu_info_t* info, int argc, char** argv) {
   target = strdup(info->target_name);
+  board = info->system_emulation;
   for (int i = 0; i < argc; ++i) {
     if (!strncmp(argv[i], "out=", 4)) out = fopen(argv[i] + 4, "w");
     if (!strncmp(argv[i], "pcs=", 4)) pcs = fopen(argv[i] + 4, "w");

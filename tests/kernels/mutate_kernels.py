@@ -222,7 +222,7 @@ def _depthwise(file: str, core: str, kind: str, pattern: str, replacement: str) 
 
 
 MISTAKES += (
-    _depthwise("window.h", "host", "windows inside", r"\* step < length", "* step <= length"),
+    _depthwise("depthwise_c.c", "host", "windows inside", r"last < length", "last <= length"),
     _depthwise("depthwise_c.c", "host", "window over time", r"t\.level_column = t\.level_row;", ""),
     _depthwise("depthwise_c.c", "host", "dilation", r"dilation\[0\] \* width", "dilation[1] * width"),
     _depthwise("depthwise_c.c", "cortex-m3", "rows without a window", r"t\.x \+= channels", "t.x += 0"),

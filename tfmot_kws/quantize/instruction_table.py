@@ -15,13 +15,16 @@ import json
 
 import numpy as np
 
-_INPUTS = 16
-"""Of a block."""
+_INPUTS, _LANES = 16, 8
+"""Of a block; channels that depthwise kernels take at once, at the least."""
 DENSE_TERMS = (
     "places", "row blocks", "input blocks", "blocks", "rows left over", "any rows left over", "any inputs left over",
     "row blocks with inputs left over", "odd row blocks", "their blocks", "inputs", "once",
 )  # fmt: skip
-DEPTHWISE_TERMS = ("places", "channel blocks", "their taps", "channels left over", "their taps", "once")
+DEPTHWISE_TERMS = (
+    "places", "channel blocks", "their taps", "channels left over", "their taps", "eights of them",
+    "channels of layers with few", "their taps", "once",
+)  # fmt: skip
 
 
 def dense_terms(outputs: int, inputs: int, places: int, rows: int) -> np.ndarray:
@@ -40,9 +43,14 @@ def dense_terms(outputs: int, inputs: int, places: int, rows: int) -> np.ndarray
 
 
 def depthwise_terms(channels: int, taps: int, places: int) -> np.ndarray:
-    """What the factors of a depthwise layer are multiplied with, float64 [terms]."""
-    full, over = divmod(channels, _INPUTS)
-    return np.array([*(places * term for term in (1, full, full * taps, over, over * taps)), 1.0])
+    """What the factors of a depthwise layer are multiplied with, float64 [terms].
+
+    Kernels with vectors take eight channels at least; where a layer has fewer, they are summed one by one.
+    """
+    few = channels if channels < _LANES else 0
+    full, over = divmod(channels - few, _INPUTS)
+    place = (1, full, full * taps, over, over * taps, -(-over // _LANES), few, few * taps)
+    return np.array([*(places * term for term in place), 1.0])
 
 
 @functools.cache

@@ -14,8 +14,6 @@ typedef struct {
 static inline kws_span kws_window_span(const kws_window* w, int axis, int32_t index, int32_t length) {
   const int64_t origin = (int64_t)index * w->stride[axis] - w->padding[2 * axis];
   const uint32_t step = (uint32_t)w->dilation[axis], size = (uint32_t)w->size[axis];
-  /* Most windows lie inside, which takes no division: small cores call a function for one. */
-  if (origin >= 0 && origin + (int64_t)(size - 1) * step < length) return (kws_span){0, w->size[axis], origin};
   /* Dividends are below 2^32, for windows lie inside the padded picture. */
   const uint32_t first = origin >= 0 ? 0 : ((uint32_t)-origin + step - 1) / step;
   const uint32_t fit = length > origin ? ((uint32_t)(length - origin) + step - 1) / step : 0;
