@@ -69,6 +69,7 @@ HEADERS = (
     "kernels/dense/dense_row.h",
     "kernels/dense/dense_vector.h",
     "kernels/dense/isa/dense_arm.h",
+    "kernels/dense/isa/dense_dot.h",
     "kernels/dense/isa/dense_dsp.h",
     "kernels/dense/dense_groups.h",
     "kernels/core/kernels.inc",

@@ -40,8 +40,8 @@ bool kws_invoke_kernel(const kws_kernel* kernel, const kws_call* call, const kws
   if (!kws_prepare(&op, call, error)) return false;
   if (!kernel) kernel = kws_choose(&op);
   error->message = "the kernel cannot run this op";
-  error->found = kernel->kind;
-  error->wanted = op.options.kind;
+  error->found = (long)kernel->kind;
+  error->wanted = (long)op.options.kind;
   if (!kws_kernel_suits(kernel, &op)) return false;
   const size_t scratch = kws_scratch_bytes(kernel, &op);
   error->message = "too little scratch memory";

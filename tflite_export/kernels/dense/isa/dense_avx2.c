@@ -1,4 +1,6 @@
 /* Dense kernel for x86 processors with AVX2. */
+#include "../../include/packed_kernels.h"
+
 #if defined(__x86_64__)
 
 #include <immintrin.h>
@@ -54,7 +56,7 @@ KWS_INLINE void multiply_slots(const int bits, const uint8_t* w, const size_t ne
   if (i < bits) {                                                                          \
     bytes[i] = _mm256_castsi128_si256(load_half(w + KWS_VECTOR * i));                      \
     bytes[i] = _mm256_inserti128_si256(bytes[i], load_half(w + next + KWS_VECTOR * i), 1); \
-    bytes[i] = _mm256_xor_si256(bytes[i], _mm256_set1_epi8(-128));                         \
+    bytes[i] = _mm256_xor_si256(bytes[i], _mm256_set1_epi8((char)-128));                   \
   }
   KWS_REPEAT_8(LOAD)
 #undef LOAD

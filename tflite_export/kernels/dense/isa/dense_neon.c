@@ -1,5 +1,7 @@
 /* Dense kernel for Arm processors with NEON: any Cortex-A. The faster ones have instructions for dot products, and
  * kernels of their own. */
+#include "../../include/packed_kernels.h"
+
 #if defined(__ARM_NEON)
 
 #include "dense_arm.h"

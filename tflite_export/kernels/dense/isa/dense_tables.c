@@ -1,5 +1,7 @@
 /* Dense kernel for one-bit weights in the layout WORDS, on Arm processors of 64 bits: four weights of a row choose
  * among the 16 sums that four inputs can have, which a table holds. One look-up does four products. */
+#include "../../include/packed_kernels.h"
+
 #if defined(__aarch64__)
 
 #include "dense_arm.h"
