@@ -13,7 +13,10 @@ WIDTHS = [
 ]
 """Every width and grid of weights."""
 INPUT_BITS = (2, 3, 4, 5, 6, 7, 8)
+SIZES = (1, 3, 8, 15, 16, 17, 31, 32, 33, 39, 48, 63, 64, 65, 127, 128, 129)
+"""Inputs of random cases."""
 F = np.float32
+Case = tuple[ir.Graph, dict[str, np.ndarray]]
 
 
 def input_bits(bits: int) -> tuple[int, ...]:
@@ -137,3 +140,75 @@ def samples() -> np.ndarray:
     near = np.linspace(-20, 20, 20001).astype(F)
     special = np.array([0.0, -0.0, 1e-45, 87.0, -87.0, 86.99999, 43.5, 3e38, np.inf, -np.inf, np.nan], F)
     return np.concatenate([bits.view(F), (bits | np.uint32(1 << 31)).view(F), near, special])
+
+
+def dense_cases(rng: np.random.Generator, sizes: int) -> list[Case]:
+    """``sizes`` random sizes for each width and grid, the largest sums, long rows and windows."""
+    out = []
+    for bits, grid in WIDTHS:
+        for _ in range(sizes):
+            n, codes = int(rng.choice(SIZES)), int(rng.choice(input_bits(bits)))
+            graph = dense(rng, (n,), int(rng.choice([1, 2, 7, 8, 9, 16, 17, 24, 31])), bits, codes, grid)
+            out.append((graph, {"x0": rows(rng, (int(rng.choice([1, 2])), n))}))
+        for corner in ("least", "most", "alternating"):
+            for n in (64, 71, 1040, 2064):
+                graph = dense(rng, (n,), 9, bits, input_bits(bits)[-1], grid, None, corner, "linear")
+                x = np.ones((2, n), F)
+                x[0, 0], x[1, 1:] = -1, -1
+                out.append((graph, {"x0": x}))
+        for window in (ir.Window((3, 1)), ir.Window((3, 1), (2, 1), (2, 1), (1, 2, 0, 0))):
+            shape = (9, int(rng.choice([5, 16, 32])))
+            graph = dense(rng, shape, 9, bits, input_bits(bits)[-1], grid, window)
+            out.append((graph, {"x0": rows(rng, (2, *shape))}))
+        picture = ir.Window((2, 3), (1, 2), (1, 1), (1, 0, 1, 1))
+        graph = dense(rng, (4, 5, 3), 10, bits, input_bits(bits)[-1], grid, picture)
+        out.append((graph, {"x0": rows(rng, (1, 4, 5, 3))}))
+    w = weights(rng, 3, 32767, 16, "linear", "least")
+    w.codes[1], w.zeros[1] = 65535, 0
+    w.codes[2, ::2], w.zeros[2] = 65535, 32768
+    op = ir.DynamicDense("d", "x0", "y", w, 16, np.array([1, 2, 3], np.int16), 2.0**-20)
+    x = np.ones((2, 32767), F)
+    x[0, 0], x[1, 1:] = -1, -1
+    out.append((single(op, (32767,)), {"x0": x}))
+    for kind in HARD:
+        for bits, grid in ((4, "linear"), (16, "linear"), (7, "mid-tread")):
+            for function in ir.FUNCTIONS:
+                unit = float(rng.choice([2.0**-20, 2.0**-39, 2.0**-60, 2.0**-140]))
+                n, codes = int(rng.choice([5, 37, 64])), input_bits(bits)[-1]
+                graph = dense(rng, (n,), 13, bits, codes, grid, function=function, unit=unit)
+                out.append((graph, {"x0": rows(rng, (2, n), kind)}))
+    return out
+
+
+def other_cases(rng: np.random.Generator) -> list[Case]:
+    """The other ops on floats."""
+    out = []
+    x = samples()[::11]
+    for function in ir.FUNCTIONS:
+        out.append((single(ir.FloatFunction("f", "x0", "y", function), x.shape), {"x0": x[None]}))
+    for n in (1, 2, 12, 35):
+        graph = single(ir.FloatSoftmax("s", "x0", "y"), (3, n))
+        out.append((graph, {"x0": (rng.normal(size=(2, 3, n)) * 5).astype(F)}))
+    picture = ir.Window((2, 3), (1, 2), (1, 1), (1, 0, 1, 1))
+    for window in (ir.Window((3, 1)), ir.Window((3, 1), (2, 1), (2, 1), (1, 2, 0, 0)), picture):
+        for channels in (1, 4, 7):
+            shape = (4, 5, channels) if window is picture else (9, channels)
+            kernel = rng.normal(size=(window.taps, 2 * channels)).astype(F)
+            bias = rng.normal(size=2 * channels).astype(F)
+            function = str(rng.choice(ir.FUNCTIONS))
+            ops = [
+                ir.FloatDepthwise("d", "x0", "y", kernel, bias, function, window),
+                ir.FloatAverage("p", "x0", "y", window),
+            ]
+            if window.dilation[0] > 1:  # the others are TensorFlow Lite's own
+                ops.append(ir.MaxPool("p", "x0", "y", window))
+            out += [(single(op, shape), {"x0": rows(rng, (2, *shape), "normal")}) for op in ops]
+    for op_type in (ir.FloatAdd, ir.FloatMultiply):
+        for function in ir.FUNCTIONS:
+            graph = single(op_type("p", ("x0", "x1"), "y", function), (3, 7), (3, 7))
+            out.append((graph, {f"x{i}": rows(rng, (2, 3, 7)) for i in range(2)}))
+    return out
+
+
+def all_cases(rng: np.random.Generator, sizes: int) -> list[Case]:
+    return dense_cases(rng, sizes) + other_cases(rng)

@@ -23,8 +23,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "helpers"), str(ROOT / "tests" / "kernels")]
 
 import numpy as np  # noqa: E402
+from dynamic_cases import all_cases  # noqa: E402
 from kernel_cases import RUNNER, cases, depthwise_cases, write_cases  # noqa: E402
-from test_dynamic_arm import all_cases  # noqa: E402
 
 from benchmarks import emulation  # noqa: E402
 
@@ -147,10 +147,9 @@ def _dynamic(file: str, core: str, kind: str, pattern: str, replacement: str) ->
 RING = "tests/kernels/test_dynamic_kernels.py::test_ring"
 MISTAKES += (
     # dynamic quantization: rows
-    _dynamic("quantize_row.h", "host", "rounding", r"q->inverse \+ 0\.5f\)", "q->inverse + 0.25f)"),
+    _dynamic("quantize_row.h", "host", "rounding", r"place \+ 0\.5f", "place + 0.25f"),
     _dynamic("quantize_row.h", "cortex-a53", "rounding", r"kws_set_f4\(0\.5f\)", "kws_set_f4(0.25f)"),
-    _dynamic("quantize_row.h", "cortex-m3", "rounding", r"\(x - q->low\) \* q->inverse \+ 0\.5f",
-             "(x - q->low) * q->inverse + 0.25f"),
+    _dynamic("quantize_row.h", "cortex-m3", "clipping", r"v > q->high \? q->high", "v > q->high ? q->low"),
     _dynamic("quantize_row.h", "host", "NaN", r"x >= q->low \? x : q->low", "x"),
     _dynamic("quantize_row.h", "host", "NaN in a range", r"<= \(infinity \| sign\)", "<= 0xFFFFFFFF"),
     _dynamic("quantize_row.h", "host", "infinity",

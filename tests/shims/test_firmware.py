@@ -30,7 +30,7 @@ def micro(require_tool, objects: list[str], folder: pathlib.Path, *flags: str) -
     sources = [str(TFLM / "run_op.cc"), str(build_list.PACKAGE / "shims" / "tflm" / "micro_ops.cc")]
     include = [f"-I{TFLM / 'include'}", f"-I{build_list.PACKAGE}", f"-I{build_list.PACKAGE / 'kernels' / 'include'}"]
     program = folder / "run_op"
-    warnings = ["-Wall", "-Wextra", "-Werror"]
+    warnings = ["-Wall", "-Wextra", "-Werror", "-DTF_LITE_STATIC_MEMORY"]
     command = [require_tool("g++"), "-std=c++17", "-O1", *warnings, *emulation.SANITIZE, *flags, *include, *sources]
     subprocess.run([*command, *objects, "-o", str(program)], check=True)
     return program
@@ -53,6 +53,18 @@ def test_ops_by_registration(
     assert bad.returncode == 1 and "the output is a constant" in bad.stdout
 
 
+@pytest.mark.parametrize("types", [[], ["-DTYPES_IN_NAMESPACE"]], ids=["global", "namespace"])
+def test_structs_of_another_library_are_refused(types: list[str], require_tool, tmp_path: pathlib.Path) -> None:
+    """Without TF_LITE_STATIC_MEMORY, TFLM's headers describe a node that its library has not."""
+    source = build_list.PACKAGE / "shims" / "tflm" / "micro_ops.cc"
+    command = [require_tool("g++"), "-std=c++11", f"-I{TFLM / 'include'}", *types, "-c", str(source)]
+    command += ["-o", str(tmp_path / "ops.o")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode and "compile all that includes them with -DTF_LITE_STATIC_MEMORY" in done.stderr
+    for flag in ("-DTF_LITE_STATIC_MEMORY", "-DTFMOT_KWS_FULL_STRUCTS"):  # as most libraries are built, and as few are
+        subprocess.run([*command, flag], check=True)
+
+
 TFLM_DIR = os.environ.get("TFLM_DIR")
 
 
@@ -63,6 +75,7 @@ TFLM_DIR = os.environ.get("TFLM_DIR")
 def test_compiles_against_a_real_tree(require_tool, tmp_path: pathlib.Path) -> None:
     source = build_list.PACKAGE / "shims" / "tflm" / "micro_ops.cc"
     flags = ["-std=c++17", "-Wall", "-Wextra", "-fno-exceptions", "-fno-rtti", f"-I{TFLM_DIR}"]
+    flags.append("-DTF_LITE_STATIC_MEMORY")
     subprocess.run([require_tool("g++"), *flags, "-c", str(source), "-o", str(tmp_path / "ops.o")], check=True)
 
 

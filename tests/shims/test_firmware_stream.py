@@ -143,7 +143,7 @@ def test_programs_of_tflm_compile(program: str, folder, tmp_path, require_tool) 
     c_writer.write_c(model.read_bytes(), tmp_path)
     (tmp_path / "resolver.inc").write_text("\n".join(c_writer.op_resolver_lines(model.read_bytes())) + "\n")
     include = [f"-I{path}" for path in (tmp_path, TFLM / "include", build_list.PACKAGE, emulation.KERNELS / "include")]
-    flags = ["-std=c++17", "-Wall", "-Wextra", "-Werror", "-fsyntax-only"]
+    flags = ["-std=c++17", "-Wall", "-Wextra", "-Werror", "-fsyntax-only", "-DTF_LITE_STATIC_MEMORY"]
     subprocess.run([require_tool("g++"), *flags, *include, str(EXAMPLE / f"{program}.cc")], check=True)
 
 

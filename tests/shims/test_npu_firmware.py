@@ -81,6 +81,7 @@ def test_prints_what_the_host_hears(
         "PYTHON": sys.executable,
         "TFLM_DIR": TFLM / "include",
         "TFLM_LIB": f"{TFLM / 'interpreter.cc'} {network} -I{folder / 'packed'}",
+        "TFLM_FLAGS": "-DTF_LITE_STATIC_MEMORY",
         "NPU_FLAGS": flags,
         "RUNTIME": "litert",
         "THRESHOLD": THRESHOLD,

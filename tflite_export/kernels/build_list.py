@@ -78,6 +78,7 @@ HEADERS = (
     "kernels/dense/dense_row.h",
     "kernels/dense/dense_vector.h",
     "kernels/dense/isa/dense_arm.h",
+    "kernels/dense/isa/dense_dot.h",
     "kernels/dense/isa/dense_dsp.h",
     "kernels/dense/isa/dense_x86.h",
     "kernels/dense/isa/dense_vnni.inc",

@@ -2,11 +2,11 @@
  *
  * usage: run_cases [FILE]     FILE is cases.bin where there is no command line (bare metal)
  *
- * The file: int32 count, then for each case int32 kind, sizes of options, x, weights (or a second x), channel
- * parameters and y in bytes, misalignment of x and of the weights, rank of x and six dims; then the bytes themselves.
- * Every tensor gets a block of exactly its size, so that a sanitizer sees one byte too far. Prints, for each kernel,
- * its name, the cases that it ran and the cases that came out wrong. Floats must have the same bits, but for NaN and
- * zero. */
+ * The file is little-endian: int32 count, then for each case int32 kind, sizes of options, x, weights (or a second x),
+ * channel parameters and y in bytes, misalignment of x and of the weights, rank of x and six dims; then the bytes
+ * themselves. Every tensor gets a block of exactly its size, so that a sanitizer sees one byte too far. Prints, for
+ * each kernel, its name, the cases that it ran and the cases that came out wrong. Floats must have the same bits, but
+ * for NaN and zero. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,6 +30,17 @@ static void read_exactly(void* to, size_t size, FILE* file) {
   if (size && fread(to, 1, size, file) != size) {
     printf("the file of cases ends early\n");
     exit(3);
+  }
+}
+
+/* Turns little-endian elements of `width` bytes into the machine's own. */
+static void to_host(uint8_t* bytes, size_t size, int width) {
+  for (uint8_t* const end = bytes + size; bytes < end; bytes += width) {
+    const uint32_t low = width > 1 ? bytes[0] | (uint32_t)bytes[1] << 8 : bytes[0];
+    const uint16_t two = (uint16_t)low;
+    const uint32_t four = width > 2 ? low | (uint32_t)bytes[2] << 16 | (uint32_t)bytes[3] << 24 : 0;
+    if (width == 2) memcpy(bytes, &two, sizeof two);
+    if (width == 4) memcpy(bytes, &four, sizeof four);
   }
 }
 
@@ -63,11 +74,13 @@ int main(int argc, char** argv) {
   if (!file || kws_kernel_count > MAX_KERNELS) return 3;
   setvbuf(file, NULL, _IOFBF, 1 << 16);
   read_exactly(&count, sizeof count, file);
+  to_host((uint8_t*)&count, sizeof count, 4);
   for (int32_t i = 0; i < count; ++i) {
     header h;
     void* owners[5];
     uint8_t* data[5];
     read_exactly(&h, sizeof h, file);
+    to_host((uint8_t*)&h, sizeof h, 4);
     for (int k = 0; k < 5; ++k) {
       data[k] = block((size_t)h.sizes[k], k == 1 ? h.misaligned[0] : k == 2 ? h.misaligned[1] : 0, &owners[k]);
       read_exactly(data[k], (size_t)h.sizes[k], file);
@@ -76,6 +89,9 @@ int main(int argc, char** argv) {
     const int32_t type = floats ? KWS_FLOAT32 : KWS_INT8, input_type = h.kind == KWS_WAVEFORM ? KWS_INT16 : type;
     const bool dense = h.kind == KWS_PACKED_DENSE || h.kind == KWS_RECURRENT || h.kind == KWS_WAVEFORM;
     const bool pair = h.kind == KWS_ADD || h.kind == KWS_MULTIPLY;
+    to_host(data[1], (size_t)h.sizes[1], input_type == KWS_INT16 ? 2 : floats ? 4 : 1);
+    if (pair) to_host(data[2], (size_t)h.sizes[2], floats ? 4 : 1);
+    to_host(data[4], (size_t)h.sizes[4], floats ? 4 : 1);
     const size_t count_y = (size_t)h.sizes[4] / (floats ? 4 : 1);
     const int32_t bytes[2] = {h.sizes[2], h.sizes[3]};
     kws_call call = {.kind = (kws_kind)h.kind, .options = data[0], .options_bytes = (size_t)h.sizes[0]};

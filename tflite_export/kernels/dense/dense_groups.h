@@ -8,7 +8,7 @@
 #ifndef TFMOT_KWS_DENSE_GROUPS_H_
 #define TFMOT_KWS_DENSE_GROUPS_H_
 
-#include "isa/dense_arm.h"
+#include "isa/dense_dot.h"
 
 /* Channels of a group; sums in memory; bits behind the point before the last rounding. */
 enum { KWS_GROUP = 16, KWS_DOTS = 512, KWS_FRACTION = 8 };

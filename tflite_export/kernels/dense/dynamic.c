@@ -142,7 +142,8 @@ static float finish(const kws_options* o, const channels* c, const quantized* ro
                     uint32_t channel) {
   const float first = row->scale * total, second = row->low * (float)sum;
   const float gain = (float)kws_read_signed(c->gain, channel, o->gain_bytes) * o->unit[0];
-  float y = (first + second) * gain;
+  const float value = first + second;
+  float y = value * gain;
   if (o->bias_bytes) {
     const float bias = (float)kws_read_signed(c->bias, channel, o->bias_bytes) * o->unit[1];
     y = y + bias;

@@ -22,7 +22,10 @@ static void ref_dots(const kws_op* op, const uint8_t* w, size_t step, uint32_t t
   for (; tiles; --tiles, w += step) {
     for (int row = 0; row < KWS_TILE; ++row) {
       uint32_t sum = 0;
-      for (size_t i = 0; i < n; ++i) sum += code_in_tile(op->options.bits, w, row, i) * (uint32_t)x[i];
+      for (size_t i = 0; i < n; ++i) {
+        const uint32_t input = (uint32_t)x[i];
+        sum += code_in_tile(op->options.bits, w, row, i) * input;
+      }
       *dots++ = (int32_t)sum;
     }
   }

@@ -78,8 +78,8 @@ static inline kws_i4 kws_signed_u4(kws_u4 v) { return vreinterpretq_s32_u32(v); 
 static inline kws_u4 kws_set_u4(uint32_t v) { return vdupq_n_u32(v); }
 static inline void kws_store_u4(uint32_t* p, kws_u4 v) { vst1q_u32(p, v); }
 
-#elif defined(__ARM_FEATURE_MVE)
-#if __ARM_FEATURE_MVE & 2
+#elif defined(__ARM_FEATURE_MVE) /* not by clang, which computes other numbers with these; then floats alone */
+#if (__ARM_FEATURE_MVE & 2) && !defined(__clang__)
 #include <arm_mve.h>
 
 typedef float32x4_t kws_f4;

@@ -123,14 +123,18 @@ static inline float kws_make_quantizer(kws_quantizer* q, float low, float high, 
   return constant ? 0 : span / steps;
 }
 
+/* Where x is a number of low..high. A variable an operation: see float_math.h. */
+static inline int32_t kws_plain_code_of(const kws_quantizer* q, float x) {
+  const float above = x - q->low, place = above * q->inverse;
+  float next = place + 0.5f;
+  KWS_FLOAT_ALONE(next);
+  return (int32_t)next - q->half;
+}
+
 static inline int32_t kws_code_of(const kws_quantizer* q, float x) {
   float v = x >= q->low ? x : q->low;
   v = v > q->high ? q->high : v;
-  return (int32_t)((v - q->low) * q->inverse + 0.5f) - q->half;
-}
-
-static inline int32_t kws_plain_code_of(const kws_quantizer* q, float x) {
-  return (int32_t)((x - q->low) * q->inverse + 0.5f) - q->half;
+  return kws_plain_code_of(q, v);
 }
 
 #if KWS_FLOAT_VECTORS
@@ -161,7 +165,11 @@ static KWS_NOINLINE uint32_t kws_quantize_bytes(const kws_quantizer* from, const
   const kws_quantizer q = *from;
   uint32_t sum = 0;
   if (!q.plain) {
-    for (size_t i = 0; i < n; ++i) sum += (uint32_t)(to[i] = (int8_t)kws_code_of(&q, x[i]));
+    for (size_t i = 0; i < n; ++i) {
+      const int32_t code = kws_code_of(&q, x[i]);
+      to[i] = (int8_t)code;
+      sum += (uint32_t)code;
+    }
     return sum;
   }
 #if KWS_FLOAT_VECTORS
@@ -204,7 +212,11 @@ static KWS_NOINLINE uint32_t kws_quantize_shorts(const kws_quantizer* from, cons
   const kws_quantizer q = *from;
   uint32_t sum = 0;
   if (!q.plain) {
-    for (size_t i = 0; i < n; ++i) sum += (uint32_t)(to[i] = (int16_t)kws_code_of(&q, x[i]));
+    for (size_t i = 0; i < n; ++i) {
+      const int32_t code = kws_code_of(&q, x[i]);
+      to[i] = (int16_t)code;
+      sum += (uint32_t)code;
+    }
     return sum;
   }
 #if KWS_FLOAT_VECTORS

@@ -33,6 +33,9 @@
  * are gains, biases (none where there is no bias), sums, and on the linear grid the codes that stand for zero, one byte
  * each, or two of 16-bit weights.
  *
+ * BYTE ORDER: options, constants (weights, channel parameters, tables; floats too) and states are little-endian on
+ * every machine, as files have them. Activations are in the machine's own order.
+ *
  * The layout of the options is in options.h.
  */
 #ifndef TFMOT_KWS_PACKED_KERNELS_H_
@@ -43,6 +46,10 @@
 #include <stdint.h>
 
 #include "../core/build.h"
+#if defined(__ARM_BIG_ENDIAN) && \
+    (defined(__ARM_NEON) || defined(__ARM_FEATURE_MVE) || (defined(__ARM_FEATURE_DSP) && __ARM_ARCH_PROFILE == 'M'))
+#error "the kernels for Arm's vectors and DSP extension are little-endian: build for a big-endian core without these"
+#endif
 
 #ifdef __cplusplus
 extern "C" {

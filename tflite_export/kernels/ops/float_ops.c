@@ -1,5 +1,6 @@
 /* Ops on float tensors, for what lies between the dense layers of dynamic quantization. Sums are made in the order in
  * which values lie, so that every machine gives the same bits. */
+#include "../core/requantize.h"
 #include "../core/window.h"
 #include "../dense/float_math.h"
 
@@ -13,9 +14,11 @@ static float* output(const kws_op* op) { return (float*)(void*)op->y; }
 #endif
 
 #if KWS_HAS_KIND(2)
+/* Constants are little-endian, and lie at any address. */
 static float constant(const uint8_t* values, size_t i) {
+  const uint32_t bits = (uint32_t)kws_read_signed(values, i, 4);
   float value;
-  memcpy(&value, values + sizeof value * i, sizeof value);
+  memcpy(&value, &bits, sizeof value);
   return value;
 }
 

@@ -1,5 +1,5 @@
 /* Dense kernel for x86 processors with AVX2. */
-#include "../../core/build.h"
+#include "../../include/packed_kernels.h"
 
 #if defined(__x86_64__) && ((KWS_DENSE_STATIC && KWS_HAS_LAYOUT(0)) || KWS_DENSE_DYNAMIC)
 
@@ -39,7 +39,7 @@ KWS_INLINE void multiply_slots(const int bits, const uint8_t* w, const size_t ne
   if (i < bits) {                                                                          \
     bytes[i] = _mm256_castsi128_si256(load_half(w + KWS_VECTOR * i));                      \
     bytes[i] = _mm256_inserti128_si256(bytes[i], load_half(w + next + KWS_VECTOR * i), 1); \
-    bytes[i] = _mm256_xor_si256(bytes[i], _mm256_set1_epi8(-128));                         \
+    bytes[i] = _mm256_xor_si256(bytes[i], _mm256_set1_epi8((char)-128));                   \
   }
   KWS_REPEAT_8(LOAD)
 #undef LOAD

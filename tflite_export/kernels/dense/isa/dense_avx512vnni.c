@@ -1,6 +1,6 @@
 /* Dense kernel for x86 processors with the dot products of AVX-512, in vectors of 256 bits: Ice Lake and later, Zen 4.
  */
-#include "../../core/build.h"
+#include "../../include/packed_kernels.h"
 
 #if defined(__x86_64__) && ((KWS_DENSE_STATIC && KWS_HAS_LAYOUT(0)) || KWS_DENSE_DYNAMIC)
 

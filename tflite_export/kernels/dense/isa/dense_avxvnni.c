@@ -1,5 +1,5 @@
 /* Dense kernel for x86 processors with AVX-VNNI: Alder Lake and later without AVX-512, Zen 5. */
-#include "../../core/build.h"
+#include "../../include/packed_kernels.h"
 
 #if KWS_ISA_AVXVNNI && ((KWS_DENSE_STATIC && KWS_HAS_LAYOUT(0)) || KWS_DENSE_DYNAMIC)
 

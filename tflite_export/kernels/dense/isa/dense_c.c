@@ -30,7 +30,10 @@ INLINE int at_once(const int bits) { return !FEW_REGISTERS ? 4 : bits == 4 ? 2 :
 #if KWS_DENSE_STATIC
 static uint32_t sum_row(const int8_t* x, size_t n) {
   uint32_t sum = 0;
-  for (size_t i = 0; i < n; ++i) sum += (uint32_t)x[i];
+  for (size_t i = 0; i < n; ++i) {
+    const uint32_t input = (uint32_t)x[i];
+    sum += input;
+  }
   return sum;
 }
 

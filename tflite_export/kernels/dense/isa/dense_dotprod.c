@@ -1,6 +1,6 @@
 /* Dense kernel for Arm processors with dot products of bytes (Cortex-A55, A76 and later): sixteen inputs of one row an
  * instruction. */
-#include "../../core/build.h"
+#include "../../include/packed_kernels.h"
 
 #if KWS_ISA_A64 && ((KWS_DENSE_STATIC && KWS_HAS_LAYOUT(0)) || KWS_DENSE_DYNAMIC)
 
@@ -15,8 +15,10 @@
 
 #include "dense_arm.h"
 
-#if defined(__clang__)
+#if defined(__clang__) && __clang_major__ >= 16
 #pragma clang attribute push(__attribute__((target("arch=armv8.2-a+dotprod"))), apply_to = function)
+#elif defined(__clang__) /* which takes no "arch" */
+#pragma clang attribute push(__attribute__((target("dotprod"))), apply_to = function)
 #endif
 
 #define KWS_DENSE_NAME kws_packed_dense_dotprod
@@ -95,6 +97,10 @@ KWS_INLINE const int8_t* add_four(const int bits, const int8_t* w, const int8x16
   return w;
 }
 
+typedef struct {
+  int32_t values[16];
+} sixteen;
+
 /* Clears eight sums of each of two tiles, four with one instruction. Fixed registers, because compilers copy what such
  * a load gives them. */
 #define CLEAR_FOUR(a, b, c, d, sums)                                                                   \
@@ -102,7 +108,7 @@ KWS_INLINE const int8_t* add_four(const int bits, const int8_t* w, const int8x16
     register int32x4_t s0 __asm__("v" #a), s1 __asm__("v" #b), s2 __asm__("v" #c), s3 __asm__("v" #d); \
     __asm__("ld1 {v" #a ".4s-v" #d ".4s}, [%4]"                                                        \
             : "=w"(s0), "=w"(s1), "=w"(s2), "=w"(s3)                                                   \
-            : "r"(zeros), "m"(*(const int32_t (*)[16])zeros));                                         \
+            : "r"(zeros), "m"(*(const sixteen*)(const void*)zeros));                                   \
     (sums)[0] = s0;                                                                                    \
     (sums)[1] = s1;                                                                                    \
     (sums)[2] = s2;                                                                                    \

@@ -1,6 +1,6 @@
 /* Dense kernel for Arm processors that multiply matrices of bytes (Cortex-A510, A710 and later): two rows of weights
  * times two places an instruction; where there are fewer than four places, dot products on the same layout. */
-#include "../../core/build.h"
+#include "../../include/packed_kernels.h"
 
 #if KWS_ISA_A64 && KWS_DENSE_STATIC && KWS_HAS_LAYOUT(1)
 
@@ -15,8 +15,10 @@
 
 #include "dense_arm.h"
 
-#if defined(__clang__)
+#if defined(__clang__) && __clang_major__ >= 16
 #pragma clang attribute push(__attribute__((target("arch=armv8.2-a+dotprod+i8mm"))), apply_to = function)
+#elif defined(__clang__) /* which takes no "arch" */
+#pragma clang attribute push(__attribute__((target("dotprod,i8mm"))), apply_to = function)
 #endif
 
 enum { COLUMNS = 8 };

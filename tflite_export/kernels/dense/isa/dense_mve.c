@@ -57,11 +57,15 @@ static uint32_t sum_row(const int8_t* x, size_t n) {
 static const uint32_t zeros[8] = {0};
 
 /* Runs `BLOCK`, the code for 16 inputs, along n inputs, four at a time while there are four; then `THEN`, which stores
- * the sums at `to`. */
+ * the sums at `to`. In fixed registers: r7 is left to compilers that keep a frame pointer. Clang, which does so before
+ * version 22 if it is not told otherwise, then finds no places by itself. */
 #define PASS(to, BLOCK, THEN)                                                                        \
   do {                                                                                               \
-    const void* fours = zeros; /* then the end of the groups of four */                              \
-    size_t end = n;            /* then the end of x */                                               \
+    register const uint8_t* weights __asm__("r5") = w;                                               \
+    register const int8_t* from __asm__("r1") = x;                                                   \
+    register const void* fours __asm__("r9") = zeros; /* then the end of the groups of four */       \
+    register size_t end __asm__("r11") = n;           /* then the end of x */                        \
+    register int32_t* const sums_at __asm__("r3") = (to);                                            \
     __asm__ volatile(                                                                                \
         "ldm %[fours], {r0, r2, r4, r6, r8, r10, r12, lr}\n"                                         \
         "bic %[fours], %[end], #63\n add %[fours], %[x]\n add %[end], %[x]\n"                        \
@@ -72,9 +76,11 @@ static const uint32_t zeros[8] = {0};
         "3:\n" BLOCK                                                                                 \
         "cmp %[x], %[end]\n bne 3b\n"                                                                \
         "4:\n" THEN                                                                                  \
-        : [w] "+r"(w), [x] "+r"(x), [fours] "+r"(fours), [end] "+r"(end)                             \
-        : [sums] "r"(to)                                                                             \
+        : [w] "+r"(weights), [x] "+r"(from), [fours] "+r"(fours), [end] "+r"(end)                    \
+        : [sums] "r"(sums_at)                                                                        \
         : "r0", "r2", "r4", "r6", "r8", "r10", "r12", "lr", "q0", "q1", "q2", "q3", "cc", "memory"); \
+    w = weights;                                                                                     \
+    x = from;                                                                                        \
   } while (0)
 
 /* Two passes over x. `SKIP` bytes of each block and `SLOTS` slots belong to the first. */
@@ -261,16 +267,17 @@ typedef struct {
   int8_t* y;
 } channels;
 
-/* Eight outputs where kws_only_high_half(). In assembly, because it takes as long as 30 inputs. */
+/* Eight outputs where kws_only_high_half(). In assembly, because it takes as long as 30 inputs. Constants lie in high
+ * registers: loads that widen need low ones for their addresses. */
 static inline void requantize_8(const tile* t, channels* c, int32x4_t low, int32x4_t high) {
   __asm__ volatile(
-      "ldm %[t]!, {r1, r2, r3, r11, r12, lr}\n"
+      "ldm %[t]!, {r8, r9, r10, r11, r12, lr}\n"
       "vldrw.u32 q0, [%[t], #32]\n"
       "vldrw.u32 q1, [%[t]]\n"
-      "vmla.s32 q0, q1, r1\n"
+      "vmla.s32 q0, q1, r8\n"
       "vldrw.u32 q2, [%[t], #48]\n"
       "vldrw.u32 q3, [%[t], #16]\n"
-      "vmla.s32 q2, q3, r1\n"
+      "vmla.s32 q2, q3, r8\n"
       "cmp %[sums], #0\n"
       "beq 1f\n"
       "vldrh.s32 q1, [%[sums]], #8\n"
@@ -279,15 +286,15 @@ static inline void requantize_8(const tile* t, channels* c, int32x4_t low, int32
       "vmla.s32 q2, q3, lr\n"
       "1:\n"
       "vldrb.s32 q1, [%[gain]], #4\n"
-      "vmul.i32 q1, q1, r2\n"
+      "vmul.i32 q1, q1, r9\n"
       "vldrb.s32 q3, [%[gain]], #4\n"
-      "vmul.i32 q3, q3, r2\n"
+      "vmul.i32 q3, q3, r9\n"
       "vmulh.s32 q0, q0, q1\n"
       "vldrb.s32 q1, [%[bias]], #4\n"
       "vmulh.s32 q2, q2, q3\n"
       "vldrb.s32 q3, [%[bias]], #4\n"
-      "vmla.s32 q0, q1, r3\n"
-      "vmla.s32 q2, q3, r3\n"
+      "vmla.s32 q0, q1, r10\n"
+      "vmla.s32 q2, q3, r10\n"
       "vadd.i32 q0, q0, r11\n"
       "vshl.s32 q0, r12\n"
       "vadd.i32 q2, q2, r11\n"
@@ -300,7 +307,7 @@ static inline void requantize_8(const tile* t, channels* c, int32x4_t low, int32
       "vstrb.32 q2, [%[y]], #4\n"
       : [t] "+r"(t), [gain] "+l"(c->gain), [bias] "+l"(c->bias), [sums] "+l"(c->sums), [y] "+l"(c->y)
       : [low] "w"(low), [high] "w"(high)
-      : "r1", "r2", "r3", "r11", "r12", "lr", "q0", "q1", "q2", "q3", "cc", "memory");
+      : "r8", "r9", "r10", "r11", "r12", "lr", "q0", "q1", "q2", "q3", "cc", "memory");
 }
 
 /* Four outputs from what their accumulators have without the zero point, for all constants of kws_scale. */
@@ -330,7 +337,7 @@ static const uint8_t* blocks(const kws_scale* s, int bits, const uint8_t* w, con
                              const uint32_t* constants, uint32_t rows, int8_t* y) {
   dots_function* const dots = dots_functions[bits];
   int8_t* const end = y + rows;
-  channels c = {s->gain, s->bias, (const int16_t*)s->sums, y};
+  channels c = {s->gain, s->bias, (const int16_t*)(const void*)s->sums, y};
   tile t;
   t.factor = s->factor;
   t.multiplier = s->multiplier;

@@ -1,6 +1,6 @@
 /* Dense kernel for one-bit weights in the layout WORDS, on Arm processors of 64 bits: four weights of a row choose
  * among the 16 sums that four inputs can have, which a table holds. One look-up does four products. */
-#include "../../core/build.h"
+#include "../../include/packed_kernels.h"
 
 #if KWS_ISA_A64 && KWS_DENSE_STATIC && KWS_HAS_LAYOUT(3) && KWS_HAS_WIDTH(1)
 

@@ -1,5 +1,5 @@
 /* Depthwise kernel for x86 processors with AVX2: 16 or 8 channels at a time, whose sums stay in registers. */
-#include "../../core/build.h"
+#include "../../include/packed_kernels.h"
 
 #if defined(__x86_64__) && KWS_STATIC && KWS_HAS_KIND(2)
 

@@ -2,7 +2,7 @@
  *
  * A word has four channels. SXTAB16 widens two bytes of x and takes the zero point from them, SXTB16 widens two levels,
  * and SMLABB and SMLATT add one product each: three instructions a multiply-accumulate with what the loop takes. */
-#include "../../core/build.h"
+#include "../../include/packed_kernels.h"
 
 #if KWS_ISA_DSP && KWS_STATIC && KWS_HAS_KIND(2)
 

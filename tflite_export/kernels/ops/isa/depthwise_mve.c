@@ -2,7 +2,7 @@
  *
  * Eight channels are loaded as 16 bits. VMULLB and VMULLT multiply the even and the odd ones; sums and outputs stay in
  * that order until they are narrowed, which puts them side by side again. */
-#include "../../core/build.h"
+#include "../../include/packed_kernels.h"
 
 #if KWS_ISA_MVE && KWS_STATIC && KWS_HAS_KIND(2)
 

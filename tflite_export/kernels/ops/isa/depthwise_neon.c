@@ -1,5 +1,5 @@
 /* Depthwise kernel for NEON, 64 and 32 bits: 8, 16 or 32 channels at a time, whose sums stay in registers. */
-#include "../../core/build.h"
+#include "../../include/packed_kernels.h"
 
 #if KWS_ISA_NEON && KWS_STATIC && KWS_HAS_KIND(2)
 

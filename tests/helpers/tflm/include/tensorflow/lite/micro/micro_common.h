@@ -1,5 +1,6 @@
 // The part of TensorFlow Lite Micro's C types that our ops use, for tests without a TFLM tree: as they stood until
-// October 2026, or with TYPES_IN_NAMESPACE as they have stood since.
+// October 2026, or with TYPES_IN_NAMESPACE as they have stood since. As there, a node is another one without
+// TF_LITE_STATIC_MEMORY.
 #ifndef TFMOT_KWS_TESTS_MICRO_COMMON_H_
 #define TFMOT_KWS_TESTS_MICRO_COMMON_H_
 
@@ -28,6 +29,9 @@ struct TfLiteEvalTensor {
 };
 struct TfLiteNode {
   TfLiteIntArray *inputs, *outputs, *intermediates;
+#ifndef TF_LITE_STATIC_MEMORY
+  TfLiteIntArray* temporaries;
+#endif
   void* user_data;
 };
 struct TfLiteContext {
