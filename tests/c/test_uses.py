@@ -23,13 +23,14 @@ from tflite_export.packed import writer as tflite_writer
 from tflite_export.streaming import graph as streaming
 
 RUNNER = pathlib.Path(__file__).resolve().parents[1] / "helpers" / "arm" / "run_inference.c"
-CORES = ("cortex-m4", "cortex-m55", "host", "cortex-m4", "cortex-m0plus", "cortex-a53", "cortex-a7")
+CORES = ("cortex-m4", "cortex-m55", "host", "cortex-m4", "cortex-m0plus")
 """Cores that share the models, for building each for all would take minutes."""
 LISTED_FOR = {
-    "spotter for cortex-m4": "cortex-m4", "spotter for aarch64-i8mm": "armv8-i8mm",
-    "spotter for cortex-a53": "cortex-a53", "long rows": "cortex-m4",
+    "spotter for cortex-m4": "cortex-m4", "spotter for aarch64-i8mm": "armv8-i8mm", "long rows": "cortex-m4",
+    "spotter for cortex-a53": "cortex-a53", "LSTM": "cortex-a53", "dynamic": "cortex-a53", "every op": "cortex-m4",
+    "stream of samples": "cortex-a7",
 }  # fmt: skip
-"""Those that were packed for a core."""
+"""Those that were packed for a core, and a few for the larger ones, whose kernels take long to compile."""
 
 
 def model(name: str) -> Listed:
