@@ -15,11 +15,11 @@ import json
 
 import numpy as np
 
-_INPUTS, _LANES = 16, 8
-"""Of a block; channels that depthwise kernels take at once, at the least."""
+_INPUTS, _TILE, _LANES = 16, 8, 8
+"""Inputs of a block; rows of a tile; channels that depthwise kernels take at once, at the least."""
 DENSE_TERMS = (
     "places", "row blocks", "input blocks", "blocks", "rows left over", "any rows left over", "any inputs left over",
-    "row blocks with inputs left over", "odd row blocks", "their blocks", "inputs", "once",
+    "row blocks with inputs left over", "odd row blocks", "their blocks", "inputs", "rows of a last tile", "once",
 )  # fmt: skip
 DEPTHWISE_TERMS = (
     "places", "channel blocks", "their taps", "channels left over", "their taps", "eights of them",
@@ -38,7 +38,8 @@ def dense_terms(outputs: int, inputs: int, places: int, rows: int) -> np.ndarray
     over, odd = outputs % rows, -(-outputs // rows) % 2
     tall, wide = -(-outputs // rows), -(-inputs // _INPUTS)
     ragged = float(inputs % _INPUTS > 0)
-    place = (1, tall, wide, tall * wide, over, float(over > 0), ragged, tall * ragged, odd, odd * wide, inputs)
+    last = over % _TILE if rows > _TILE else 0  # which are finished one by one
+    place = (1, tall, wide, tall * wide, over, float(over > 0), ragged, tall * ragged, odd, odd * wide, inputs, last)
     return np.array([*(places * term for term in place), 1.0])
 
 
