@@ -39,7 +39,7 @@ static inline uint32_t widen_chunk(const int8_t* x, size_t n, const int factor, 
 #if KWS_DENSE_STATIC
 
 /* Whether there are narrow codes, whose sums are made in chunks. */
-enum { NARROW = KWS_HAS_LAYOUT(2) && KWS_WIDTHS & (1 << 1 | 1 << 2) };
+enum { NARROW = KWS_HAS_LAYOUT(2) && (KWS_HAS_WIDTH(1) || KWS_HAS_WIDTH(2)) };
 
 /* Widens a row of n int8 to lanes, in the order of SXTB16: of each four, inputs 0 and 2, then 1 and 3. Where there are
  * chunks, the first one is short if one is; each starts with a constant, and all with minus the constants' sum. Inputs
