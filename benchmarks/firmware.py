@@ -52,10 +52,18 @@ def stack_bytes(folder: pathlib.Path) -> int:
         for path in folder.glob("*.su")
     }
     frames["prepare"] |= frames.pop("options")
-    vectors = sum(frames.get(f"depthwise_{isa}", {}).get(f"kws_depthwise_{isa}", 0) for isa in ("dsp", "mve"))
-    if "kws_depthwise_c" in frames["depthwise_c"]:
-        frames["depthwise_ref"]["its callers"] = frames["depthwise_c"]["kws_depthwise_c"] + vectors
-        frames["depthwise_c"]["its caller"] = vectors
+    plain = frames["depthwise_c"]
+    if "kws_depthwise_c" in plain:
+        vectors = [own for own in (frames.get(f"depthwise_{isa}") for isa in ("dsp", "mve")) if own]
+        for own in vectors:  # all depthwise kernels walk over their places by one function
+            own["the walk"] = plain["kws_depthwise_places"]
+        entries = sum(own.get(f"kws_depthwise_{isa}", 0) for own in vectors for isa in ("dsp", "mve"))
+        frames["depthwise_ref"]["its callers"] = plain["kws_depthwise_c"] + entries
+        plain["its caller"] = entries
+    test = frames["self_test"]  # checks one layer or another, never both at once
+    checks = [name for name in ("check", "check_depthwise") if name in test]
+    if len(checks) == 2:
+        test.pop(min(checks, key=test.__getitem__))
     chain = ("kws_inference_run", "kws_run_layers", "kws_invoke", "kws_invoke_kernel")
     above = sum(own.get(name, 0) for own in frames.values() for name in chain)
     outer = ("inference", "kws_inference", "layers", "dispatch")

@@ -122,13 +122,7 @@ static void one_place(const kws_op* op, void* own, const kws_taps* taps, int8_t*
   }
 }
 
-void kws_depthwise_c(const kws_op* op) {
-#if KWS_DEPTHWISE_ANY
-  if (!kws_one_output_a_channel(op)) {
-    kws_depthwise_ref(op);
-    return;
-  }
-#endif
+static NOINLINE void all_places(const kws_op* op) {
   kws_scale scale = {0};
   bool quick = kws_make_scale(&scale, op);
   if (quick) {
@@ -136,6 +130,17 @@ void kws_depthwise_c(const kws_op* op) {
     quick = kws_only_high_half(&scale);
   }
   kws_depthwise_places(op, one_place, quick ? &scale : NULL);
+}
+
+/* All that takes stack is in other functions: the reference may follow. */
+void kws_depthwise_c(const kws_op* op) {
+#if KWS_DEPTHWISE_ANY
+  if (!kws_one_output_a_channel(op)) {
+    kws_depthwise_ref(op);
+    return;
+  }
+#endif
+  all_places(op);
 }
 
 #endif

@@ -164,12 +164,8 @@ static void one_place(const kws_op* op, void* own, const kws_taps* taps, int8_t*
   if (channels % LANES) some_channels(op, own, taps, channels - LANES, LANES, y);
 }
 
-void kws_depthwise_dsp(const kws_op* op) {
+static __attribute__((noinline)) void all_places(const kws_op* op) {
   state s;
-  if (!kws_one_output_a_channel(op)) {
-    kws_depthwise_c(op);
-    return;
-  }
   s.quick = kws_make_scale(&s.scale, op);
   if (s.quick) {
     kws_raise_scale(&s.scale);
@@ -185,6 +181,13 @@ void kws_depthwise_dsp(const kws_op* op) {
     s.j.high = (uint8_t)s.scale.high * 0x01010101u;
   }
   kws_depthwise_places(op, one_place, &s);
+}
+
+void kws_depthwise_dsp(const kws_op* op) {
+  if (kws_one_output_a_channel(op))
+    all_places(op);
+  else
+    kws_depthwise_ref(op);
 }
 
 #endif

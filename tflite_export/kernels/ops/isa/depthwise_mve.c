@@ -140,16 +140,19 @@ static void one_place(const kws_op* op, void* own, const kws_taps* taps, int8_t*
   for (; first < channels; first += LANES) last_block(c, taps, first, channels - first, y);
 }
 
-void kws_depthwise_mve(const kws_op* op) {
+/* False where the constants do not fit. */
+static __attribute__((noinline)) bool all_places(const kws_op* op) {
   constants_of_op c;
-  if (!kws_one_output_a_channel(op) || !kws_make_scale(&c.scale, op)) {
-    kws_depthwise_c(op);
-    return;
-  }
+  if (!kws_make_scale(&c.scale, op)) return false;
   kws_raise_scale(&c.scale);
   c.quick = kws_only_high_half(&c.scale);
   c.zero = (int16_t)op->options.input_zero_point[0];
   kws_depthwise_places(op, one_place, &c);
+  return true;
+}
+
+void kws_depthwise_mve(const kws_op* op) {
+  if (!kws_one_output_a_channel(op) || !all_places(op)) kws_depthwise_c(op);
 }
 
 #endif
