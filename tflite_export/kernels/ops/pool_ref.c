@@ -36,7 +36,7 @@ static int8_t pool(const kws_op* op, const int8_t* x, const kws_span* v, const k
 #if KWS_HAS_KIND(7)
   if (average) return mean(&op->options, total, count);
 #endif
-  (void)average;
+  (void)average, (void)total, (void)count; /* where there is no mean */
   return (int8_t)most;
 }
 
