@@ -16,8 +16,8 @@ import numpy as np
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 COUNTS = ROOT / "benchmarks" / "results" / "layer_instructions.json"
 TARGET = ROOT / "tfmot_kws" / "quantize" / "instructions.json"
-AT_ONCE = {"aarch64-i8mm": 2}
-"""Places that kernels of a target multiply together, where these are more than one."""
+AT_ONCE = {"kws_packed_dense_i8mm": 4, "kws_packed_dense_dotprod": 2}
+"""Places that kernels multiply together, where these are more than one."""
 DIGITS = 6
 
 
@@ -30,11 +30,12 @@ def terms(row: dict, cell: str) -> np.ndarray:
     if "depthwise" in row["op"]:
         return table.depthwise_terms(second, first, places)
     rows = costs.BLOCKS["any" if row["op"] == "dynamic" else row["target"]][row["bits"]][0]
-    at_once = AT_ONCE.get(row["target"], 1)
-    found = table.dense_terms(second, first, places // at_once, rows)
+    at_once = AT_ONCE.get(row["kernel"], 1)
+    together, single = table.split_places(places, first, at_once)
+    found = table.dense_terms(second, first, together, rows)
     if at_once == 1:
         return found
-    return np.concatenate([found, table.dense_terms(second, first, places % at_once, rows)[:-1]])
+    return np.concatenate([found, table.dense_terms(second, first, single, rows)[:-1]])
 
 
 def fit(row: dict) -> dict:
@@ -43,7 +44,7 @@ def fit(row: dict) -> dict:
     weighed = np.stack([terms(row, cell) for cell in row["cells"]]) / counts[:, None]
     factors = np.linalg.lstsq(weighed, np.ones(len(counts)), rcond=None)[0]
     factors = [float(f"{value:.{DIGITS}g}") for value in factors]
-    at_once = AT_ONCE.get(row["target"], 1)
+    at_once = AT_ONCE.get(row["kernel"], 1)
     alone: list[float] = []
     if at_once > 1:
         own = (len(factors) + 1) // 2

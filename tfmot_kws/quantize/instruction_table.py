@@ -43,6 +43,14 @@ def dense_terms(outputs: int, inputs: int, places: int, rows: int) -> np.ndarray
     return np.array([*(places * term for term in place), 1.0])
 
 
+def split_places(places: int, inputs: int, at_once: int) -> tuple[int, int]:
+    """How often a kernel takes ``at_once`` places together, and how many stay alone.
+
+    Rows of inputs are taken together where they lie, which those that do not fill blocks do not.
+    """
+    return divmod(places, at_once) if inputs % _INPUTS == 0 or at_once == 1 else (0, places)
+
+
 def depthwise_terms(channels: int, taps: int, places: int) -> np.ndarray:
     """What the factors of a depthwise layer are multiplied with, float64 [terms].
 
@@ -104,7 +112,7 @@ def dense(core: str, op: str, target: str, bits: int, function: str, shape: tupl
     key = (core, op, target, bits, function)
     factors, at_once, alone = _table()[key if key in _table() else (core, op, "any", bits, function)]
     outputs, inputs, places = shape
-    together, single = divmod(places, at_once)
+    together, single = split_places(places, inputs, at_once)
     found = factors @ dense_terms(outputs, inputs, together, rows)
     if at_once > 1:
         found += alone[:-1] @ dense_terms(outputs, inputs, single, rows)[:-1]

@@ -184,10 +184,13 @@ static __attribute__((noinline)) void all_places(const kws_op* op) {
 }
 
 void kws_depthwise_dsp(const kws_op* op) {
-  if (kws_one_output_a_channel(op))
-    all_places(op);
-  else
+#if KWS_DEPTHWISE_ANY
+  if (!kws_one_output_a_channel(op)) {
     kws_depthwise_ref(op);
+    return;
+  }
+#endif
+  all_places(op);
 }
 
 #endif
