@@ -91,6 +91,8 @@ MISTAKES = (
     # x86
     Mistake("dense_avx2.c", "host", "accumulator width", r"\{0, 128, 42, 18, 8, 4,", "{0, 255, 84, 36, 20, 10,"),
     Mistake("dense_avx2.c", "host", "mask", r"\(1 << s\.width\) - 1\)\)", "(1 << s.width) - 2))"),
+    Mistake("dense_dotprod.c", "cortex-a76", "second place", r"others\[i\], codes, x1\)", "others[i], codes, x0)"),
+    Mistake("dense_dotprod.c", "cortex-a76", "odd tile", r"tile % 2 \? KWS_GROUP \+ KWS_TILE", "tile % 2 ? KWS_TILE"),
     Mistake("dense_avx2.c", "host", "tail", r"if \(left && blocks\) \{", "if (left && blocks > 1) {"),
     # Cortex-M
     Mistake("dense_mve.c", "cortex-m55", "shift", r'"q1", "4"\) MULTIPLY\(S0', '"q1", "3") MULTIPLY(S0'),
@@ -188,7 +190,7 @@ MISTAKES += (
     _dynamic("dense_neon.c", "cortex-a53", "tail", r"added \+ kws_dynamic_dot\(w, x, left\)", "added"),
     _dynamic("dense_dotprod.c", "cortex-a76", "step to the next tile", r"    w \+= stride;\n", ""),
     _dynamic("dense_avx2.c", "host", "step to the next tile", r"\(size_t\)bits \+ b->gap\)", "(size_t)bits)"),
-    _dynamic("dense_avx2.c", "host", "largest sum", r"const __m256i offset = _mm256_set1_epi32\(0x7FFF0000\)",
+    _dynamic("dense_x86.h", "host", "largest sum", r"const __m256i offset = _mm256_set1_epi32\(0x7FFF0000\)",
              "const __m256i offset = _mm256_set1_epi32(0)"),
     _dynamic("dense_mve.c", "cortex-m55", "tail", r"vctp8q\(\(uint32_t\)\(2 \* left\)\)", "vctp8q((uint32_t)left)"),
     _dynamic("dense_dsp.c", "cortex-m4", "wide row",
