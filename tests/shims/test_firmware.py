@@ -114,5 +114,5 @@ def test_example_builds_again_what_changed(example, tmp_path: pathlib.Path, rng:
         assert printed[-1] == (folder / "build" / "host" / "expected.txt").read_text().splitlines()
     assert printed[0] != printed[1]
     assert "gcc" not in run()[1]  # nothing changed
-    assert "this build has no kernel for a layer" in run("WIDTHS=(1 << 4)")[1]
+    assert "KWS_WIDTHS leaves out what this model needs (widths of weights" in run("WIDTHS=(1 << 4)")[1]
     assert "-DMINE" in run("EXTRA_FLAGS=-DMINE")[1]
