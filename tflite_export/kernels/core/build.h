@@ -92,6 +92,19 @@
 /* A function for a width, or none; what nothing points to is left out by compilers. */
 #define KWS_WITH_WIDTH(bits, function) (KWS_HAS_WIDTH(bits) ? (function) : NULL)
 
+/* The functions name1 .. name8, a table by width; and what DO(bits, of) defines for each. */
+#define KWS_BY_WIDTH(name)     \
+  {NULL,                       \
+   KWS_WITH_WIDTH(1, name##1), \
+   KWS_WITH_WIDTH(2, name##2), \
+   KWS_WITH_WIDTH(3, name##3), \
+   KWS_WITH_WIDTH(4, name##4), \
+   KWS_WITH_WIDTH(5, name##5), \
+   KWS_WITH_WIDTH(6, name##6), \
+   KWS_WITH_WIDTH(7, name##7), \
+   KWS_WITH_WIDTH(8, name##8)}
+#define KWS_FOR_WIDTHS(DO, of) DO(1, of) DO(2, of) DO(3, of) DO(4, of) DO(5, of) DO(6, of) DO(7, of) DO(8, of)
+
 /* Dense kernels serve recurrent layers and filters over samples as well, and of these the latter have windows. */
 #define KWS_DENSE_STATIC (KWS_STATIC && (KWS_HAS_KIND(1) || KWS_HAS_KIND(10) || KWS_HAS_KIND(11)))
 #define KWS_DENSE_DYNAMIC (KWS_DYNAMIC && KWS_HAS_KIND(1))

@@ -115,6 +115,20 @@ static void make_options(uint8_t* o, bool dynamic, int bits, int layout) {
   write(o + 16, 1u << 20, 4);
 }
 
+/* A call of a layer with packed weights, or with levels. */
+static kws_call call_of(kws_kind kind, const uint8_t* options, kws_tensor x, kws_tensor weights, kws_tensor channels) {
+  kws_call call;
+  memset(&call, 0, sizeof call);
+  call.kind = kind;
+  call.options = options;
+  call.options_bytes = KWS_OPTIONS_BYTES;
+  call.input_count = 3;
+  call.inputs[0] = x;
+  call.inputs[1] = weights;
+  call.inputs[2] = channels;
+  return call;
+}
+
 /* Runs every kernel that can run an op, whose outputs are [1, outputs]. */
 static bool check_kernels(kws_call* call, const kws_op* op, int outputs, uint32_t wanted, int bits, kws_error* error) {
   block y, scratch;
@@ -170,15 +184,10 @@ static bool check(int bits, int layout, uint32_t wanted, const int16_t* sums, kw
   for (int i = 0; dynamic && i < INPUTS; ++i) x.aligned[i] = (float)(int8_t)inputs[i] * step;
 
   const int32_t dims[2] = {1, INPUTS}, weight_dims[1] = {(int32_t)size}, channel_dims[1] = {sizeof channels};
-  kws_call call;
-  memset(&call, 0, sizeof call);
-  call.kind = KWS_PACKED_DENSE;
-  call.options = options;
-  call.options_bytes = sizeof options;
-  call.input_count = 3;
-  call.inputs[0] = (kws_tensor){type, 2, dims, dynamic ? 4 * INPUTS : INPUTS, x.bytes};
-  call.inputs[1] = (kws_tensor){KWS_UINT8, 1, weight_dims, size, weights};
-  call.inputs[2] = (kws_tensor){KWS_UINT8, 1, channel_dims, sizeof channels, channels};
+  kws_call call =
+      call_of(KWS_PACKED_DENSE, options, (kws_tensor){type, 2, dims, dynamic ? 4 * INPUTS : INPUTS, x.bytes},
+              (kws_tensor){KWS_UINT8, 1, weight_dims, size, weights},
+              (kws_tensor){KWS_UINT8, 1, channel_dims, sizeof channels, channels});
   kws_op op;
   memset(channels + 2 * OUTPUTS, 0, 2 * OUTPUTS);
   if (!kws_prepare(&op, &call, error)) return false;
@@ -208,15 +217,9 @@ static bool check_depthwise(kws_error* error) {
   fill(levels, sizeof levels, 12);
   fill(channels, sizeof channels, 13);
   const int32_t dims[3] = {1, TAPS, CHANNELS}, level_dims[1] = {sizeof levels}, channel_dims[1] = {sizeof channels};
-  kws_call call;
-  memset(&call, 0, sizeof call);
-  call.kind = KWS_DEPTHWISE;
-  call.options = options;
-  call.options_bytes = sizeof options;
-  call.input_count = 3;
-  call.inputs[0] = (kws_tensor){KWS_INT8, 3, dims, sizeof x, x};
-  call.inputs[1] = (kws_tensor){KWS_INT8, 1, level_dims, sizeof levels, levels};
-  call.inputs[2] = (kws_tensor){KWS_UINT8, 1, channel_dims, sizeof channels, channels};
+  kws_call call = call_of(KWS_DEPTHWISE, options, (kws_tensor){KWS_INT8, 3, dims, sizeof x, x},
+                          (kws_tensor){KWS_INT8, 1, level_dims, sizeof levels, levels},
+                          (kws_tensor){KWS_UINT8, 1, channel_dims, sizeof channels, channels});
   kws_op op;
   return kws_prepare(&op, &call, error) && check_kernels(&call, &op, CHANNELS, expected_depthwise, 8, error);
 }

@@ -305,23 +305,8 @@ static KWS_NOINLINE void kws_outputs_in_groups(const kws_op* op, const kws_group
                                        int places, int32_t* dots) {                                                 \
     return RUN(bits, w, x, stride, n, rows, places, dots);                                                          \
   }
-#define KWS_SUM_WIDTHS(RUN)                                                     \
-  KWS_SUM_WIDTH(1, RUN)                                                         \
-  KWS_SUM_WIDTH(2, RUN)                                                         \
-  KWS_SUM_WIDTH(3, RUN)                                                         \
-  KWS_SUM_WIDTH(4, RUN)                                                         \
-  KWS_SUM_WIDTH(5, RUN)                                                         \
-  KWS_SUM_WIDTH(6, RUN)                                                         \
-  KWS_SUM_WIDTH(7, RUN)                                                         \
-  KWS_SUM_WIDTH(8, RUN)                                                         \
-  static kws_sum_rows* const kws_sum_widths[9] = {NULL,                         \
-                                                  KWS_WITH_WIDTH(1, kws_sum_1), \
-                                                  KWS_WITH_WIDTH(2, kws_sum_2), \
-                                                  KWS_WITH_WIDTH(3, kws_sum_3), \
-                                                  KWS_WITH_WIDTH(4, kws_sum_4), \
-                                                  KWS_WITH_WIDTH(5, kws_sum_5), \
-                                                  KWS_WITH_WIDTH(6, kws_sum_6), \
-                                                  KWS_WITH_WIDTH(7, kws_sum_7), \
-                                                  KWS_WITH_WIDTH(8, kws_sum_8)};
+#define KWS_SUM_WIDTHS(RUN)          \
+  KWS_FOR_WIDTHS(KWS_SUM_WIDTH, RUN) \
+  static kws_sum_rows* const kws_sum_widths[9] = KWS_BY_WIDTH(kws_sum_);
 
 #endif

@@ -33,31 +33,17 @@ typedef struct {
   size_t gap;
 } kws_blocks;
 
-/* Defines kws_run_blocks(bits, places, blocks), in which RUN(bits, places, blocks) is compiled for each width. */
-#define KWS_RUN_WIDTH(bits, most, RUN)                                                       \
+/* Defines kws_run_blocks(bits, places, blocks), in which RUN(bits, 1, blocks) is compiled for each width. */
+#define KWS_RUN_WIDTH(bits, RUN)                                                             \
   static KWS_NOINLINE const uint8_t* kws_run_##bits(const int places, const kws_blocks* b) { \
-    return most > 1 && places > 1 ? RUN(bits, most, b) : RUN(bits, 1, b);                    \
+    (void)places;                                                                            \
+    return RUN(bits, 1, b);                                                                  \
   }
-#define KWS_RUN_WIDTHS(most, RUN)                                                                   \
-  KWS_RUN_WIDTH(1, most, RUN)                                                                       \
-  KWS_RUN_WIDTH(2, most, RUN)                                                                       \
-  KWS_RUN_WIDTH(3, most, RUN)                                                                       \
-  KWS_RUN_WIDTH(4, most, RUN)                                                                       \
-  KWS_RUN_WIDTH(5, most, RUN)                                                                       \
-  KWS_RUN_WIDTH(6, most, RUN)                                                                       \
-  KWS_RUN_WIDTH(7, most, RUN)                                                                       \
-  KWS_RUN_WIDTH(8, most, RUN)                                                                       \
-  static const uint8_t* kws_run_blocks(int bits, int places, kws_blocks b) {                        \
-    static const uint8_t* (*const run[9])(int, const kws_blocks*) = {NULL,                          \
-                                                                     KWS_WITH_WIDTH(1, kws_run_1),  \
-                                                                     KWS_WITH_WIDTH(2, kws_run_2),  \
-                                                                     KWS_WITH_WIDTH(3, kws_run_3),  \
-                                                                     KWS_WITH_WIDTH(4, kws_run_4),  \
-                                                                     KWS_WITH_WIDTH(5, kws_run_5),  \
-                                                                     KWS_WITH_WIDTH(6, kws_run_6),  \
-                                                                     KWS_WITH_WIDTH(7, kws_run_7),  \
-                                                                     KWS_WITH_WIDTH(8, kws_run_8)}; \
-    return run[bits](places, &b);                                                                   \
+#define KWS_RUN_WIDTHS(RUN)                                                                 \
+  KWS_FOR_WIDTHS(KWS_RUN_WIDTH, RUN)                                                        \
+  static const uint8_t* kws_run_blocks(int bits, int places, kws_blocks b) {                \
+    static const uint8_t* (*const run[9])(int, const kws_blocks*) = KWS_BY_WIDTH(kws_run_); \
+    return run[bits](places, &b);                                                           \
   }
 
 /* Primitives of dense_body.inc. */

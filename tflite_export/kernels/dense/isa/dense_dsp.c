@@ -319,17 +319,7 @@ ROWS_FUNCTION(6, 6, 6, 0)
 ROWS_FUNCTION(7, 4, 4, 6)
 ROWS_FUNCTION(8, 4, 4, 0)
 
-static dots_function* const rows_functions[9] = {
-    NULL,
-    KWS_WITH_WIDTH(1, rows_1),
-    KWS_WITH_WIDTH(2, rows_2),
-    KWS_WITH_WIDTH(3, rows_3),
-    KWS_WITH_WIDTH(4, rows_4),
-    KWS_WITH_WIDTH(5, rows_5),
-    KWS_WITH_WIDTH(6, rows_6),
-    KWS_WITH_WIDTH(7, rows_7),
-    KWS_WITH_WIDTH(8, rows_8),
-};
+static dots_function* const rows_functions[9] = KWS_BY_WIDTH(rows_);
 
 #endif
 

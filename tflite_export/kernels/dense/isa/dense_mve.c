@@ -233,17 +233,7 @@ DOTS_FUNCTION(dots_of_8) {
 }
 /* clang-format on */
 
-static dots_function* const dots_functions[9] = {
-    NULL,
-    KWS_WITH_WIDTH(1, dots_of_1),
-    KWS_WITH_WIDTH(2, dots_of_2),
-    KWS_WITH_WIDTH(3, dots_of_3),
-    KWS_WITH_WIDTH(4, dots_of_4),
-    KWS_WITH_WIDTH(5, dots_of_5),
-    KWS_WITH_WIDTH(6, dots_of_6),
-    KWS_WITH_WIDTH(7, dots_of_7),
-    KWS_WITH_WIDTH(8, dots_of_8),
-};
+static dots_function* const dots_functions[9] = KWS_BY_WIDTH(dots_of_);
 
 #if KWS_DENSE_STATIC && KWS_HAS_LAYOUT(0)
 

@@ -197,7 +197,7 @@ KWS_INLINE const uint8_t* run(const int bits, const int places, const kws_blocks
   return (const uint8_t*)w;
 }
 
-KWS_RUN_WIDTHS(1, run)
+KWS_RUN_WIDTHS(run)
 
 #if KWS_DENSE_STATIC && KWS_HAS_LAYOUT(0)
 #define KWS_DENSE_NAME kws_packed_dense_neon

@@ -184,13 +184,10 @@ static __attribute__((noinline)) void all_places(const kws_op* op) {
 }
 
 void kws_depthwise_dsp(const kws_op* op) {
-#if KWS_DEPTHWISE_ANY
-  if (!kws_one_output_a_channel(op)) {
-    kws_depthwise_ref(op);
-    return;
-  }
-#endif
-  all_places(op);
+  if (kws_one_output_a_channel(op))
+    all_places(op);
+  else
+    kws_depthwise_c(op);
 }
 
 #endif
