@@ -13,14 +13,14 @@
 # make wheel                a wheel in dist/
 #
 # PYTHON=python3.12 picks the interpreter; EXTRAS= the optional parts. "synthetic", "piper" and "voices" bring packages
-# under the GPL-3: leave them out with EXTRAS=train,runtime,tflm,npu,test,dev.
+# under the GPL-3: leave them out with EXTRAS=train,runtime,tflm,npu,scale,sweep,mlflow,test,dev.
 
 SHELL := /bin/bash
 VENV := .venv
 VENV_TF221 := .venv-tf221
 VENV_DEVICE := .venv-device
 VENV_DOCS := .venv-docs
-EXTRAS ?= train,runtime,tflm,npu,synthetic,kokoro,piper,voices,test,dev
+EXTRAS ?= train,runtime,tflm,npu,scale,sweep,mlflow,synthetic,kokoro,piper,voices,test,dev
 EXTRAS_TF221 := train,runtime,tflm,test
 # Files in the order of tests/conftest.py, which begins with the longest.
 PYTEST_ARGS ?= -n 2 --dist loadfile --no-loadscope-reorder

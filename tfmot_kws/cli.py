@@ -14,39 +14,24 @@ import typer.core
 
 import tfmot_kws
 from tfmot_kws import extras
-from tfmot_kws.commands import fetch_data, npu, phrase, say, search, serve
+from tfmot_kws.commands import fetch_data, npu, phrase, quantize, say, search, serve, train
 from tfmot_kws.commands.parts import console as consoles
 from tfmot_kws.commands.parts.options import (
     DEFAULT_RUNTIME,
-    ActivationBits,
     Backend,
-    BudgetActivationBits,
-    BudgetBits,
-    BudgetFlash,
-    BudgetInstructions,
-    BudgetRam,
-    BudgetStreaming,
-    BudgetTarget,
     Cache,
     Compare,
-    Core,
     Data,
-    Dynamic,
     ExampleSound,
     ExportTarget,
     FoundThreshold,
-    HopMs,
     Keywords,
-    LayerBits,
     Negatives,
-    Network,
     Package,
-    Pcan,
     Plot,
     Prefer,
     Refractory,
     Report,
-    Resume,
     Runtime,
     Seed,
     Smooth,
@@ -55,7 +40,6 @@ from tfmot_kws.commands.parts.options import (
     SpotterFiles,
     SpotterNames,
     Streams,
-    Teacher,
     Threshold,
     Thresholds,
     Tolerance,
@@ -139,52 +123,7 @@ def demo(
     command.run(out, data, keywords, seed, fast, speakers, raw)
 
 
-@app.command()
-def train(
-    data: Data,
-    out: Annotated[pathlib.Path, typer.Option(help="Model file, .keras; x.keras.json goes with it.")],
-    keywords: Keywords = None,
-    epochs: Annotated[int, typer.Option(min=1, help="Passes over the training examples.")] = 30,
-    width: Annotated[int, typer.Option(min=1, help="Outputs of hidden layers: 128 is 250K parameters, 18 15K.")] = 128,
-    network: Network = None,
-    backend: Backend = "micro",
-    hop_ms: HopMs = 20,
-    pcan: Pcan = True,
-    copies: Annotated[int, typer.Option(min=0, help="Augmented versions of each clip; 0 trains on clips as is.")] = 3,
-    batch_size: Annotated[int, typer.Option(min=1, help="Examples per step.")] = 128,
-    learning_rate: Annotated[float, typer.Option(help="Adam's, at the start; a cosine ends at 1 % of it.")] = 2e-3,
-    clip_seconds: Annotated[float, typer.Option(help="Length of an example in seconds.")] = 1.0,
-    context: Annotated[
-        float, typer.Option(help="Seconds of sound that the front end hears before each example, as in a stream.")
-    ] = 0.0,
-    mine: Annotated[
-        pathlib.Path | None,
-        typer.Option(help="Folder of long sound without keywords: what the model falls for is taught to it."),
-    ] = None,
-    mine_rounds: Annotated[int, typer.Option(min=1, help="How often it is run and trained on.")] = 2,
-    confusables: Annotated[
-        str | None, typer.Option(help="Words like the keywords, with commas; spoken by espeak-ng, with the keywords.")
-    ] = None,
-    seed: Seed = 0,
-    cache: Cache = None,
-    speakers: Speakers = None,
-    resume: Resume = False,
-) -> None:
-    """Trains a float model.
-
-    For a wake word that holds on long sound: --context 1 --mine FOLDER --confusables "words,like it".
-
-    Examples:
-      tfmot-kws train --data my_recordings --keywords yes,no --out float.keras
-      tfmot-kws train --data my_recordings --width 18 --epochs 60 --out small.keras
-      tfmot-kws train --data my_recordings --keywords alexa --context 1 --mine radio --out wake.keras
-    """
-    from tfmot_kws.commands import train as command
-
-    command.run(
-        data, out, keywords, epochs, width, backend, copies, batch_size, learning_rate, clip_seconds, seed, cache,
-        context, mine, mine_rounds, confusables, speakers, resume, hop_ms, pcan, network,
-    )  # fmt: skip
+app.command(name="train")(train.train)
 
 
 @app.command(name="low-rank")
@@ -231,57 +170,7 @@ def low_rank(
     )  # fmt: skip
 
 
-@app.command()
-def quantize(
-    model: Annotated[pathlib.Path, typer.Option(help="Float model made by train, .keras.")],
-    data: Data,
-    out: Annotated[pathlib.Path, typer.Option(help="Quantized model, .keras.")],
-    bits: Annotated[int | None, typer.Option(help="Width of the weights, 1..8.", show_default="4")] = None,
-    layer_bits: LayerBits = None,
-    budget_flash: BudgetFlash = None,
-    budget_bits: BudgetBits = None,
-    budget_instructions: BudgetInstructions = None,
-    core: Core = None,
-    budget_ram: BudgetRam = None,
-    budget_streaming: BudgetStreaming = False,
-    budget_target: BudgetTarget = "any",
-    activation_bits: ActivationBits = "8",
-    budget_activation_bits: BudgetActivationBits = None,
-    dynamic: Dynamic = None,
-    target: Annotated[str, typer.Option(help="any, or ethos-u: levels of weights that 'npu' compresses best.")] = "any",
-    weights: Annotated[
-        str, typer.Option(help="With --dynamic: linear (a column's range) or tanh (trained through tanh).")
-    ] = "linear",
-    stage1_epochs: Annotated[int, typer.Option(min=0, help="Epochs with quantized weights only.")] = 12,
-    stage2_epochs: Annotated[int, typer.Option(min=0, help="Epochs with everything quantized.")] = 6,
-    copies: Annotated[int, typer.Option(min=0, help="Augmented versions of each clip; 0 trains on clips as is.")] = 3,
-    batch_size: Annotated[int, typer.Option(min=1, help="Examples per step.")] = 128,
-    learning_rate: Annotated[float, typer.Option(help="Adam's, at the start of stage 1.")] = 2e-3,
-    teacher: Teacher = None,
-    seed: Seed = 0,
-    cache: Cache = None,
-    speakers: Speakers = None,
-    resume: Resume = False,
-) -> None:
-    """Quantizes a float model and trains it on in two stages, or in one with --dynamic.
-
-    Examples:
-      tfmot-kws quantize --model svd.keras --data my_recordings --dynamic 4-8 --out q.keras
-      tfmot-kws quantize --model float.keras --data my_recordings --bits 4 --out q.keras
-      tfmot-kws quantize --model float.keras --data my_recordings --bits 1 --teacher float.keras --out q.keras
-      tfmot-kws quantize --model float.keras --data my_recordings --bits 2 --layer-bits logits=8 --out q.keras
-      tfmot-kws quantize --model float.keras --data my_recordings --budget-flash 6KB --out q.keras
-    """
-    from tfmot_kws.commands import quantize as command
-
-    limits = command.Limits(
-        budget_flash, budget_bits, budget_instructions, core, budget_ram, budget_streaming, budget_target,
-        activation_bits, budget_activation_bits,
-    )  # fmt: skip
-    command.run(
-        model, data, out, bits, layer_bits or [], stage1_epochs, stage2_epochs, copies, batch_size, learning_rate, seed,
-        cache, dynamic, weights, speakers, resume, limits, target, teacher,
-    )  # fmt: skip
+app.command(name="quantize")(quantize.quantize)
 
 
 @app.command()

@@ -17,8 +17,7 @@ from command_line import error, run
 
 import tfmot_kws
 from tfmot_kws import atomic, cli
-from tfmot_kws.commands import quantize
-from tfmot_kws.commands.parts import sidecar
+from tfmot_kws.commands.parts import quantizing, sidecar
 from tfmot_kws.data import prepare
 from tfmot_kws.data.corpus import Clip, Corpus
 from tfmot_kws.data.task import TaskConfig
@@ -323,12 +322,12 @@ def test_debug_lets_errors_through(tmp_path) -> None:
 
 
 def test_layer_bits() -> None:
-    assert quantize.parse_layer_bits(["dense_*=2", "a=b=8"]) == {"dense_*": 2, "a=b": 8}
+    assert quantizing.parse_layer_bits(["dense_*=2", "a=b=8"]) == {"dense_*": 2, "a=b": 8}
     for wrong in ("=4", "dense", "dense=", "dense=x"):
         with pytest.raises(ValueError, match="NAME=BITS"):
-            quantize.parse_layer_bits([wrong])
+            quantizing.parse_layer_bits([wrong])
     with pytest.raises(ValueError, match="--layer-bits a=3: a has a width already"):
-        quantize.parse_layer_bits(["a=2", "a=3"])
+        quantizing.parse_layer_bits(["a=2", "a=3"])
 
 
 def test_sidecars_that_are_damaged(tmp_path) -> None:

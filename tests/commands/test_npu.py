@@ -16,8 +16,7 @@ from quantization_helpers import features as random_features
 import tflite_export
 from tflite_export import npu
 from tflite_export.flatbuffer import reader
-from tfmot_kws.commands import quantize
-from tfmot_kws.commands.parts import sidecar
+from tfmot_kws.commands.parts import quantizing, sidecar
 
 pytestmark = pytest.mark.slow
 
@@ -166,12 +165,12 @@ def test_without_vela(folder, tmp_path, monkeypatch) -> None:
 
 def test_quantize_for_an_ethos_u() -> None:
     for target, grid, label in (("any", "mid-rise", "6 bits"), ("ethos-u", "mid-tread", "6 bits for ethos-u")):
-        made, said = quantize.choose(6, {"logits": 7}, None, "linear", target=target)
+        made, said = quantizing.choose(6, {"logits": 7}, None, "linear", target=target)
         assert (made.default.grid, made.target, said) == (grid, target, label)
     for options, said in (
         ({"target": "npu"}, "--target npu: must be any or ethos-u"),
         ({"target": "ethos-u", "dynamic": "8"}, "--target ethos-u: goes with --bits, not with --dynamic"),
-        ({"target": "ethos-u", "limits": quantize.Limits(flash="12KB")}, "--target ethos-u: goes with --bits"),
+        ({"target": "ethos-u", "limits": quantizing.Limits(flash="12KB")}, "--target ethos-u: goes with --bits"),
     ):
         with pytest.raises(ValueError, match=said):
-            quantize.choose(None, {}, **{"dynamic": None, "weights": "linear", **options})
+            quantizing.choose(None, {}, **{"dynamic": None, "weights": "linear", **options})

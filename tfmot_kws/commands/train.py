@@ -1,133 +1,69 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``tfmot-kws train``."""
+"""``tfmot-kws train``: its options; the work is in ``parts.training``."""
 
 from __future__ import annotations
 
-import dataclasses
 import pathlib
+from typing import Annotated
 
-from tfmot_kws import atomic
-from tfmot_kws.commands.parts import card, results, sidecar, unfinished
-from tfmot_kws.commands.parts import console as consoles
-from tfmot_kws.commands.parts import data as data_files
-from tfmot_kws.commands.parts.console import Phases
-from tfmot_kws.data import prepare
-from tfmot_kws.frontend import features
+import typer
+
+from tfmot_kws.commands.parts.options import (
+    Backend,
+    Cache,
+    Data,
+    HopMs,
+    Keywords,
+    Network,
+    Pcan,
+    Resume,
+    Seed,
+    Speakers,
+)
 
 
-def run(
-    data: pathlib.Path,
-    out: pathlib.Path,
-    keywords: str | None,
-    epochs: int,
-    width: int,
-    backend: str,
-    copies: int,
-    batch_size: int,
-    learning_rate: float,
-    clip_seconds: float,
-    seed: int,
-    cache: pathlib.Path | None,
-    context: float = 0.0,
-    mine: pathlib.Path | None = None,
-    mine_rounds: int = 2,
-    confusables: str | None = None,
-    speakers: str | None = None,
-    resume: bool = False,
-    hop_ms: int = 20,
-    pcan: bool = True,
-    network: pathlib.Path | None = None,
+def train(
+    data: Data,
+    out: Annotated[pathlib.Path, typer.Option(help="Model file, .keras; x.keras.json goes with it.")],
+    keywords: Keywords = None,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the training examples.")] = 30,
+    width: Annotated[int, typer.Option(min=1, help="Outputs of hidden layers: 128 is 250K parameters, 18 15K.")] = 128,
+    network: Network = None,
+    backend: Backend = "micro",
+    hop_ms: HopMs = 20,
+    pcan: Pcan = True,
+    copies: Annotated[int, typer.Option(min=0, help="Augmented versions of each clip; 0 trains on clips as is.")] = 3,
+    batch_size: Annotated[int, typer.Option(min=1, help="Examples per step.")] = 128,
+    learning_rate: Annotated[float, typer.Option(help="Adam's, at the start; a cosine ends at 1 % of it.")] = 2e-3,
+    clip_seconds: Annotated[float, typer.Option(help="Length of an example in seconds.")] = 1.0,
+    context: Annotated[
+        float, typer.Option(help="Seconds of sound that the front end hears before each example, as in a stream.")
+    ] = 0.0,
+    mine: Annotated[
+        pathlib.Path | None,
+        typer.Option(help="Folder of long sound without keywords: what the model falls for is taught to it."),
+    ] = None,
+    mine_rounds: Annotated[int, typer.Option(min=1, help="How often it is run and trained on.")] = 2,
+    confusables: Annotated[
+        str | None, typer.Option(help="Words like the keywords, with commas; spoken by espeak-ng, with the keywords.")
+    ] = None,
+    seed: Seed = 0,
+    cache: Cache = None,
+    speakers: Speakers = None,
+    resume: Resume = False,
 ) -> None:
-    """Trains a float model and writes it with its sidecar."""
-    results.check_output(out, ".keras", "--out")
-    asked = {
-        "data": str(data.absolute()), "keywords": keywords, "epochs": epochs, "width": width, "backend": backend,
-        "copies": copies, "batch-size": batch_size, "learning-rate": learning_rate, "clip-seconds": clip_seconds,
-        "context": context, "mine": mine and str(mine.absolute()), "mine-rounds": mine_rounds,
-        "confusables": confusables, "speakers": speakers, "seed": seed, "hop-ms": hop_ms,
-        "no-pcan": None if pcan else True, "network": network and network.read_text(encoding="utf-8"),
-    }  # fmt: skip
-    unfinished.check(out, resume, asked)
-    if mine is not None and not mine.is_dir():
-        raise ValueError(f"--mine {mine}: no such folder")
-    console = consoles.stdout()
-    phases = Phases(console)
-    frontend = features.FrontendConfig(backend=backend, hop_ms=hop_ms, pcan=pcan)
-    clips, task, splits = data_files.open_task(console, data, speakers, keywords, clip_seconds, context)
-    if mine is not None:
-        data_files.other_class(task)  # where what is mined goes
+    """Trains a float model.
 
-    from tfmot_kws.commands.parts import networks, progress
-    from tfmot_kws.evaluation import clips as evaluate
-    from tfmot_kws.models import spotters as models
-    from tfmot_kws.training import mining, recipes
+    For a wake word that holds on long sound: --context 1 --mine FOLDER --confusables "words,like it".
 
-    recipe = recipes.TrainConfig(
-        epochs=epochs,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        seed=seed,
-        augment=recipes.augment_of(frontend),
-    )
-    frames = frontend.num_frames(round(clip_seconds * frontend.sample_rate))
-    sinc = models.SincSpec(sample_rate=frontend.sample_rate) if backend == "raw" else None
-    shape = models.ModelConfig(len(task.classes), frames, frontend.mel_bins, width, sinc=sinc)  # refuses options
-    if network is not None:
-        shape = networks.read(network, shape)
-    cache = cache or data_files.default_cache()
-    spoken = data_files.words_of(confusables)
-    if spoken:
-        with phases.phase("speaking confusable words") as advance:
-            clips = clips + data_files.speak_confusables(task.keywords, spoken, cache, seed, advance)
-        task = prepare.make_task(clips, task.keywords, clip_seconds, context)
-        shape = dataclasses.replace(shape, num_classes=len(task.classes))
-    sound: list = []
-    if mine is not None:
-        with phases.phase("reading sound to mine") as advance:
-            sound, problems = data_files.read_long(mine, frontend.sample_rate, advance)
-        results.show_left_out(console, problems)
-    training, held_out = data_files.load_features(phases, clips, task, frontend, splits, copies, seed, cache)
+    Examples:
+      tfmot-kws train --data my_recordings --keywords yes,no --out float.keras
+      tfmot-kws train --data my_recordings --width 18 --epochs 60 --out small.keras
+      tfmot-kws train --data my_recordings --keywords alexa --context 1 --mine radio --out wake.keras
+    """
+    from tfmot_kws.commands.parts import training as command
 
-    with unfinished.kept(console, out, asked) as run_folder:
-        with phases.phase("training") as advance:
-            model = recipes.train_float(
-                training, shape, recipe, [progress.Epochs(advance)], checkpoints=run_folder / "float"
-            )
-        for number in range(mine_rounds if sound else 0):
-            with phases.phase(f"mining, round {number + 1}") as advance:
-                function = results.keras_function(model)
-                found = mining.mine(
-                    function, sound, frontend, shape.frames, data_files.keyword_classes(task), progress=advance
-                )
-            console.print(
-                f"{len(found.x):,} hard negatives in {found.hours:.2f} h; {int((found.scores > 0).sum()):,} of them "
-                "taken for a keyword"
-            )
-            training = training.with_examples(found.x, data_files.other_class(task), f"{mine} (mined)")
-            more = dataclasses.replace(recipe, epochs=max(1, epochs // 3), learning_rate=learning_rate / 2)
-            with phases.phase("training on") as advance:
-                kept = run_folder / f"mined_{number + 1}"
-                model = recipes.train_on(model, training, more, [progress.Epochs(advance)], checkpoints=kept)
-        evaluation = evaluate.evaluate(results.keras_function(model), held_out)
-        metrics = results.metrics(evaluation, splits)
-        options = {
-            "epochs": epochs,
-            "width": width,
-            "copies": copies,
-            "batch_size": batch_size,
-            "learning_rate": learning_rate,
-            "seed": seed,
-            "speakers": speakers or "auto",
-            "mined": None if mine is None else mine_rounds,
-            "confusables": list(spoken or ()),
-            "data": [
-                card.data_of(data, "training"),
-                *([card.data_of(mine, "hard negatives")] if mine else []),
-                *([{"folder": "synthetic speech", "use": "words like them", "licences": None}] if spoken else []),
-            ],
-        }
-        with atomic.replacing(out) as temporary:
-            model.save(temporary)
-        sidecar.write(out, sidecar.Sidecar("float", frontend, task, options, metrics))
-    results.show(console, f"{out.name}: {model.count_params():,} parameters", evaluation, splits)
-    console.print(f"wrote {out} and {sidecar.path_of(out).name}")
+    command.run(
+        data, out, keywords, epochs, width, backend, copies, batch_size, learning_rate, clip_seconds, seed, cache,
+        context, mine, mine_rounds, confusables, speakers, resume, hop_ms, pcan, network,
+    )  # fmt: skip
