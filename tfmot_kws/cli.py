@@ -14,7 +14,7 @@ import typer.core
 
 import tfmot_kws
 from tfmot_kws import extras
-from tfmot_kws.commands import fetch_data, npu, phrase, quantize, say, search, serve, train
+from tfmot_kws.commands import fetch_data, npu, phrase, prepare, quantize, say, search, serve, train
 from tfmot_kws.commands.parts import console as consoles
 from tfmot_kws.commands.parts.options import (
     DEFAULT_RUNTIME,
@@ -123,6 +123,7 @@ def demo(
     command.run(out, data, keywords, seed, fast, speakers, raw)
 
 
+app.command(name="prepare")(prepare.prepare)
 app.command(name="train")(train.train)
 
 

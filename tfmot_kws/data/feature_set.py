@@ -15,21 +15,20 @@ import json
 import os
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tfmot_kws.data.corpus import Clip, Corpus
+from tfmot_kws.data import examples
+from tfmot_kws.data.corpus import Corpus
 from tfmot_kws.data.task import TaskConfig
 from tfmot_kws.frontend import features
 from tfmot_kws.sound import augment as augmentation
 from tfmot_kws.sound import files as audio_files
 
 CACHE_VERSION = 2  # raise it whenever the same options give other numbers
-_CLIPPED_SHARE = 0.01
 _BATCH = 256
 
 
@@ -176,53 +175,6 @@ class FeatureSet:
         return data.batch(batch).prefetch(tf.data.AUTOTUNE)
 
 
-def _rng(seed: int, path: str, copy: int, salt: int = 0) -> np.random.Generator:
-    return np.random.default_rng([seed, zlib.crc32(path.encode()), copy, salt])
-
-
-def _loudest(sound: np.ndarray, length: int) -> int:
-    energy = np.concatenate([[0.0], np.cumsum(np.square(sound, dtype=np.float64))])
-    return int(np.argmax(energy[length:] - energy[:-length]))
-
-
-def _cut(sound: np.ndarray, first: int, length: int) -> np.ndarray:
-    out = np.zeros(length, np.float32)
-    low, high = max(first, 0), min(first + length, len(sound))
-    if high > low:
-        out[low - first : high - first] = sound[low:high]
-    return out
-
-
-def _windows(clip: Clip, sound: np.ndarray, task: TaskConfig, rate: int, rng: np.random.Generator | None) -> list[int]:
-    """Where the examples in one recording begin, below 0 too; without ``rng`` always the same."""
-    length = int(round(task.clip_seconds * rate))
-    spare = len(sound) - length
-    if clip.word not in task.keywords and spare > 0:
-        count = min(task.windows, max(1, len(sound) // length))
-        share = np.full(count, 0.5) if rng is None else rng.random(count)
-        starts = ((np.arange(count) + share) * (spare + 1) / count).astype(int)
-        return [int(first) for first in starts]
-    if clip.start is not None and clip.end is not None:
-        first_word, last_word = int(clip.start * rate), int(clip.end * rate)
-        earliest, latest = last_word - length, first_word
-        if earliest > latest:  # the word is longer than the window: keep its middle
-            earliest = latest = (first_word + last_word - length) // 2
-        low, high = min(0, spare), max(0, spare)
-        earliest, latest = np.clip([earliest, latest], low, high)
-        middle = (int(earliest) + int(latest)) // 2
-        first = middle if rng is None else int(rng.integers(earliest, latest + 1))
-    elif spare > 0:
-        first = _loudest(sound, length)
-    else:
-        first = spare // 2 if rng is None or spare == 0 else int(rng.integers(spare, 1))
-    return [int(first)]
-
-
-def lead_samples(task: TaskConfig, frontend: features.FrontendConfig) -> int:
-    """Samples of an example's context: whole hops."""
-    return round(task.context_seconds * frontend.sample_rate / frontend.hop) * frontend.hop
-
-
 def _stamp(path: str) -> list:
     try:
         stat = os.stat(path)
@@ -316,40 +268,17 @@ def load_features(
         if stored is not None:
             return stored
 
-    length, lead = int(round(task.clip_seconds * rate)), lead_samples(task, frontend)
-
-    def examples(index: int) -> tuple[list[np.ndarray], list[tuple[float, float]], audio_files.Problem | None]:
-        clip = clips[index][0]
-        try:
-            sound = audio_files.read(clip.path, rate, min_seconds=task.min_seconds)
-        except audio_files.AudioError as error:
-            return [], [], audio_files.Problem(clip.path, error.problem, error.detail)
-        share = audio_files.clipped_share(sound)
-        problem = None
-        if share > _CLIPPED_SHARE:
-            detail = f"{share:.1%} of the samples at full scale"
-            problem = audio_files.Problem(clip.path, "clipped", detail, dropped=False)
-        out, where = [], []
-        for copy in range(copies):
-            rng = _rng(seed, _relative(clip.path), copy) if augment else None
-            for first in _windows(clip, sound, task, rate, rng):
-                window, before = _cut(sound, first, length), _cut(sound, first - lead, lead)
-                motion = augmentation.Motion()
-                if rng is not None:
-                    motion = augmentation.draw_motion(rng, augment, rate)
-                    out.append(augmentation.augment(window, rng, augment, noises, rate, before, motion))
-                else:
-                    out.append(np.concatenate([before, window]))
-                begin, speed = motion.source(length)
-                where.append(((first + begin) / rate, speed))
-        return out, where, problem
+    maker = examples.Maker(task, frontend, augment, copies, seed, noises)
+    lead = maker.lead
 
     blocks, labels, source, places, problems = [], [], [], [], list(chosen.skipped)
     pending: list[np.ndarray] = []
     with concurrent.futures.ThreadPoolExecutor(max(1, workers)) as pool:
         for start in range(0, len(clips), _BATCH):
             span = range(start, min(start + _BATCH, len(clips)))
-            for index, (windows, where, problem) in zip(span, pool.map(examples, span), strict=True):
+            for index, (windows, where, problem) in zip(
+                span, pool.map(lambda i: maker(clips[i][0]), span), strict=True
+            ):
                 problems += [problem] if problem else []
                 pending += windows
                 places += where
@@ -369,11 +298,6 @@ def load_features(
     if cache is not None:
         _to_cache(cache, result)
     return result
-
-
-def _relative(path: str) -> str:
-    """The last two parts of a path: the same wherever the corpus lies."""
-    return "/".join(Path(path).parts[-2:])
 
 
 def _report(

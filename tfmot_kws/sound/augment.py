@@ -77,6 +77,11 @@ class AugmentConfig:
         """The options as plain values, for JSON."""
         return dataclasses.asdict(self)
 
+    @classmethod
+    def from_dict(cls, options: dict) -> AugmentConfig:
+        """The inverse of ``to_dict``."""
+        return cls(**options)
+
 
 def shift(audio: np.ndarray, samples: int) -> np.ndarray:
     """Moves float [n] by ``samples`` to the right (left if negative), zeros coming in."""

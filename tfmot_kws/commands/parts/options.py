@@ -29,6 +29,15 @@ Pcan = Annotated[
         help="Automatic gain of the micro front end; ESPHome has it always. Without it, levels stay in the features.",
     ),
 ]
+Workers = Annotated[int, typer.Option(min=1, help="Processes of this machine that share the work, by Apache Beam.")]
+BeamOptions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--beam",
+        help="An option of a Beam runner, --beam=--runner=FlinkRunner; may be given again and again.",
+        show_default="this machine",
+    ),
+]
 Seed = Annotated[int, typer.Option(min=0, help="Of everything random; the same seed gives the same result.")]
 Cache = Annotated[
     pathlib.Path | None,
