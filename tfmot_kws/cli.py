@@ -22,6 +22,7 @@ from tfmot_kws.commands.parts.options import (
     Cache,
     Compare,
     Data,
+    DataOrShardsIfAny,
     ExampleSound,
     ExportTarget,
     FoundThreshold,
@@ -298,10 +299,7 @@ def firmware(
 @app.command()
 def evaluate(
     model: Annotated[pathlib.Path, typer.Option(help="Model file, .keras or .tflite, with its .json.")],
-    data: Annotated[
-        pathlib.Path | None,
-        typer.Option(help="Clips: a folder word/*.wav (or flac, mp3 ...), a folder with manifest.csv, or a .csv file."),
-    ] = None,
+    data: DataOrShardsIfAny = None,
     runtime: Annotated[
         str | None, typer.Option(help="For .tflite: reference, tflite, litert or tflm.", show_default=DEFAULT_RUNTIME)
     ] = None,

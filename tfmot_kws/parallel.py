@@ -10,6 +10,8 @@ import contextlib
 import logging
 import os
 import re
+import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -78,17 +80,17 @@ def run(
             if progress is not None:
                 progress(number, len(items))
         return
-    import apache_beam as beam
-    from apache_beam.options.pipeline_options import PipelineOptions
+    with _watched(done, progress, len(items)), _quiet() as said:
+        import apache_beam as beam
+        from apache_beam.options.pipeline_options import PipelineOptions
 
-    runner = None
-    if not options:
-        # By name: the runner that Beam takes by itself downloads a program first.
-        from apache_beam.runners.portability import fn_api_runner
+        runner = None
+        if not options:
+            # By name: the runner that Beam takes by itself downloads a program first.
+            from apache_beam.runners.portability import fn_api_runner
 
-        runner = fn_api_runner.FnApiRunner()
-        options = [f"--direct_num_workers={workers}", "--direct_running_mode=multi_processing"]
-    with _watched(done, progress, len(items)), _quiet():
+            runner = fn_api_runner.FnApiRunner()
+            options = [f"--direct_num_workers={workers}", "--direct_running_mode=multi_processing"]
         try:
             with beam.Pipeline(runner=runner, options=PipelineOptions(list(options), save_main_session=False)) as line:
                 _ = line | beam.Create(list(items)) | beam.Reshuffle() | beam.Map(function)
@@ -97,7 +99,8 @@ def run(
             if found:
                 kind = {"ValueError": ValueError}.get(found[-1][0], OSError)
                 raise kind(found[-1][1].strip()) from error
-            raise RuntimeError(f"Beam could not finish: {str(error).strip().splitlines()[-1]}") from error
+            lines = [*str(error).strip().splitlines()[-1:], *said()[-3:]]
+            raise RuntimeError(f"Beam could not finish: {'; '.join(lines)}") from error
     if progress is not None:
         progress(len(items), len(items))
 
@@ -124,14 +127,28 @@ def _watched(done, progress, count: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Beam's own log of processes that start and stop says nothing to who waits for shards."""
+def _quiet() -> Iterator[Callable[[], list[str]]]:
+    """Keeps what Beam's processes say of their starts and ends from the screen; gives a function for its lines.
+
+    They write to the file of standard error itself, so it is that file that is turned away.
+    """
     if os.environ.get("TFMOT_KWS_BEAM_LOG"):
-        yield
+        yield list
         return
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(before)
+    sys.stderr.flush()
+    before, kept = logging.root.manager.disable, os.dup(2)
+    with tempfile.TemporaryFile("w+", errors="replace") as file:
+        logging.disable(logging.WARNING)
+        os.dup2(file.fileno(), 2)
+
+        def said() -> list[str]:
+            file.seek(0)
+            return file.read().splitlines()
+
+        try:
+            yield said
+        finally:
+            sys.stderr.flush()
+            os.dup2(kept, 2)
+            os.close(kept)
+            logging.disable(before)

@@ -157,12 +157,19 @@ def _on_clips(
     speakers: str | None,
 ) -> dict[str, Any]:
     about = sidecar.read(model)
-    clips = data_files.open_recordings(console, data, speakers, about)
-    clips = prepare.without_compounds(clips, about.task.keywords)
-    splits = (split,) if split else prepare.eval_splits(clips, about.task.keywords)
-    with phases.phase("features") as advance:
-        cache = cache or data_files.default_cache()
-        held_out = prepare.held_out_features(clips, about.task, about.frontend, splits, cache, advance)
+    prepared = data_files.open_prepared(data, {"speakers": (speakers, None)})
+    if prepared is not None:
+        data_files.check_same(data, prepared, about)
+        splits = (split,) if split else prepared.held_out()
+        with phases.phase("features") as advance:
+            held_out = prepared.split(splits[0]).load(advance)
+    else:
+        clips = data_files.open_recordings(console, data, speakers, about)
+        clips = prepare.without_compounds(clips, about.task.keywords)
+        splits = (split,) if split else prepare.eval_splits(clips, about.task.keywords)
+        with phases.phase("features") as advance:
+            cache = cache or data_files.default_cache()
+            held_out = prepare.held_out_features(clips, about.task, about.frontend, splits, cache, advance)
     if model.suffix == ".keras":
         from tfmot_kws.quantize import saving
 

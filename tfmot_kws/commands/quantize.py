@@ -19,7 +19,7 @@ from tfmot_kws.commands.parts.options import (
     BudgetTarget,
     Cache,
     Core,
-    Data,
+    DataOrShards,
     Dynamic,
     LayerBits,
     Resume,
@@ -31,7 +31,7 @@ from tfmot_kws.commands.parts.options import (
 
 def quantize(
     model: Annotated[pathlib.Path, typer.Option(help="Float model made by train, .keras.")],
-    data: Data,
+    data: DataOrShards,
     out: Annotated[pathlib.Path, typer.Option(help="Quantized model, .keras.")],
     bits: Annotated[int | None, typer.Option(help="Width of the weights, 1..8.", show_default="4")] = None,
     layer_bits: LayerBits = None,

@@ -11,7 +11,7 @@ import typer
 from tfmot_kws.commands.parts.options import (
     Backend,
     Cache,
-    Data,
+    DataOrShards,
     HopMs,
     Keywords,
     Network,
@@ -23,7 +23,7 @@ from tfmot_kws.commands.parts.options import (
 
 
 def train(
-    data: Data,
+    data: DataOrShards,
     out: Annotated[pathlib.Path, typer.Option(help="Model file, .keras; x.keras.json goes with it.")],
     keywords: Keywords = None,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the training examples.")] = 30,

@@ -15,6 +15,7 @@ import json
 import os
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,20 @@ class FeatureSet:
 
     def __len__(self) -> int:
         return len(self.y)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(frames, mel) of an example."""
+        return tuple(self.x.shape[1:])
+
+    @property
+    def counts(self) -> np.ndarray:
+        """int64 [classes]: examples of each class."""
+        return np.bincount(self.y, minlength=len(self.classes)).astype(np.int64)
+
+    def checksum(self) -> int:
+        """Tells data apart: the CRC-32 of features and labels."""
+        return zlib.crc32(np.ascontiguousarray(self.y), zlib.crc32(np.ascontiguousarray(self.x)))
 
     def __repr__(self) -> str:
         return f"<FeatureSet: {len(self)} examples of {list(self.x.shape[1:])}, classes {', '.join(self.classes)}>"

@@ -17,7 +17,7 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -135,13 +135,16 @@ def _stamp(path: str) -> list:
     return [stat.st_size, stat.st_mtime_ns]
 
 
-def plan(place: str | os.PathLike, corpus: Corpus, options: Options) -> list[Job]:
+def plan(
+    place: str | os.PathLike, corpus: Corpus, options: Options, notes: Mapping[str, Any] | None = None
+) -> list[Job]:
     """Says what goes where, or takes up the plan that is there.
 
     Args:
         place: folder or address; made where it does not exist.
         corpus: the recordings of all splits; noise of the training split is mixed in where there is augmentation.
         options: how they become examples.
+        notes: plain values that the index keeps: where the recordings are from, say.
 
     Returns:
         All shards, also those that are done.
@@ -195,6 +198,7 @@ def plan(place: str | os.PathLike, corpus: Corpus, options: Options) -> list[Job
         "options": options.to_dict(),
         "noise": noise if options.augment else [],
         "skipped": [dataclasses.asdict(one) for one in corpus.skipped],
+        "notes": dict(notes or {}),
     }
     places.write_bytes(path, (json.dumps(about, indent=1, ensure_ascii=False) + "\n").encode())
     return jobs
@@ -374,6 +378,7 @@ def finish(place: str | os.PathLike) -> shards.Shards:
         "samples": maker.length + maker.lead,
         "lead": maker.lead,
         "identity": about["identity"],
+        "notes": about["notes"],
         "splits": splits,
     }
     places.write_bytes(

@@ -1,16 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """How the models of this project are trained: one recipe for float, one for two-stage quantization.
 
-Nothing here is needed: ``quantize_apply`` and ``TwoStageSchedule`` work with any ``model.fit``. The recipes keep all
-features in memory and augment whole batches in TensorFlow ops, because the models are small and anything that runs
-once per clip would take longer than training.
+Nothing here is needed: ``quantize_apply`` and ``TwoStageSchedule`` work with any ``model.fit``. The recipes take
+features in memory, or in shards where there are more than memory holds, and augment whole batches in TensorFlow ops,
+because the models are small and anything that runs once per clip would take longer than training.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-import numbers
 import os
 from collections.abc import Sequence
 
@@ -18,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfmot_kws.data.feature_set import FeatureSet
-from tfmot_kws.frontend.features import FrontendConfig
+from tfmot_kws.data.shards import ShardSet
 from tfmot_kws.keras import keras
 from tfmot_kws.models import networks
 from tfmot_kws.models import spotters as models
@@ -26,43 +25,24 @@ from tfmot_kws.quantize import apply, model_costs, scheme
 from tfmot_kws.training import resumable
 from tfmot_kws.training import stages as train
 from tfmot_kws.training import teacher as taught_by
+from tfmot_kws.training.feature_augment import FeatureAugment, augment_batch, augment_labels, augment_of, between
 from tfmot_kws.training.width_history import WidthHistory
 
-
-@dataclasses.dataclass(frozen=True)
-class FeatureAugment:
-    """Random changes of features, drawn anew for every batch.
-
-    Attributes:
-        time_masks: SpecAugment masks over frames, per clip.
-        time_mask_frames: longest time mask in frames.
-        freq_masks: SpecAugment masks over mel channels, per clip.
-        freq_mask_bins: widest frequency mask in channels.
-        shift_frames: the clip moves by up to this many frames either way; zeros (silence) come in.
-        warp: 0..0.25; the mel channel at three quarters of the axis moves by up to this share of the axis either way,
-            those below and above it in proportion, the ends stay: as if the speaker's vocal tract were longer or
-            shorter (Jaitly and Hinton 2013, "Vocal tract length perturbation", there in Hz).
-
-    Raises:
-        ValueError: a value is no whole number of at least 0, or the warp is out of its range; the message names it.
-    """
-
-    time_masks: int = 1
-    time_mask_frames: int = 5
-    freq_masks: int = 1
-    freq_mask_bins: int = 5
-    shift_frames: int = 2
-    warp: float = 0.0
-
-    def __post_init__(self) -> None:
-        if isinstance(self.warp, bool) or not isinstance(self.warp, numbers.Real) or not 0.0 <= self.warp <= 0.25:
-            raise ValueError(f"FeatureAugment.warp={self.warp!r}: must be between 0 and 0.25")
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if field.name == "warp":
-                continue
-            if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-                raise ValueError(f"FeatureAugment.{field.name}={value!r}: must be a whole number of at least 0")
+__all__ = [
+    "CosineStages",
+    "FeatureAugment",
+    "TrainConfig",
+    "augment_batch",
+    "augment_labels",
+    "augment_of",
+    "batches",
+    "between",
+    "loss",
+    "train_float",
+    "train_on",
+    "train_quantized",
+]
+_CALIBRATION_BATCH = 256
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,111 +124,25 @@ class CosineStages(keras.optimizers.schedules.LearningRateSchedule):
         return {"stages": self.stages, "final_factor": self.final_factor}
 
 
-def augment_of(frontend: FrontendConfig) -> FeatureAugment:
-    """The usual changes for features of a front end: rows of samples have no bands that could be masked."""
-    return FeatureAugment(freq_masks=0) if frontend.backend == "raw" else FeatureAugment()
-
-
-def augment_batch(x: tf.Tensor, seed: tf.Tensor, config: FeatureAugment) -> tf.Tensor:
-    """Shifts, bends and masks a whole batch.
-
-    Args:
-        x: float32 [batch, frames, mel]; 0 is silence.
-        seed: int64 scalar; the same seed gives the same result.
-        config: ranges.
-
-    Returns:
-        Like ``x``.
-    """
-    shape = tf.shape(x)
-    seeds = _seeds(seed)
-    if config.shift_frames:
-        x = _shift(x, seeds[0], config.shift_frames, 0.0)
-    if config.warp:
-        x = _warp(x, tf.random.experimental.stateless_fold_in(seeds[0], 1), config.warp)
-    for axis, count, widest, key in (
-        (1, config.time_masks, config.time_mask_frames, seeds[1]),
-        (2, config.freq_masks, config.freq_mask_bins, seeds[2]),
-    ):
-        if not count or not widest:
-            continue
-        size = shape[axis]
-        drawn = tf.random.stateless_uniform((2, shape[0], count, 1), key)
-        width = tf.minimum(tf.cast(tf.floor(drawn[0] * (widest + 1.0)), tf.int32), size)
-        first = tf.cast(tf.floor(drawn[1] * tf.cast(size - width + 1, tf.float32)), tf.int32)
-        places = tf.range(size)[None, None]
-        masked = tf.reduce_any((places >= first) & (places < first + width), axis=1)
-        kept = 1.0 - tf.cast(masked, x.dtype)
-        x *= kept[:, :, None] if axis == 1 else kept[:, None, :]
-    return x
-
-
-def augment_labels(labels: tf.Tensor, seed: tf.Tensor, config: FeatureAugment, silence: int = 0) -> tf.Tensor:
-    """Moves labels of frames as ``augment_batch`` moves the frames with the same seed; masks change no label.
-
-    Args:
-        labels: int32 [batch, frames].
-        seed: as ``augment_batch`` got it.
-        config: as ``augment_batch`` got it.
-        silence: the label of the frames that come in.
-
-    Returns:
-        Like ``labels``.
-    """
-    return _shift(labels, _seeds(seed)[0], config.shift_frames, silence) if config.shift_frames else labels
-
-
-_WARP_KNOT = 0.75
-"""Of the mel axis; what lies above is squeezed or stretched up to the end."""
-
-
-def _warp(x: tf.Tensor, seed: tf.Tensor, widest: float) -> tf.Tensor:
-    """Bends the mel axis of each clip: between two channels the features lie on a straight line."""
-    last = tf.cast(tf.shape(x)[2] - 1, x.dtype)
-    knot = _WARP_KNOT * last
-    moved = knot - last * tf.random.stateless_uniform((tf.shape(x)[0], 1), seed, -widest, widest)
-    to = tf.range(last + 1.0)[None]
-    above = moved + (to - knot) * (last - moved) / tf.maximum(last - knot, 1e-6)
-    source = tf.where(to <= knot, to * moved / tf.maximum(knot, 1e-6), above)
-    return tf.matmul(x, between(source, tf.shape(x)[2]), transpose_b=True)
-
-
-def between(places: tf.Tensor, count: tf.Tensor | int) -> tf.Tensor:
-    """Weights that read values between two neighbours on a straight line.
-
-    Args:
-        places: float32 [batch, n], each 0..count - 1.
-        count: values.
-
-    Returns:
-        float32 [batch, n, count]; times the values [batch, count, ...] it gives those at the places.
-    """
-    return tf.nn.relu(1.0 - tf.abs(places[:, :, None] - tf.range(tf.cast(count, tf.float32))[None, None]))
-
-
-def _seeds(seed: tf.Tensor) -> tf.Tensor:
-    """Of shifts, of masks over time and of masks over bands."""
-    return tf.random.experimental.stateless_split(tf.stack([seed, seed + 1]), 3)
-
-
-def _shift(x: tf.Tensor, seed: tf.Tensor, most: int, fill: float) -> tf.Tensor:
-    """Moves every row of [batch, frames, ...] by up to ``most`` frames either way."""
-    shape = tf.shape(x)
-    first = tf.random.stateless_uniform((shape[0], 1), seed, 0, 2 * most + 1, tf.int32)
-    padded = tf.pad(x, [[0, 0], [most, most]] + [[0, 0]] * (len(x.shape) - 2), constant_values=fill)
-    return tf.ensure_shape(tf.gather(padded, first + tf.range(shape[1])[None], batch_dims=1), x.shape)
-
-
-def batches(features: FeatureSet, config: TrainConfig, teacher: keras.Model | None = None) -> tf.data.Dataset:
+def batches(
+    features: FeatureSet | ShardSet,
+    config: TrainConfig,
+    teacher: keras.Model | None = None,
+    epochs: tuple[int, int] = (0, 1),
+) -> tf.data.Dataset:
     """Shuffled, augmented batches of (float32 [batch, frames, mel], int32 [batch]); the same for the same seed.
 
     With a teacher the labels are float32 [batch, 1 + classes]: the class, and its logits of the same features.
 
     Args:
-        features: training examples.
+        features: training examples, in memory or in shards.
         config: seed, size of a batch and augmentation; clips that do not fill the last batch are dropped.
         teacher: features -> logits [batch, classes].
+        epochs: of shards, (first, behind the last), one after another. Those in memory are one epoch, in another order
+            each time that it is gone through.
     """
+    if isinstance(features, ShardSet):
+        return _taught(_shard_batches(features, config, epochs), teacher)
     x, y = tf.constant(features.x), tf.constant(features.y)
     count = len(features)
     size = min(config.batch_size, count)
@@ -260,14 +154,34 @@ def batches(features: FeatureSet, config: TrainConfig, teacher: keras.Model | No
         chosen = tf.gather(x, index)
         if config.augment is not None:
             chosen = augment_batch(chosen, seed, config.augment)
-        labels = tf.gather(y, index)
-        if teacher is None:
-            return chosen, labels
-        said = teacher(chosen, training=False)
-        return chosen, tf.concat([tf.cast(labels, said.dtype)[:, None], said], axis=1)
+        return chosen, tf.gather(y, index)
 
     load = tf.autograph.experimental.do_not_convert(load)
-    return tf.data.Dataset.zip((order, seeds)).map(load, tf.data.AUTOTUNE, deterministic=True).prefetch(2)
+    data = tf.data.Dataset.zip((order, seeds)).map(load, tf.data.AUTOTUNE, deterministic=True)
+    return _taught(data, teacher).prefetch(2)
+
+
+def _shard_batches(features: ShardSet, config: TrainConfig, epochs: tuple[int, int]) -> tf.data.Dataset:
+    change = None
+    if config.augment is not None:
+
+        def change(x, seed):
+            return augment_batch(x, seed, config.augment)
+
+    size = min(config.batch_size, len(features))
+    return features.batches(size, config.seed, epochs, drop_remainder=True, change=change)
+
+
+def _taught(data: tf.data.Dataset, teacher: keras.Model | None) -> tf.data.Dataset:
+    """With a teacher's answers behind the labels."""
+    if teacher is None:
+        return data
+
+    def answered(x, labels):
+        said = teacher(x, training=False)
+        return x, tf.concat([tf.cast(labels, said.dtype)[:, None], said], axis=1)
+
+    return data.map(tf.autograph.experimental.do_not_convert(answered), tf.data.AUTOTUNE, deterministic=True)
 
 
 def loss(config: TrainConfig, classes: int, taught: bool = False):
@@ -293,7 +207,7 @@ def _taught_accuracy(answers: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
 
 
 def train_float(
-    features: FeatureSet,
+    features: FeatureSet | ShardSet,
     model_config: models.ModelConfig | networks.NetworkConfig | None = None,
     config: TrainConfig | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
@@ -319,7 +233,7 @@ def train_float(
     """
     config = config or TrainConfig()
     if model_config is None:
-        model_config = models.ModelConfig(len(features.classes), *features.x.shape[1:])
+        model_config = models.ModelConfig(len(features.classes), *features.shape)
     _check(features, (model_config.frames, model_config.mel_bins), model_config.num_classes, "model_config")
     keras.utils.set_random_seed(config.seed)
     made = networks if isinstance(model_config, networks.NetworkConfig) else models
@@ -330,7 +244,7 @@ def train_float(
 
 def train_on(
     model: keras.Model,
-    features: FeatureSet,
+    features: FeatureSet | ShardSet,
     config: TrainConfig | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     verbose: int = 0,
@@ -359,7 +273,7 @@ def train_on(
 def train_quantized(
     float_model: keras.Model,
     quantize_scheme: scheme.KwsQuantizeScheme | None,
-    features: FeatureSet,
+    features: FeatureSet | ShardSet,
     config: TrainConfig | None = None,
     stage1_epochs: int = 12,
     stage2_epochs: int = 6,
@@ -408,7 +322,7 @@ def train_quantized(
     second = config.learning_rate * config.stage2_learning_rate_factor
     stages = [(config.learning_rate, stage1_epochs * steps), (second, stage2_epochs * steps)]
     if not stage1_epochs:
-        train.calibrate(model, features.x)
+        train.calibrate(model, _clips_of(features))
     if stage1_epochs + stage2_epochs:
         staged = [train.TwoStageSchedule(stage1_epochs, history=history), *callbacks]
         epochs = stage1_epochs + stage2_epochs
@@ -417,16 +331,23 @@ def train_quantized(
     return model
 
 
-def _steps(features: FeatureSet, config: TrainConfig) -> int:
+def _clips_of(features: FeatureSet | ShardSet):
+    """Features alone, in memory or batch by batch."""
+    if isinstance(features, ShardSet):
+        return lambda: (x.numpy() for x, _ in features.batches(_CALIBRATION_BATCH, seed=None))
+    return features.x
+
+
+def _steps(features: FeatureSet | ShardSet, config: TrainConfig) -> int:
     return len(features) // min(config.batch_size, len(features))
 
 
-def _check(features: FeatureSet, shape: tuple, classes: int, name: str) -> None:
+def _check(features: FeatureSet | ShardSet, shape: tuple, classes: int, name: str) -> None:
     if not len(features):
         raise ValueError("features: none; training needs examples")
-    if tuple(features.x.shape[1:]) != tuple(shape):
+    if tuple(features.shape) != tuple(shape):
         raise ValueError(
-            f"features have shape {list(features.x.shape[1:])} (frames, mel), {name} needs {list(shape)}: "
+            f"features have shape {list(features.shape)} (frames, mel), {name} needs {list(shape)}: "
             "use the front end and clip length that the model was made for"
         )
     if len(features.classes) != classes:
@@ -439,13 +360,13 @@ def _fit(model, features, config, stages, epochs, callbacks, verbose, checkpoint
         options = dataclasses.asdict(config)
         options.pop("epochs")  # the stages say how many there are
         run = {**options, "steps": [steps for _, steps in stages]}
-        run |= {"data": resumable.checksum([features.x, features.y]), "start": resumable.checksum(model.get_weights())}
+        run |= {"data": features.checksum(), "start": resumable.checksum(model.get_weights())}
         run |= model_costs.budgets_of(model)
         run |= {"teacher": None if teacher is None else resumable.checksum(teacher.get_weights())}
     schedule = CosineStages(stages, config.final_learning_rate_factor)
     weights = None
     if config.class_weights:
-        counts = np.maximum(np.bincount(features.y, minlength=len(features.classes)), 1)
+        counts = np.maximum(features.counts, 1)
         weights = {i: len(features) / (len(counts) * int(n)) for i, n in enumerate(counts)}
     taught = teacher is not None
     accuracy = keras.metrics.SparseCategoricalAccuracy(name="accuracy")
@@ -458,20 +379,26 @@ def _fit(model, features, config, stages, epochs, callbacks, verbose, checkpoint
     model.optimizer.build(model.trainable_variables)
     # AutoGraph would rewrite the source of Keras itself, function by function: many times longer than the tracing.
     model.train_step = tf.autograph.experimental.do_not_convert(model.train_step)
-    data, kept, done = batches(features, config, teacher), [], 0
-    if taught and weights is not None:  # Keras looks them up by labels, and these are more than labels
-        by_class, weights = tf.constant([weights[i] for i in sorted(weights)], tf.float32), None
-        data = data.map(lambda x, answers: (x, answers, tf.gather(by_class, tf.cast(answers[:, 0], tf.int32))))
+    kept, done = [], 0
     if checkpoints is not None:
         kept = [resumable.Checkpoints(checkpoints, run)]
         done = min(kept[0].restore(model), epochs)
-    for _ in range(done):  # every epoch of the dataset draws another order and other seeds: draw those that are done
-        next(iter(data))
+    in_shards = isinstance(features, ShardSet)
+    data = batches(features, config, teacher, (done, epochs))
+    if taught and weights is not None:  # Keras looks them up by labels, and these are more than labels
+        by_class, weights = tf.constant([weights[i] for i in sorted(weights)], tf.float32), None
+        data = data.map(lambda x, answers: (x, answers, tf.gather(by_class, tf.cast(answers[:, 0], tf.int32))))
+    if not in_shards:
+        for _ in range(
+            done
+        ):  # every epoch of the dataset draws another order and other seeds: draw those that are done
+            next(iter(data))
     if done < epochs:
         model.fit(
             data,
             initial_epoch=done,
             epochs=epochs,
+            steps_per_epoch=_steps(features, config) if in_shards else None,
             callbacks=[*kept, *callbacks],
             verbose=verbose,
             class_weight=weights,

@@ -22,6 +22,7 @@ from typing import Any
 from tfmot_kws import atomic
 from tfmot_kws.commands.parts import intervals
 from tfmot_kws.commands.parts.sidecar import Sidecar
+from tfmot_kws.data import shards
 from tfmot_kws.frontend import features
 
 _PARTS = {"clips": "not measured on clips", "streams": "not measured on long recordings: no threshold, no curve"}
@@ -48,12 +49,14 @@ def data_of(folder: pathlib.Path, use: str) -> dict[str, Any]:
     """What a sidecar keeps of a folder of recordings: its name and its licences.
 
     Args:
-        folder: ``--data``: a folder, with or without ``manifest.csv``, or a .csv file.
+        folder: ``--data``: a folder, with or without ``manifest.csv``, a .csv file, or prepared shards.
         use: what it was used for.
 
     Returns:
         ``licences`` has the clips of each licence that a column ``licence`` names; None where there is no such column.
     """
+    if shards.is_place(folder):
+        return {**shards.open_place(folder).about["notes"].get("data", {"folder": str(folder)}), "use": use}
     table = folder / "manifest.csv" if folder.is_dir() else folder
     licences = None
     if table.is_file() and table.suffix == ".csv":

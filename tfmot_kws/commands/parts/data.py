@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+import pathlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import rich.console
@@ -13,7 +14,7 @@ import rich.text
 
 from tfmot_kws.commands.parts.console import Phases
 from tfmot_kws.commands.parts.sidecar import Sidecar
-from tfmot_kws.data import corpus, datasets, prepare
+from tfmot_kws.data import corpus, datasets, places, prepare, shard_writer, shards
 from tfmot_kws.data.task import SILENCE, UNKNOWN
 from tfmot_kws.sound.problems import Problem
 
@@ -49,6 +50,69 @@ def load_features(
     return training, held_out
 
 
+def named(data: pathlib.Path | str) -> str:
+    """``--data`` for records of a run: an absolute path, or the address."""
+    return str(data) if places.is_address(data) else str(pathlib.Path(data).absolute())
+
+
+def open_prepared(data: pathlib.Path | str, given: Mapping[str, tuple[object, object]]) -> shards.Shards | None:
+    """The shards of ``--data``; None where it is recordings.
+
+    Args:
+        data: the option.
+        given: option -> (what it is, its default), of options that say how recordings become examples.
+
+    Raises:
+        ValueError: an option is given that was settled when the shards were written; or they are damaged.
+        FileNotFoundError: an address at which there are no shards.
+    """
+    if not shards.is_place(data):
+        if places.is_address(data):
+            raise FileNotFoundError(
+                f"--data {data}: no shards there; 'tfmot-kws prepare' writes them. Recordings are read from folders"
+            )
+        if (pathlib.Path(data) / shard_writer.PLAN).is_file():
+            raise ValueError(f"--data {data}: not all shards are there; let 'tfmot-kws prepare' go on")
+        return None
+    for name, (value, default) in given.items():
+        if value != default:
+            raise ValueError(f"--{name} {value}: {data} is prepared already; leave the option out, or prepare anew")
+    return shards.open_place(data)
+
+
+def prepared_features(
+    phases: Phases, prepared: shards.Shards, splits: Sequence[str]
+) -> tuple[shards.ShardSet, datasets.FeatureSet]:
+    """Training examples, which stay in their shards, and held-out ones in memory; prints how many there are.
+
+    Raises:
+        ValueError: a class has no examples in one of them, or a file is damaged.
+    """
+    training = prepared.split("train")
+    with phases.phase("features") as advance:
+        held_out = prepared.split(splits[0]).load(advance)
+    for part, name in ((training, "train"), (held_out, splits[0])):
+        phases.console.print(f"{name}: {part.report.summary().partition('; problems')[0]}", markup=False)
+        prepare.check_examples(part, prepared.task.keywords, name)
+        prepare.check_others(part, prepared.task.keywords, name)
+    return training, held_out
+
+
+def check_same(data: pathlib.Path | str, prepared: shards.Shards, about: Sidecar) -> None:
+    """Whether shards were made for a model.
+
+    Raises:
+        ValueError: their front end or their words are others.
+    """
+    for what, there, own in (
+        ("front end", prepared.frontend, about.frontend),
+        ("classes", prepared.task.classes, about.task.classes),
+        ("clip_seconds", prepared.task.clip_seconds, about.task.clip_seconds),
+    ):
+        if there != own:
+            raise ValueError(f"--data {data}: was prepared with {what} {there}, the model has {own}; prepare it anew")
+
+
 def words_of(text: str | None) -> tuple[str, ...] | None:
     """("a", "b") of "a,b"; None of nothing."""
     return tuple(word.strip() for word in text.split(",") if word.strip()) if text else None
@@ -68,6 +132,8 @@ def open_recordings(
     Raises:
         OSError, ValueError: as ``datasets.open_corpus``.
     """
+    if shards.is_place(data):
+        raise ValueError(f"--data {data}: is prepared already; this takes recordings")
     kept = None if about is None else about.options.get("speakers")
     try:
         clips = datasets.open_corpus(data, speakers or kept or "auto")

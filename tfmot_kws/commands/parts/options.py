@@ -10,12 +10,26 @@ import typer
 
 DEFAULT_RUNTIME = "tflite, or litert where TensorFlow is not installed"
 
+
+def _place(text: str) -> pathlib.Path | str:
+    """A path; an address stays text, as a path would lose a slash of it."""
+    return text if "://" in text else pathlib.Path(text)
+
+
 Data = Annotated[
     pathlib.Path,
     typer.Option(
-        help="Recordings: a folder word/*.wav (or flac, mp3 ...), a folder with manifest.csv, or a .csv file."
+        help="Recordings: a folder word/*.wav (or flac, mp3 ...), a folder with manifest.csv, or a .csv file.",
     ),
 ]
+_DATA_OR_SHARDS = typer.Option(
+    help="Recordings: a folder word/*.wav (or flac, mp3 ...), a folder with manifest.csv, or a .csv file; or what "
+    "'prepare' has written: a folder, or an address (gs://, s3://, hdfs://).",
+    parser=_place,
+    metavar="<path>",
+)
+DataOrShards = Annotated[pathlib.Path, _DATA_OR_SHARDS]
+DataOrShardsIfAny = Annotated[pathlib.Path | None, _DATA_OR_SHARDS]
 Backend = Annotated[
     str, typer.Option(help="Front end: micro (fixed point, as on the device), lfbe, or raw: the network hears samples.")
 ]

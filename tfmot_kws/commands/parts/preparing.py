@@ -8,9 +8,9 @@ import time
 from collections.abc import Sequence
 
 from tfmot_kws import parallel
+from tfmot_kws.commands.parts import card, results
 from tfmot_kws.commands.parts import console as consoles
 from tfmot_kws.commands.parts import data as data_files
-from tfmot_kws.commands.parts import results
 from tfmot_kws.commands.parts.console import Phases
 from tfmot_kws.data import prepare, shard_writer, shards
 from tfmot_kws.frontend import features
@@ -51,7 +51,8 @@ def run(
         shards.SOUND if sound else shards.FEATURES,
         per_shard,
     )
-    jobs = shard_writer.plan(out, clips, options)
+    source = {name: value for name, value in card.data_of(data, "").items() if name != "use"}
+    jobs = shard_writer.plan(out, clips, options, {"data": source})
     left = [job for job in jobs if not shard_writer.is_done(job)]
     if len(left) < len(jobs):
         console.print(f"{len(jobs) - len(left):,} of {len(jobs):,} shards are there already")

@@ -167,7 +167,7 @@ def run(
     if out.resolve() == model.resolve():
         raise ValueError(f"--out {out}: is the float model itself; name another file")
     asked = {
-        "model": str(model.absolute()), "data": str(data.absolute()), "bits": bits or _BITS,
+        "model": str(model.absolute()), "data": data_files.named(data), "bits": bits or _BITS,
         "layer-bits": list(layer_bits), "dynamic": dynamic, "weights": weights, "stage1-epochs": stage1_epochs,
         "stage2-epochs": stage2_epochs, "copies": copies, "batch-size": batch_size, "learning-rate": learning_rate,
         "speakers": speakers, "seed": seed,
@@ -190,10 +190,17 @@ def run(
         teachers.check(teacher, before.task.classes, before.frontend)
     console = consoles.stdout()
     phases = Phases(console)
-    clips = data_files.open_recordings(console, data, speakers, before)
-    clips = prepare.without_compounds(clips, before.task.keywords)
-    splits = prepare.eval_splits(clips, before.task.keywords)
-    prepare.check_splits(clips, before.task.keywords, ("train", *splits))
+    prepared = data_files.open_prepared(data, {"copies": (copies, 3), "speakers": (speakers, None)})
+    if prepared is not None:
+        if dynamic is not None:
+            raise ValueError(f"--dynamic: trains from recordings or features in memory; {data} is shards")
+        data_files.check_same(data, prepared, before)
+        splits, copies = prepared.held_out(), prepared.about["copies"]
+    else:
+        clips = data_files.open_recordings(console, data, speakers, before)
+        clips = prepare.without_compounds(clips, before.task.keywords)
+        splits = prepare.eval_splits(clips, before.task.keywords)
+        prepare.check_splits(clips, before.task.keywords, ("train", *splits))
     cache = cache or data_files.default_cache()
 
     from tfmot_kws.commands.parts import progress
@@ -221,14 +228,12 @@ def run(
             apply.quantize_apply(float_model, chosen)  # a budget that cannot be met is refused here
     else:
         start = apply.quantize_apply(float_model, chosen)  # names that match nothing are refused here
-    with phases.phase("features") as advance:
-        training = prepare.training_features(clips, before.task, before.frontend, copies, seed, cache, advance)
-        held_out = prepare.held_out_features(clips, before.task, before.frontend, splits, cache, advance)
-    results.show_left_out(console, training.report.problems + held_out.report.problems)
-    prepare.check_examples(training, before.task.keywords, "train")
-    prepare.check_others(training, before.task.keywords, "train")
-    prepare.check_examples(held_out, before.task.keywords, " and ".join(splits))
-    prepare.check_others(held_out, before.task.keywords, " and ".join(splits))
+    if prepared is not None:
+        training, held_out = data_files.prepared_features(phases, prepared, splits)
+    else:
+        training, held_out = data_files.load_features(
+            phases, clips, before.task, before.frontend, splits, copies, seed, cache
+        )
     with unfinished.kept(console, out, asked) as run_folder:
         history = WidthHistory(run_folder / "widths.json")
         if dynamic is None:

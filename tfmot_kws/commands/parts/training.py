@@ -41,7 +41,7 @@ def run(
     """Trains a float model and writes it with its sidecar."""
     results.check_output(out, ".keras", "--out")
     asked = {
-        "data": str(data.absolute()), "keywords": keywords, "epochs": epochs, "width": width, "backend": backend,
+        "data": data_files.named(data), "keywords": keywords, "epochs": epochs, "width": width, "backend": backend,
         "copies": copies, "batch-size": batch_size, "learning-rate": learning_rate, "clip-seconds": clip_seconds,
         "context": context, "mine": mine and str(mine.absolute()), "mine-rounds": mine_rounds,
         "confusables": confusables, "speakers": speakers, "seed": seed, "hop-ms": hop_ms,
@@ -52,8 +52,22 @@ def run(
         raise ValueError(f"--mine {mine}: no such folder")
     console = consoles.stdout()
     phases = Phases(console)
-    frontend = features.FrontendConfig(backend=backend, hop_ms=hop_ms, pcan=pcan)
-    clips, task, splits = data_files.open_task(console, data, speakers, keywords, clip_seconds, context)
+    prepared = data_files.open_prepared(
+        data,
+        {
+            "keywords": (keywords, None), "backend": (backend, "micro"), "hop-ms": (hop_ms, 20),
+            "no-pcan": (not pcan, False), "copies": (copies, 3), "clip-seconds": (clip_seconds, 1.0),
+            "context": (context, 0.0),
+            "speakers": (speakers, None), "mine": (mine, None), "confusables": (confusables, None),
+        },
+    )  # fmt: skip
+    if prepared is not None:
+        frontend, task, splits = prepared.frontend, prepared.task, prepared.held_out()
+        copies, clip_seconds = prepared.about["copies"], task.clip_seconds
+        console.print(f"keywords: {', '.join(task.keywords)}", markup=False)
+    else:
+        frontend = features.FrontendConfig(backend=backend, hop_ms=hop_ms, pcan=pcan)
+        clips, task, splits = data_files.open_task(console, data, speakers, keywords, clip_seconds, context)
     if mine is not None:
         data_files.other_class(task)  # where what is mined goes
 
@@ -70,7 +84,7 @@ def run(
         augment=recipes.augment_of(frontend),
     )
     frames = frontend.num_frames(round(clip_seconds * frontend.sample_rate))
-    sinc = models.SincSpec(sample_rate=frontend.sample_rate) if backend == "raw" else None
+    sinc = models.SincSpec(sample_rate=frontend.sample_rate) if frontend.backend == "raw" else None
     shape = models.ModelConfig(len(task.classes), frames, frontend.mel_bins, width, sinc=sinc)  # refuses options
     if network is not None:
         shape = networks.read(network, shape)
@@ -86,7 +100,10 @@ def run(
         with phases.phase("reading sound to mine") as advance:
             sound, problems = data_files.read_long(mine, frontend.sample_rate, advance)
         results.show_left_out(console, problems)
-    training, held_out = data_files.load_features(phases, clips, task, frontend, splits, copies, seed, cache)
+    if prepared is not None:
+        training, held_out = data_files.prepared_features(phases, prepared, splits)
+    else:
+        training, held_out = data_files.load_features(phases, clips, task, frontend, splits, copies, seed, cache)
 
     with unfinished.kept(console, out, asked) as run_folder:
         with phases.phase("training") as advance:
