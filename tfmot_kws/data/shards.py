@@ -13,7 +13,7 @@ A place holds ``index.json``, and for each split files such as ``train-00012-of-
 TFRecords, because TensorFlow reads them in C++ from every file system that it knows, each record carries a checksum,
 and no package beside TensorFlow is needed. They cannot be read at random; they need not be: which shard an example is
 in, and where, is drawn by a hash when shards are written (``shard_writer``), so every shard is a random part of all.
-Reading shuffles the shards anew every epoch, reads several at a time and shuffles what comes within a buffer.
+Reading shuffles the shards anew every epoch, reads several at a time and mixes what comes, block by block.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ INDEX, FORMAT, VERSION = "index.json", "tfmot-kws shards", 1
 FEATURES, SOUND = "features", "sound"
 """What shards hold."""
 BUFFER, READERS = 8192, 16
-"""Examples that wait to be shuffled, and shards that are read at a time. Memory is bounded by their records."""
+"""Examples that are mixed at a time, and shards that are read at a time. Memory is bounded by their records."""
 _SCALES = {"micro": features.MICRO_SCALE, "raw": features.SAMPLE_SCALE, "lfbe": 1.0}
 _TYPES = {"micro": "uint16", "raw": "int16", "lfbe": "float32"}
 
@@ -158,7 +158,7 @@ class ShardSet:
     ) -> tf.data.Dataset:
         """Batches of (float32 [batch, frames, mel], int32 [batch]); the same for the same arguments.
 
-        Memory: ``buffer`` records, those that ``readers`` shards have ready (a quarter of a megabyte each) and a few
+        Memory: twice ``buffer`` records, those that ``readers`` shards have ready (a quarter of a megabyte each) and a few
         batches, whatever the number of examples.
 
         Args:
@@ -167,7 +167,7 @@ class ShardSet:
             epochs: (first, behind the last): numbers of the epochs, one after another. An epoch has the same order
                 whichever epochs go before it.
             drop_remainder: whether what fills no batch at the end of an epoch is left out.
-            buffer: examples among which the next one is drawn.
+            buffer: examples that are read and mixed at a time.
             readers: shards that are read at a time.
             change: (float32 features of a batch, int64 seed of it) -> features, for augmentation.
             service: address of a dispatcher of tf.data's service, "grpc://host:5000": the examples of each epoch
@@ -196,7 +196,13 @@ class ShardSet:
                 tf.data.TFRecordDataset, min(readers, len(self.shards)), 1, tf.data.AUTOTUNE, deterministic=True
             )
             order = tf.cast(seed, tf.int64) * 1_000_003 + epoch
-            return found.shuffle(buffer, order, reshuffle_each_iteration=False).batch(size, drop_remainder)
+
+            def mixed(number: tf.Tensor, block: tf.Tensor) -> tf.Tensor:
+                return tf.random.experimental.stateless_shuffle(block, tf.stack([order, number]))
+
+            # Block by block, not by Dataset.shuffle: its order depends on TensorFlow's global seed too.
+            mixed = tf.autograph.experimental.do_not_convert(mixed)
+            return found.batch(buffer).enumerate().map(mixed).unbatch().batch(size, drop_remainder)
 
         def parsed(place: tf.Tensor, serialized: tf.Tensor):
             x, y = self._parse(serialized)
