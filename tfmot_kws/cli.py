@@ -19,6 +19,7 @@ from tfmot_kws.commands.parts import console as consoles
 from tfmot_kws.commands.parts.options import (
     DEFAULT_RUNTIME,
     Backend,
+    BeamOptions,
     Cache,
     Compare,
     Data,
@@ -44,6 +45,7 @@ from tfmot_kws.commands.parts.options import (
     Threshold,
     Thresholds,
     Tolerance,
+    Workers,
 )
 
 # What a user can cause: our errors are ValueErrors and TypeErrors, files give OSErrors, missing packages ImportErrors,
@@ -328,6 +330,12 @@ def evaluate(
     json_out: Annotated[pathlib.Path | None, typer.Option("--json", help="Write the numbers here.")] = None,
     cache: Cache = None,
     speakers: Speakers = None,
+    workers: Workers = 1,
+    beam: BeamOptions = None,
+    work: Annotated[
+        str | None,
+        typer.Option(help="Streams: folder or address that keeps what was found; the same command goes on in it."),
+    ] = None,
 ) -> None:
     """Measures a Keras or .tflite model on clips (accuracy, DET curves) and on long recordings.
 
@@ -340,9 +348,10 @@ def evaluate(
       tfmot-kws evaluate --model kws.tflite --streams my_streams --negatives radio --fa-per-hour 0.5 --plot fa.png
       tfmot-kws evaluate --model kws.tflite --streams test_streams --threshold 2.5 --report report.html
       tfmot-kws evaluate --model kws.tflite --streams test_streams --compare peer.tflite --plot fa.svg
+      tfmot-kws evaluate --model kws.tflite --negatives thousand_hours --fa-per-hour 0.01 --workers 16 --work found
     """
     from tfmot_kws.commands import evaluate as command
-    from tfmot_kws.commands.parts import evaluate_streams
+    from tfmot_kws.commands.parts import evaluate_in_parts, evaluate_streams
 
     options = None
     if streams is not None or negatives is not None:
@@ -352,7 +361,10 @@ def evaluate(
         )
     elif report is not None or compare:
         raise ValueError("--report, --compare: go with --streams or --negatives")
-    command.run(model, data, runtime, split, frr, plot, json_out, cache, options, speakers)
+    how = evaluate_in_parts.How(workers, tuple(beam or ()), work)
+    if options is None and not how.in_memory:
+        raise ValueError("--workers, --beam, --work: go with --streams or --negatives")
+    command.run(model, data, runtime, split, frr, plot, json_out, cache, options, speakers, how)
 
 
 @app.command()

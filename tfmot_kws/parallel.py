@@ -74,6 +74,7 @@ def run(
     check(workers, options)
     if not items:
         return
+    workers = min(workers, len(items))
     if workers == 1 and not options:
         for number, item in enumerate(items, 1):
             function(item)

@@ -430,10 +430,10 @@ def test_joined_front_end_is_that_of_each_recording(tmp_path: pathlib.Path, rng:
     config = features.FrontendConfig()
     sounds = [rng.normal(0, 0.1, n).astype(np.float32) for n in (9000, 8000, 400)]
     recordings = [evaluate_streams.Recording(str(i), sound) for i, sound in enumerate(sounds)]
-    for got, sound in zip(evaluate_streams._features(recordings, config, lambda *_: None), sounds):
+    for got, sound in zip(evaluate_streams.features_of(recordings, config, lambda *_: None), sounds):
         np.testing.assert_array_equal(got, features.extract(config, sound))
     frames = np.array([1, 2, 50])
-    np.testing.assert_allclose(evaluate_streams._known_at(frames, config), [0.03, 0.05, 1.01])
+    np.testing.assert_allclose(evaluate_streams.known_at(frames, config), [0.03, 0.05, 1.01])
 
 
 def test_short_negatives_are_joined(tmp_path: pathlib.Path, rng: np.random.Generator) -> None:

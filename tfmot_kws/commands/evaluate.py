@@ -11,7 +11,15 @@ import rich.console
 
 from tflite_export.runtimes import interpreter
 from tfmot_kws import atomic, extras
-from tfmot_kws.commands.parts import card, evaluate_streams, results, sidecar, stream_numbers, stream_runners
+from tfmot_kws.commands.parts import (
+    card,
+    evaluate_in_parts,
+    evaluate_streams,
+    results,
+    sidecar,
+    stream_numbers,
+    stream_runners,
+)
 from tfmot_kws.commands.parts import console as consoles
 from tfmot_kws.commands.parts import data as data_files
 from tfmot_kws.commands.parts.console import Phases
@@ -33,6 +41,7 @@ def run(
     cache: pathlib.Path | None,
     streams: evaluate_streams.Options | None = None,
     speakers: str | None = None,
+    how: evaluate_in_parts.How | None = None,
 ) -> None:
     """Measures a model on clips, long recordings or both, and prints, draws and writes what was found."""
     if model.suffix not in (".keras", ".tflite"):
@@ -68,7 +77,7 @@ def run(
     if streams is not None:
         if data is not None and plot is not None:
             plot = plot.with_name(f"{plot.stem}_streams{plot.suffix}")
-        value["streams"] = _on_streams(console, phases, model, runtime, streams, plot)
+        value["streams"] = _on_streams(console, phases, model, runtime, streams, plot, how)
     if model.suffix == ".tflite":
         _fill_card(console, model, value, data, streams)
     if json_out is not None:
@@ -124,11 +133,15 @@ def _on_streams(
     runtime: str,
     options: evaluate_streams.Options,
     plot: pathlib.Path | None,
+    how: evaluate_in_parts.How | None,
 ) -> dict[str, Any]:
-    runner = stream_runners.open_runner(model, sidecar.read(model), runtime, options.hop)
-    opened = evaluate_streams.compared(model, options.compare, runtime, options.hop)
-    measured = evaluate_streams.measure(model, runner, options, phases)
-    others = evaluate_streams.measure_others(opened, options, phases, measured)
+    if how is not None and not how.in_memory:
+        measured, others = evaluate_in_parts.measure(model, runtime, options, phases, how), {}
+    else:
+        runner = stream_runners.open_runner(model, sidecar.read(model), runtime, options.hop)
+        opened = evaluate_streams.compared(model, options.compare, runtime, options.hop)
+        measured = evaluate_streams.measure(model, runner, options, phases)
+        others = evaluate_streams.measure_others(opened, options, phases, measured)
     title = model.name if model.suffix == ".keras" else f"{model.name} in {runtime}"
     stream_numbers.show(console, f"{title}, on streams", model.name, measured, options, others)
     if plot is not None:

@@ -158,8 +158,8 @@ class ShardSet:
     ) -> tf.data.Dataset:
         """Batches of (float32 [batch, frames, mel], int32 [batch]); the same for the same arguments.
 
-        Memory: twice ``buffer`` records, those that ``readers`` shards have ready (a quarter of a megabyte each) and a few
-        batches, whatever the number of examples.
+        Memory: twice ``buffer`` records, a quarter of a megabyte for each of ``readers`` and some batches, whatever
+        the number of examples.
 
         Args:
             size: examples of a batch.

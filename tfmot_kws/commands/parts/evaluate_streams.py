@@ -65,15 +65,21 @@ class Recording:
 
     Attributes:
         name: of the stream; no two have the same.
-        samples: float32 [samples].
+        samples: float32 [samples]; None where they were heard and not kept.
         targets: the words in it.
         files: where each file in it begins, in seconds, and its path; in order, at least one.
+        length: how many samples it has.
     """
 
     name: str
-    samples: np.ndarray
+    samples: np.ndarray | None
     targets: tuple[stream_labels.Target, ...] = ()
     files: tuple[tuple[float, pathlib.Path], ...] = ()
+    length: int = -1
+
+    def __post_init__(self) -> None:
+        if self.samples is not None:
+            object.__setattr__(self, "length", len(self.samples))
 
     def where(self, time: float) -> tuple[pathlib.Path, float]:
         """The file that is heard at a time, in seconds, and the time in that file."""
@@ -92,7 +98,7 @@ class Sound:
     @property
     def seconds(self) -> float:
         """How long they are together."""
-        return sum(len(one.samples) for one in self.recordings) / self.rate
+        return sum(one.length for one in self.recordings) / self.rate
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,20 +143,19 @@ def _read_streams(folder: pathlib.Path, rate: int, advance: Advance) -> list[Rec
 def _read_negatives(folder: pathlib.Path, rate: int, advance: Advance) -> tuple[list[Recording], list[Problem]]:
     """Joined recordings, and the files that gave no sound."""
     files = stream_labels.sounds(folder)
-    recordings, parts, begun, skipped = [], [], [], []
+    heard, skipped = [], []
     for index, file in enumerate(files):
         try:
-            heard = audio.read(file, rate)
-            begun.append((sum(map(len, parts)) / rate, file))
-            parts.append(heard)
+            heard.append((file, audio.read(file, rate)))
         except audio.AudioError as error:
             skipped.append(Problem(error.path, error.problem, error.detail))
-        last = index + 1 == len(files)
-        if parts and (last or sum(map(len, parts)) >= JOINED_SECONDS * rate):
-            name = f"negatives {len(recordings) + 1}"
-            recordings.append(Recording(name, np.concatenate(parts), files=tuple(begun)))
-            parts, begun = [], []
         advance(index + 1, len(files))
+    recordings = []
+    for number, own in enumerate(join_negatives([len(samples) for _, samples in heard], rate), 1):
+        parts = [heard[i][1] for i in own]
+        begun = np.cumsum([0, *map(len, parts)])[:-1] / rate
+        where = tuple(zip(begun.tolist(), (heard[i][0] for i in own)))
+        recordings.append(Recording(f"negatives {number}", np.concatenate(parts), files=where))
     if not recordings:
         raise ValueError(
             f"--negatives {folder}: none of {len(files)} recordings can be read; the first is {skipped[0].path}: "
@@ -159,7 +164,22 @@ def _read_negatives(folder: pathlib.Path, rate: int, advance: Advance) -> tuple[
     return recordings, skipped
 
 
-def _features(recordings: Sequence[Recording], frontend: features.FrontendConfig, advance: Advance) -> list[np.ndarray]:
+def join_negatives(lengths: Sequence[int], rate: int) -> list[list[int]]:
+    """Numbers of the files of each recording of ``--negatives``, by how many samples they have."""
+    joined: list[list[int]] = []
+    samples = 0
+    for index, length in enumerate(lengths):
+        if not joined or samples >= JOINED_SECONDS * rate:
+            joined.append([])
+            samples = 0
+        joined[-1].append(index)
+        samples += length
+    return joined
+
+
+def features_of(
+    recordings: Sequence[Recording], frontend: features.FrontendConfig, advance: Advance
+) -> list[np.ndarray]:
     """float32 [frames, mel] of each. The front end looks back only, so silence behind a recording changes nothing."""
     lengths = [len(recording.samples) for recording in recordings]
     found: dict[int, np.ndarray] = {}
@@ -276,7 +296,7 @@ def measure(
     recordings = sound.recordings
     start = time.perf_counter()
     with phases.phase(f"features{of}") as advance:
-        heard = _features(recordings, about.frontend, advance)
+        heard = features_of(recordings, about.frontend, advance)
     outputs = []
     with phases.phase(f"model{of}") as advance:
         for index, values in enumerate(heard):
@@ -303,7 +323,7 @@ def measure(
         zero_point=zero_point,
     )
     streams = [
-        Stream(recording.name, values, _known_at(out.frames, about.frontend), recording.targets)
+        Stream(recording.name, values, known_at(out.frames, about.frontend), recording.targets)
         for recording, values, out in zip(recordings, numbers, outputs)
     ]
     with phases.phase(f"detector at every threshold{of}") as advance:
@@ -322,6 +342,6 @@ def measure(
     return Measured(evaluation, chosen, sound, about.frontend, tuple(heard), tuple(streams), spent)
 
 
-def _known_at(frames: np.ndarray, frontend: features.FrontendConfig) -> np.ndarray:
+def known_at(frames: np.ndarray, frontend: features.FrontendConfig) -> np.ndarray:
     """Seconds from the start of the sound to the end of the last of so many frames."""
     return (frontend.window + (frames - 1) * frontend.hop) / frontend.sample_rate
