@@ -12,12 +12,14 @@ import pathlib
 import subprocess
 import tempfile
 
-FOLDER = pathlib.Path(__file__).resolve().parent
+PACKAGE = pathlib.Path(__file__).resolve().parent.parent
+FOLDER = PACKAGE / "frontend"
+"""Where the library lies."""
 
-SOURCES = ("c/microfrontend.c", "c/fft.c")
-"""Portable C99; paths from this folder."""
+SOURCES = ("frontend/c/microfrontend.c", "frontend/c/fft.c")
+"""Portable C99; paths from the package's folder."""
 
-HEADERS = ("c/microfrontend.h", "c/fft.h")
+HEADERS = ("frontend/c/microfrontend.h", "frontend/c/fft.h")
 """What the sources include: packed with a source distribution, and a reason to build again."""
 
 CFLAGS = ("-std=c99", "-O3", "-Wall", "-Wextra", "-fvisibility=default")
@@ -28,7 +30,7 @@ OUTPUT = "_frontend.so"
 def command(output: str, compiler: str | None = None) -> list[str]:
     """The compiler call that makes the shared library at ``output``."""
     compiler = compiler or os.environ.get("CC") or "cc"
-    sources = [str(FOLDER / name) for name in SOURCES]
+    sources = [str(PACKAGE / name) for name in SOURCES]
     return [compiler, "-shared", "-fPIC", *CFLAGS, "-o", output, *sources, *LDFLAGS]
 
 

@@ -51,7 +51,7 @@ _LOG1P_COEFFICIENTS = (  # highest power first
 _CHUNK = 512  # frames per FFT call: keeps the working set in cache
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Tables:
     """Everything that depends on the configuration alone; build with ``make_tables``.
 

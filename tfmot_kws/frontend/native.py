@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The fixed-point front end in C: the integers of ``frontend/microfrontend.py``, which makes the tables, many times faster.
+"""The fixed-point front end in C: the integers of ``frontend/microfrontend.py``, which makes the tables, but faster.
 
-The library is ``_frontend.so``, made of ``frontend/c`` when the package is installed (``frontend/build_list.py``). ctypes
-releases the interpreter's lock while it runs, and it holds no state, so that threads may call it at the same time.
+The library is ``_frontend.so``, made of ``frontend/c`` when the package is installed (``frontend/build_list.py``).
+ctypes releases the interpreter's lock while it runs, and it holds no state: threads may call it at the same time.
 """
 
 from __future__ import annotations
@@ -32,15 +32,6 @@ _ARRAYS = (
     ("gain_01", np.int32),
     ("log_table", np.int32),
 )
-_COUNTS = (
-    ("window_count", "window"),
-    ("turns_count", "turns"),
-    ("last_turns_count", "last_turns"),
-    ("weights_count", "weights"),
-    ("gain_count", "gain"),
-    ("gain_01_count", "gain_01"),
-    ("log_count", "log_table"),
-)
 _NUMBERS = ("fft_size", "start", "bins", "mel", "correction_bits", "even_smoothing", "odd_smoothing", "min_signal")
 _STATUS = {1: "the tables", 2: "the sizes", 3: "the noise estimate", 4: "the scratch memory"}
 
@@ -50,7 +41,7 @@ class _CTables(ctypes.Structure):
 
     _fields_ = [
         *((name, ctypes.c_void_p) for name, _ in _ARRAYS),
-        *((name, ctypes.c_int64) for name, _ in _COUNTS),
+        *((f"{name}_count", ctypes.c_int64) for name, _ in _ARRAYS),
         *((name, ctypes.c_int32) for name in _NUMBERS),
     ]
 
@@ -59,14 +50,14 @@ class Packed:
     """Tables as the library takes them.
 
     Attributes:
-        tables (microfrontend.Tables): of which they were made.
+        tables: of which they were made.
     """
 
     def __init__(self, tables: microfrontend.Tables) -> None:
         """Packs tables.
 
         Args:
-            tables (microfrontend.Tables): from ``microfrontend.make_tables``.
+            tables: from ``microfrontend.make_tables``.
 
         Raises:
             ValueError: a longer FFT, or more mel channels, than the library takes.
@@ -94,7 +85,7 @@ class Packed:
         self._arrays = {name: _narrowed(name, values[name], dtype) for name, dtype in _ARRAYS}
         self._struct = _CTables(
             *(array.ctypes.data for array in self._arrays.values()),
-            *(self._arrays[name].size for _, name in _COUNTS),
+            *(array.size for array in self._arrays.values()),
             tables.fft_size,
             tables.start,
             *tables.filters.shape,
@@ -108,13 +99,16 @@ class Packed:
         if not self._scratch:
             raise ValueError(f"the front end in C refused {_STATUS[1]}: of fft_size={tables.fft_size}")
 
+    def __reduce__(self) -> tuple:
+        return Packed, (self.tables,)
+
     def features(self, audio: np.ndarray, hop: int, estimate: np.ndarray | None = None) -> np.ndarray:
         """What ``microfrontend.features`` gives, integer for integer.
 
         Args:
-            audio (np.ndarray): int16 [batch, samples].
-            hop (int): samples between frames, 1 or more.
-            estimate (np.ndarray | None): int64 [batch, mel], the noise estimate before the first frame, zeros at the
+            audio: int16 [batch, samples].
+            hop: samples between frames, 1 or more.
+            estimate: int64 [batch, mel], the noise estimate before the first frame, zeros at the
                 start of a recording; afterwards that of the last frame.
 
         Returns:
@@ -132,7 +126,7 @@ class Packed:
             kept[...] = estimate
         scratch = np.empty(self._scratch, np.uint8)
         status = self._library.kws_frontend_features(
-            *(ctypes.byref(self._struct), audio.ctypes.data, batch, samples, hop),
+            *(ctypes.byref(self._struct), audio.ctypes.data, audio.size, batch, samples, hop),
             *(kept.ctypes.data, kept.size, out.ctypes.data, out.size, scratch.ctypes.data, scratch.size),
         )
         if status:
@@ -173,7 +167,7 @@ def load() -> ctypes.CDLL:
     library.kws_frontend_scratch.argtypes = [pointer]
     library.kws_frontend_scratch.restype = size
     library.kws_frontend_features.argtypes = [
-        *(pointer, pointer, size, size, size),
+        *(pointer, pointer, size, size, size, size),
         *(pointer, size, pointer, size, pointer, size),
     ]
     return library
@@ -185,10 +179,10 @@ def _how_to_build() -> str:
 
 def _packed_filters(filters: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """[bins, mel] -> weights of all filters without the zeros around them, first bins, where each begins."""
-    used = filters != 0
-    first = np.where(used.any(axis=0), used.argmax(axis=0), 0)
-    last = np.where(used.any(axis=0), len(filters) - used[::-1].argmax(axis=0), 0)
-    weights = [filters[low:high, channel] for channel, (low, high) in enumerate(zip(first, last))]
+    places = [np.flatnonzero(column) for column in filters.T]
+    first = np.array([at[0] if at.size else 0 for at in places])
+    last = np.array([at[-1] + 1 if at.size else 0 for at in places])
+    weights = [column[low:high] for column, low, high in zip(filters.T, first, last)]
     return np.concatenate(weights), first, np.concatenate([[0], np.cumsum(last - first)])
 
 

@@ -10,64 +10,90 @@ static inline int16_t plus(int16_t a, int16_t b) { return (int16_t)(a + b); }
 
 static inline int16_t minus(int16_t a, int16_t b) { return (int16_t)(a - b); }
 
-/* (real, imag) / parts, then times (factor_r, factor_i). */
-static inline void scale(ROW real, ROW imag, int32_t part) {
+/* rounded(x * twice / 2) by halves of the product, which vector units have for every number of 16 bits at once. */
+static inline int16_t scaled(int16_t x, int16_t twice) {
+  const int32_t product = x * twice;
+  const uint16_t low = (uint16_t)product;
+  return (int16_t)((product >> 16) + (low >> 15));
+}
+
+static inline int16_t halved(int16_t x) { return scaled(x, 2 * 16383); }
+
+/* Two transforms of one number each to one of two. */
+static void pairs(ROW r0, ROW i0, ROW r1, ROW i1) {
   for (int i = 0; i < KWS_FRONTEND_LANES; i++) {
-    real[i] = rounded(real[i] * part);
-    imag[i] = rounded(imag[i] * part);
+    const int16_t a_r = halved(r0[i]), a_i = halved(i0[i]), b_r = halved(r1[i]), b_i = halved(i1[i]);
+    r0[i] = plus(a_r, b_r);
+    i0[i] = plus(a_i, b_i);
+    r1[i] = minus(a_r, b_r);
+    i1[i] = minus(a_i, b_i);
   }
 }
 
-static inline void turn(ROW real, ROW imag, int16_t factor_r, int16_t factor_i) {
+typedef struct {
+  int16_t r, i;
+} number;
+
+static inline number quartered(int16_t r, int16_t i) { return (number){scaled(r, 2 * 8191), scaled(i, 2 * 8191)}; }
+
+static inline number turned(number x, int16_t factor_r, int16_t factor_i) {
+  return (number){rounded(x.r * factor_r - x.i * factor_i), rounded(x.r * factor_i + x.i * factor_r)};
+}
+
+static inline number added(number a, number b) { return (number){plus(a.r, b.r), plus(a.i, b.i)}; }
+
+static inline number taken(number a, number b) { return (number){minus(a.r, b.r), minus(a.i, b.i)}; }
+
+typedef struct {
+  number bins[4];
+} four_bins;
+
+/* A bin of each of four transforms to four of one. */
+static inline four_bins combined(number a, number b, number c, number d) {
+  const number low = added(a, c), high = taken(a, c), sum = added(b, d), difference = taken(b, d);
+  const number turn = {difference.i, minus(0, difference.r)};
+  return (four_bins){{added(low, sum), added(high, turn), taken(low, sum), taken(high, turn)}};
+}
+
+#define STORE(k, x) (r##k[i] = (x).r, i##k[i] = (x).i)
+
+/* The first bins, of which none is turned: a product with 32767/32768 changes no number that was quartered. */
+static void fours(ROW r0, ROW i0, ROW r1, ROW i1, ROW r2, ROW i2, ROW r3, ROW i3) {
   for (int i = 0; i < KWS_FRONTEND_LANES; i++) {
-    const int16_t r = real[i], m = imag[i];
-    real[i] = rounded(r * factor_r - m * factor_i);
-    imag[i] = rounded(r * factor_i + m * factor_r);
+    const four_bins sums =
+        combined(quartered(r0[i], i0[i]), quartered(r1[i], i1[i]), quartered(r2[i], i2[i]), quartered(r3[i], i3[i]));
+    STORE(0, sums.bins[0]);
+    STORE(1, sums.bins[1]);
+    STORE(2, sums.bins[2]);
+    STORE(3, sums.bins[3]);
   }
 }
 
-static void sum_2(ROW r0, ROW i0, ROW r1, ROW i1) {
+/* The others; `f` are the factors (real, imag) of the second, third and fourth. */
+static void turned_fours(ROW r0, ROW i0, ROW r1, ROW i1, ROW r2, ROW i2, ROW r3, ROW i3, const int16_t f[6]) {
   for (int i = 0; i < KWS_FRONTEND_LANES; i++) {
-    const int16_t r = r1[i], m = i1[i];
-    r1[i] = minus(r0[i], r);
-    i1[i] = minus(i0[i], m);
-    r0[i] = plus(r0[i], r);
-    i0[i] = plus(i0[i], m);
+    const number b = turned(quartered(r1[i], i1[i]), f[0], f[1]), c = turned(quartered(r2[i], i2[i]), f[2], f[3]);
+    const four_bins sums = combined(quartered(r0[i], i0[i]), b, c, turned(quartered(r3[i], i3[i]), f[4], f[5]));
+    STORE(0, sums.bins[0]);
+    STORE(1, sums.bins[1]);
+    STORE(2, sums.bins[2]);
+    STORE(3, sums.bins[3]);
   }
 }
 
-static void sum_4(ROW r0, ROW i0, ROW r1, ROW i1, ROW r2, ROW i2, ROW r3, ROW i3) {
-  for (int i = 0; i < KWS_FRONTEND_LANES; i++) {
-    const int16_t minus_r = minus(r0[i], r2[i]), minus_i = minus(i0[i], i2[i]);
-    const int16_t plus_r = plus(r0[i], r2[i]), plus_i = plus(i0[i], i2[i]);
-    const int16_t sum_r = plus(r1[i], r3[i]), sum_i = plus(i1[i], i3[i]);
-    const int16_t diff_r = minus(r1[i], r3[i]), diff_i = minus(i1[i], i3[i]);
-    r0[i] = plus(plus_r, sum_r);
-    i0[i] = plus(plus_i, sum_i);
-    r1[i] = plus(minus_r, diff_i);
-    i1[i] = minus(minus_i, diff_r);
-    r2[i] = minus(plus_r, sum_r);
-    i2[i] = minus(plus_i, sum_i);
-    r3[i] = minus(minus_r, diff_i);
-    i3[i] = plus(minus_i, diff_r);
-  }
-}
-
-/* Makes transforms of n numbers of `radix` transforms of m each, which lie one after the other, in their place. */
-static void stage(kws_lanes* real, kws_lanes* imag, int32_t half, int32_t n, int32_t radix, const int16_t* turns) {
-  const int32_t m = n / radix, step = half / n, part = 32767 / radix;
+/* Makes transforms of n numbers of four of n / 4 each, which lie one after the other, in their place. */
+static void stage_4(kws_lanes* real, kws_lanes* imag, int32_t half, int32_t n, const int16_t* turns) {
+  const int32_t m = n / 4, step = half / n;
   for (int32_t block = 0; block < half; block += n) {
-    for (int32_t j = 0; j < m; j++) {
-      kws_lanes *r = real + block + j, *im = imag + block + j;
-      for (int32_t k = 0; k < radix; k++) {
-        scale(r[k * m], im[k * m], part);
-        /* A turn by nothing, a product with 32767/32768, changes no number that was scaled. */
-        if (k && j) turn(r[k * m], im[k * m], turns[step * j * k], turns[half + step * j * k]);
-      }
-      if (radix == 2)
-        sum_2(r[0], im[0], r[m], im[m]);
-      else
-        sum_4(r[0], im[0], r[m], im[m], r[2 * m], im[2 * m], r[3 * m], im[3 * m]);
+    kws_lanes *r = real + block, *s = imag + block;
+    fours(r[0], s[0], r[m], s[m], r[2 * m], s[2 * m], r[3 * m], s[3 * m]);
+    for (int32_t j = 1; j < m; j++) {
+      const int32_t a = step * j;
+      const int16_t f[6] = {turns[a],     turns[half + a],    turns[2 * a], turns[half + 2 * a],
+                            turns[3 * a], turns[half + 3 * a]};
+      r++;
+      s++;
+      turned_fours(r[0], s[0], r[m], s[m], r[2 * m], s[2 * m], r[3 * m], s[3 * m], f);
     }
   }
 }
@@ -89,8 +115,8 @@ void kws_fft_places(uint16_t* places, int32_t half) {
 static void split(int16_t* near_r, int16_t* near_i, int16_t* far_r, int16_t* far_i, int16_t factor_r,
                   int16_t factor_i) {
   for (int i = 0; i < KWS_FRONTEND_LANES; i++) {
-    const int16_t a_r = rounded(near_r[i] * 16383), a_i = rounded(near_i[i] * 16383);
-    const int16_t b_r = rounded(far_r[i] * 16383), b_i = rounded((int16_t)-far_i[i] * 16383);
+    const int16_t a_r = halved(near_r[i]), a_i = halved(near_i[i]);
+    const int16_t b_r = halved(far_r[i]), b_i = halved((int16_t)-far_i[i]);
     const int16_t even_r = plus(a_r, b_r), even_i = plus(a_i, b_i);
     const int16_t diff_r = minus(a_r, b_r), diff_i = minus(a_i, b_i);
     const int16_t odd_r = rounded(diff_r * factor_r - diff_i * factor_i);
@@ -106,10 +132,11 @@ void kws_fft_real(kws_lanes* real, kws_lanes* imag, int32_t half, const int16_t*
   int32_t inner = half; /* transforms that are not made yet: the innermost has a radix of 2 where half is 2 * 4^k */
   while (inner % 4 == 0) inner /= 4;
   int32_t n = inner;
-  if (n == 2) stage(real, imag, half, 2, 2, turns);
+  if (n == 2)
+    for (int32_t i = 0; i < half; i += 2) pairs(real[i], imag[i], real[i + 1], imag[i + 1]);
   while (n < half) {
     n *= 4;
-    stage(real, imag, half, n, 4, turns);
+    stage_4(real, imag, half, n, turns);
   }
   for (int i = 0; i < KWS_FRONTEND_LANES; i++) real[0][i] = imag[0][i] = 0;
   for (int32_t k = 1; k <= half / 2; k++)

@@ -35,6 +35,7 @@ static inline int32_t bit_length(uint32_t x) {
 }
 
 static bool in_order(const kws_frontend_tables* t) {
+  if (t->first_bin_count != t->mel || t->first_entry_count != t->mel + 1) return false;
   if (t->first_entry[0] != 0 || t->first_entry[t->mel] != t->weights_count) return false;
   for (int32_t c = 0; c < t->mel; c++) {
     const int64_t count = (int64_t)t->first_entry[c + 1] - t->first_entry[c];
@@ -52,7 +53,7 @@ static bool fits(const kws_frontend_tables* t) {
   if (t->correction_bits != bit_length((uint32_t)fft) - 1 - FILTER_BITS / 2) return false;
   const bool gain = t->gain_count == KWS_FRONTEND_GAIN_ENTRIES && t->gain_01_count == 2;
   if (!gain && (t->gain_count || t->gain_01_count)) return false;
-  if (t->log_count != KWS_FRONTEND_LOG_ENTRIES) return false;
+  if (t->log_table_count != KWS_FRONTEND_LOG_ENTRIES) return false;
   const int32_t one = 1 << NOISE_BITS;
   if (t->even_smoothing < 0 || t->even_smoothing > one || t->odd_smoothing < 0 || t->odd_smoothing > one) return false;
   return t->min_signal >= 0 && t->min_signal <= one && in_order(t);
@@ -71,14 +72,15 @@ static int64_t aligned(int64_t size) { return (size + ALIGNMENT - 1) / ALIGNMENT
 
 /* Places its parts from `base` on; returns the bytes that they take. */
 static int64_t divide(const kws_frontend_tables* t, char* base, workspace* w) {
-  const int64_t half = t->fft_size / 2, sizes[] = {
-                                            half * (int64_t)sizeof(kws_lanes),
-                                            half * (int64_t)sizeof(kws_lanes),
-                                            t->bins * LANES * (int64_t)sizeof(uint64_t),
-                                            t->mel * LANES * (int64_t)sizeof(uint32_t),
-                                            half * (int64_t)sizeof(uint16_t),
-                                            t->window_count * (int64_t)sizeof(int16_t),
-                                        };
+  const int64_t half = t->fft_size / 2;
+  const int64_t sizes[] = {
+      half * (int64_t)sizeof(kws_lanes),
+      half * (int64_t)sizeof(kws_lanes),
+      t->bins * LANES * (int64_t)sizeof(uint64_t),
+      t->mel * LANES * (int64_t)sizeof(uint32_t),
+      half * (int64_t)sizeof(uint16_t),
+      t->window_count * (int64_t)sizeof(int16_t),
+  };
   enum { PARTS = sizeof sizes / sizeof sizes[0] };
   int64_t total = 0;
   void* parts[PARTS] = {NULL};
@@ -207,12 +209,13 @@ int64_t kws_frontend_scratch(const kws_frontend_tables* tables) {
   return fits(tables) ? divide(tables, NULL, NULL) + ALIGNMENT : 0;
 }
 
-int32_t kws_frontend_features(const kws_frontend_tables* tables, const int16_t* audio, int64_t clips, int64_t samples,
-                              int64_t hop, int64_t* estimate, int64_t estimate_count, uint16_t* features,
-                              int64_t features_count, void* scratch, int64_t scratch_bytes) {
+int32_t kws_frontend_features(const kws_frontend_tables* tables, const int16_t* audio, int64_t audio_count,
+                              int64_t clips, int64_t samples, int64_t hop, int64_t* estimate, int64_t estimate_count,
+                              uint16_t* features, int64_t features_count, void* scratch, int64_t scratch_bytes) {
   const kws_frontend_tables* t = tables;
   if (!fits(t)) return KWS_FRONTEND_BAD_TABLES;
   if (clips < 0 || samples < 0 || hop < 1) return KWS_FRONTEND_BAD_SIZES;
+  if ((samples && clips > INT64_MAX / samples) || audio_count != clips * samples) return KWS_FRONTEND_BAD_SIZES;
   const int64_t frames = samples < t->window_count ? 0 : 1 + (samples - t->window_count) / hop;
   if (clips > INT64_MAX / t->mel || estimate_count != clips * t->mel) return KWS_FRONTEND_BAD_SIZES;
   if (frames && estimate_count > INT64_MAX / frames) return KWS_FRONTEND_BAD_SIZES;

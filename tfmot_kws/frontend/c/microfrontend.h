@@ -33,18 +33,20 @@ typedef struct {
   const int16_t* turns;       /* [2][turns_count / 2], cosines and sines around the circle, in 1/32767 */
   const int16_t* last_turns;  /* [2][last_turns_count / 2], those of the last step of a transform of real numbers */
   const uint16_t* weights;    /* [weights_count], of all filters, one after the other, in 1/4096 */
-  const int32_t* first_bin;   /* [mel], first bin of a filter, counted from `start` */
-  const int32_t* first_entry; /* [mel + 1], where a filter's weights begin; the last is weights_count */
+  const int32_t* first_bin;   /* [first_bin_count], first bin of a filter, counted from `start` */
+  const int32_t* first_entry; /* [first_entry_count], where a filter's weights begin; the last is weights_count */
   const int32_t* gain;        /* [gain_count], value and two coefficients per octave; none without the gain */
   const int32_t* gain_01;     /* [gain_01_count], at an estimate of 0 and of 1 */
-  const int32_t* log_table;   /* [log_count] */
+  const int32_t* log_table;   /* [log_table_count] */
   int64_t window_count;
   int64_t turns_count;
   int64_t last_turns_count;
   int64_t weights_count;
+  int64_t first_bin_count;
+  int64_t first_entry_count;
   int64_t gain_count;
   int64_t gain_01_count;
-  int64_t log_count;
+  int64_t log_table_count;
   int32_t fft_size;
   int32_t start; /* first bin of all filters */
   int32_t bins;  /* and how many follow */
@@ -61,12 +63,13 @@ int32_t kws_frontend_version(void);
 /* Bytes of scratch memory, at any address, that a call needs; 0 where the tables are not as they should be. */
 int64_t kws_frontend_scratch(const kws_frontend_tables* tables);
 
-/* Features of clips of equal length. `estimate` is the noise estimate [clips][mel] before the first frame of each clip
- * and becomes that after its last one. `features` is [clips][frames][mel], frames = 1 + (samples - window) / hop, and 0
- * where a clip is shorter than the window. Nothing is written unless KWS_FRONTEND_OK is returned. */
-int32_t kws_frontend_features(const kws_frontend_tables* tables, const int16_t* audio, int64_t clips, int64_t samples,
-                              int64_t hop, int64_t* estimate, int64_t estimate_count, uint16_t* features,
-                              int64_t features_count, void* scratch, int64_t scratch_bytes);
+/* Features of clips of equal length, `audio` [clips][samples]. `estimate` is the noise estimate [clips][mel] before the
+ * first frame of each clip and becomes that after its last one. `features` is [clips][frames][mel], frames = 1 +
+ * (samples - window) / hop, and 0 where a clip is shorter than the window. Nothing is written unless KWS_FRONTEND_OK is
+ * returned. */
+int32_t kws_frontend_features(const kws_frontend_tables* tables, const int16_t* audio, int64_t audio_count,
+                              int64_t clips, int64_t samples, int64_t hop, int64_t* estimate, int64_t estimate_count,
+                              uint16_t* features, int64_t features_count, void* scratch, int64_t scratch_bytes);
 
 #ifdef __cplusplus
 }
