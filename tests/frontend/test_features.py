@@ -171,6 +171,16 @@ def test_scale_of_micro():
     np.testing.assert_allclose(features.extract(DEVICE, sound), raw / 25.6, rtol=1e-6)
 
 
+@pytest.mark.parametrize("hop_ms", features.HOPS_MS)
+def test_lfbe_as_a_graph_gives_the_bits_of_the_ops_one_by_one(hop_ms):
+    config = features.FrontendConfig(backend="lfbe", hop_ms=hop_ms)
+    sounds = np.stack([_sound(name) for name in SOUNDS]).astype(np.float32) / 32768
+    for clips, samples in ((7, 16000), (1, 24000), (5, 480), (3, 1111)):
+        audio = sounds[:clips, :samples]
+        np.testing.assert_array_equal(features.extract(config, audio), features.tf_frontend(config)(audio).numpy())
+    np.testing.assert_array_equal(features.extract(config, sounds[0]), features.tf_frontend(config)(sounds[0]).numpy())
+
+
 def test_lfbe_equals_its_definition():
     """Every step in float64 numpy, with mel filters made from the formula."""
     config = features.FrontendConfig(backend="lfbe")

@@ -269,7 +269,17 @@ def extract(config: FrontendConfig, audio: np.ndarray) -> np.ndarray:
     if audio.size == 0 or audio.shape[-1] < config.window:
         frames = config.num_frames(audio.shape[-1])
         return np.zeros((*audio.shape[:-1], frames, config.mel_bins), np.float32)
-    return tf_frontend(config)(audio.astype(np.float32)).numpy()
+    energies = _lfbe(config)(audio.astype(np.float32).reshape(-1, audio.shape[-1])).numpy()
+    return energies if audio.ndim == 2 else energies[0]
+
+
+@functools.lru_cache(maxsize=16)
+def _lfbe(config: FrontendConfig) -> Callable[[np.ndarray], Any]:
+    """``tf_frontend`` of float32 [batch, samples] as a graph: the same values, without the cost of each op's call."""
+    import tensorflow as tf
+
+    signature = [tf.TensorSpec([None, None], tf.float32)]
+    return tf.function(tf_frontend(config), input_signature=signature, autograph=False)
 
 
 def compact(config: FrontendConfig, audio: np.ndarray) -> np.ndarray:
