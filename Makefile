@@ -77,6 +77,7 @@ fuzz-files: $(VENV)/installed $(NATIVE)
 bench: $(VENV)/installed $(NATIVE)
 	$(VENV)/bin/python -m benchmarks.sizes
 	$(VENV)/bin/python -m benchmarks.step_time
+	$(VENV)/bin/python -m benchmarks.front_ends
 	$(VENV)/bin/python -m benchmarks.npu
 	$(if $(DATA),$(VENV)/bin/python -m benchmarks.accuracy "$(DATA)" --width 18 --name accuracy_15k)
 	$(if $(DATA),$(VENV)/bin/python -m benchmarks.accuracy "$(DATA)" --width 128 --name accuracy_250k --widths-only --epochs 12 --stage1 6 --stage2 4)
