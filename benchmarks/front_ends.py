@@ -51,7 +51,7 @@ def as_clips(minutes: np.ndarray) -> np.ndarray:
     return np.resize(minutes.reshape(-1, RATE), (CLIPS, RATE))
 
 
-def decoding(minutes: np.ndarray, ending: str, folder: pathlib.Path) -> tuple[Callable[[], object], ...]:
+def decoding(minutes: np.ndarray, ending: str, decoder: str, folder: pathlib.Path) -> tuple[Callable[[], object], ...]:
     """Reads files of a second, and of a minute."""
     made: list[list[pathlib.Path]] = []
     for name, rows in (("clip", as_clips(minutes)), ("minute", minutes)):
@@ -59,7 +59,7 @@ def decoding(minutes: np.ndarray, ending: str, folder: pathlib.Path) -> tuple[Ca
         for path, row in zip(paths, rows):
             files.write(path, row, RATE)
         made.append(paths)
-    return tuple(lambda paths=paths: [files.read(path, RATE) for path in paths] for paths in made)
+    return tuple(lambda paths=paths: [files.read(path, RATE, decoder=decoder) for path in paths] for paths in made)
 
 
 def augmenting(minutes: np.ndarray) -> tuple[Callable[[], object], ...]:
@@ -131,8 +131,9 @@ def main() -> None:
     minutes = sounds()
     with tempfile.TemporaryDirectory() as scratch:
         ways = {
-            f"decode {ending[1:].upper()}": decoding(minutes, ending, pathlib.Path(scratch))
+            f"decode {ending[1:].upper()}, {decoder}": decoding(minutes, ending, decoder, pathlib.Path(scratch))
             for ending in (".wav", ".flac")
+            for decoder in (("tensorflow-io",) if files.tensorflow_io_works() else ()) + ("soundfile",)
         }
         ways["augment"] = augmenting(minutes)
         for hop in features.HOPS_MS[::-1]:
@@ -141,14 +142,13 @@ def main() -> None:
             ways[f"micro in numpy, hop {hop} ms"] = in_numpy(minutes, config)
             ways[f"lfbe, hop {hop} ms"] = extracting(minutes, features.FrontendConfig(hop_ms=hop, backend="lfbe"))
         rows = measure(ways, args.turns)
-    by = "tensorflow-io" if files.tensorflow_io_works() else "soundfile"
     common.write(
         "front_ends", "Hours of sound that a core prepares in an hour", COLUMNS, rows,
         [
             f"Medians of {args.turns} turns, one thread, time of the processor. Made sound of 16 bits at {RATE} Hz, "
             "40 mel bands, windows of 30 ms. "
             f"Clips: {CLIPS} at once, as float samples; recordings: a minute at a time.",
-            f"Files are read by {by}. Augmentation: the defaults of AugmentConfig, noise from recordings.",
+            "Training reads files by tensorflow-io where it loads. Augmentation: the defaults of AugmentConfig.",
             f"The last column is arithmetic: {WANTED_HOURS:,} hours divided by the first figure of the row. A data set "
             "takes the sum of its rows: decoding, augmentation for each version of a clip, features.",
         ],

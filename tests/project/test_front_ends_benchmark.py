@@ -21,7 +21,7 @@ def test_both_ways_of_a_row_hear_the_same_sound(monkeypatch, tmp_path) -> None:
     np.testing.assert_allclose(clips, own_clips / 25.6, rtol=1e-6)
     np.testing.assert_array_equal(recordings[0], own_recordings[0])
     for ending in (".wav", ".flac"):
-        read_clips, read_minutes = (way() for way in benchmark.decoding(minutes, ending, tmp_path))
+        read_clips, read_minutes = (way() for way in benchmark.decoding(minutes, ending, "soundfile", tmp_path))
         np.testing.assert_array_equal(np.stack(read_clips) * 32768, benchmark.as_clips(minutes))
         np.testing.assert_array_equal(read_minutes[0] * 32768, minutes[0])
     changed, _ = benchmark.augmenting(minutes)
