@@ -16,6 +16,7 @@ TensorFlow is imported only where ``tf.signal`` or a tensor is asked for.
 
 from __future__ import annotations
 
+import atexit
 import dataclasses
 import functools
 import hashlib
@@ -278,6 +279,7 @@ def _lfbe(config: FrontendConfig) -> Callable[[np.ndarray], Any]:
     """``tf_frontend`` of float32 [batch, samples] as a graph: the same values, without the cost of each op's call."""
     import tensorflow as tf
 
+    atexit.register(_lfbe.cache_clear)  # a graph must not outlive TensorFlow
     signature = [tf.TensorSpec([None, None], tf.float32)]
     return tf.function(tf_frontend(config), input_signature=signature, autograph=False)
 
