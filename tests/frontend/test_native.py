@@ -41,7 +41,7 @@ def make_sound(rng: np.random.Generator, kind: str, samples: int) -> np.ndarray:
         "highest": lambda: np.full(samples, 32767),
         "silence": lambda: np.zeros(samples),
         "square": lambda: np.where(time // rng.integers(1, 60) % 2, 32767, -32768),
-        "click": lambda: np.where(time % 401 == 7, -32768, 0),
+        "click": lambda: np.where(time % 401 == 7, rng.choice([-32768, -32767, 32767]), 0),
         "mixed": lambda: np.concatenate(
             [make_sound(rng, k, len(part)) for k, part in zip(KINDS, np.array_split(time, len(KINDS) - 1))]
         ),
@@ -82,6 +82,37 @@ def test_equals_the_definition(data, made, seed):
     np.testing.assert_array_equal(found, expected)
     if estimate is not None:
         np.testing.assert_array_equal(found_estimate, expected_estimate)
+
+
+def test_clicks_at_full_scale_under_the_middle_of_the_window():
+    """|-32768| wraps and is no peak; the next smaller one is the largest there is."""
+    made = microfrontend.make_tables(16000, 480, 40, 125.0, 7500.0)
+    audio = np.zeros((4, 480), np.int16)
+    audio[:, 200], audio[:, 240] = 3, (-32768, -32767, 32767, 3)
+    np.testing.assert_array_equal(native.Packed(made).features(audio, 1), microfrontend.features(made, audio, 1))
+
+
+def test_roots_at_the_end_of_32_bits(rng):
+    """The device's root of 32 bits does not round up to 2**16: of energies between 65535.5**2 and 2**32."""
+    made = microfrontend.make_tables(16000, 480, 1, 125.0, 7500.0, pcan=False)
+    sound = np.zeros(512, np.int16)
+    sound[:480] = (make_sound(rng, "clipped", 480).astype(np.int64) * made.window) >> 25  # quiet: a step is seen
+    window = np.full(480, 1 << 12)  # which changes nothing
+    shift = 15 - int(np.abs(sound).max()).bit_length()
+    real, imag = microfrontend._real_fft(made, (sound << shift).astype(np.int16)[:, None])
+    reached = 0
+    for row in range(len(made.filters)):
+        energy = int(real[made.start + row, 0]) ** 2 + int(imag[made.start + row, 0]) ** 2
+        weight = (2**32 - 2**15) // max(energy, 1)
+        if weight > 0xFFFF or not 0xFFFF * 0x10000 < weight * energy < 2**32:
+            continue
+        filters = np.zeros_like(made.filters)
+        filters[row] = weight
+        changed = dataclasses.replace(made, window=window, filters=filters)
+        expected = microfrontend.features(changed, sound[None, :480], 1)
+        np.testing.assert_array_equal(native.Packed(changed).features(sound[None, :480], 1), expected)
+        reached += 1
+    assert reached > 5
 
 
 @pytest.mark.parametrize("pcan", [True, False])
