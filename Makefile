@@ -25,8 +25,11 @@ EXTRAS_TF221 := train,runtime,tflm,test
 # Files in the order of tests/conftest.py, which begins with the longest.
 PYTEST_ARGS ?= -n 2 --dist loadfile --no-loadscope-reorder
 OUT ?= runs/demo
-NATIVE := tflite_export/_native.so
-C_SOURCES := $(shell find tflite_export/kernels tflite_export/shims -type f 2>/dev/null)
+KERNELS := tflite_export/_native.so
+KERNEL_SOURCES := $(shell find tflite_export/kernels tflite_export/shims -type f 2>/dev/null)
+FRONTEND := tfmot_kws/frontend/_frontend.so
+FRONTEND_SOURCES := $(shell find tfmot_kws/frontend/c -type f 2>/dev/null) tfmot_kws/frontend/build_list.py
+NATIVE := $(KERNELS) $(FRONTEND)
 PACKAGING := setup.py pyproject.toml Makefile
 
 # A name on the PATH may be a version manager's stub for a Python that is not active: only one that runs counts.
@@ -74,6 +77,7 @@ fuzz-files: $(VENV)/installed $(NATIVE)
 bench: $(VENV)/installed $(NATIVE)
 	$(VENV)/bin/python -m benchmarks.sizes
 	$(VENV)/bin/python -m benchmarks.step_time
+	$(VENV)/bin/python -m benchmarks.front_ends
 	$(VENV)/bin/python -m benchmarks.npu
 	$(if $(DATA),$(VENV)/bin/python -m benchmarks.accuracy "$(DATA)" --width 18 --name accuracy_15k)
 	$(if $(DATA),$(VENV)/bin/python -m benchmarks.accuracy "$(DATA)" --width 128 --name accuracy_250k --widths-only --epochs 12 --stage1 6 --stage2 4)
@@ -122,20 +126,23 @@ $(VENV_DEVICE)/installed: $(PACKAGING) $(CONSTRAINTS)
 $(VENV_DOCS)/installed: $(PACKAGING)
 	$(call make_environment,$(VENV_DOCS),constraints.txt,docs)
 
-# Installing builds the library too; this is for C sources that changed since.
-$(NATIVE): $(C_SOURCES) setup.py | $(VENV)/installed
-	$(VENV)/bin/python setup.py -q build_ext --inplace
+# Installing builds the libraries too; this is for C sources that changed since.
+$(KERNELS): $(KERNEL_SOURCES) setup.py | $(VENV)/installed
+	$(VENV)/bin/python tflite_export/kernels/build_list.py
+
+$(FRONTEND): $(FRONTEND_SOURCES) setup.py | $(VENV)/installed
+	$(VENV)/bin/python tfmot_kws/frontend/build_list.py
 
 lint: $(VENV)/installed
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	find tflite_export examples tests benchmarks \( -name '*.[ch]' -o -name '*.cc' \) -not -path '*/build/*' -print0 2>/dev/null \
+	find tflite_export tfmot_kws examples tests benchmarks \( -name '*.[ch]' -o -name '*.cc' \) -not -path '*/build/*' -print0 2>/dev/null \
 		| xargs -0 -r $(VENV)/bin/clang-format --dry-run --Werror
 
 format: $(VENV)/installed
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
-	find tflite_export examples tests benchmarks \( -name '*.[ch]' -o -name '*.cc' \) -not -path '*/build/*' -print0 2>/dev/null \
+	find tflite_export tfmot_kws examples tests benchmarks \( -name '*.[ch]' -o -name '*.cc' \) -not -path '*/build/*' -print0 2>/dev/null \
 		| xargs -0 -r $(VENV)/bin/clang-format -i
 
 wheel: $(VENV)/installed

@@ -1,7 +1,10 @@
-"""Builds the C99 kernels and their interpreter shims into ``tflite_export/_native.so``; the rest is in pyproject.toml.
+"""Builds two libraries of C99; the rest is in pyproject.toml.
 
-The library is loaded with ctypes and links to no Python, so one wheel (``py3-none-linux_<machine>``) serves every
-supported Python. What it is made of is in ``tflite_export/kernels/build_list.py``; ``CC`` picks the compiler.
+- ``tflite_export/_native.so``: the kernels and their interpreter shims, ``tflite_export/kernels/build_list.py``
+- ``tfmot_kws/frontend/_frontend.so``: the fixed-point front end, ``tfmot_kws/frontend/build_list.py``
+
+They are loaded with ctypes and link to no Python, so one wheel (``py3-none-linux_<machine>``) serves every supported
+Python. ``CC`` picks the compiler.
 """
 
 from __future__ import annotations
@@ -27,25 +30,28 @@ from setuptools.command.bdist_wheel import bdist_wheel  # noqa: E402
 from setuptools.command.build_ext import build_ext  # noqa: E402
 
 ROOT = pathlib.Path(__file__).resolve().parent
-BUILD_LIST = runpy.run_path(str(ROOT / "tflite_export" / "kernels" / "build_list.py"))
+BUILD_LISTS = {
+    "tflite_export._native": runpy.run_path(str(ROOT / "tflite_export" / "kernels" / "build_list.py")),
+    "tfmot_kws.frontend._frontend": runpy.run_path(str(ROOT / "tfmot_kws" / "frontend" / "build_list.py")),
+}
 
 
 class BuildSharedLibrary(build_ext):
     """Builds a plain shared library: no PyInit function, no Python header, no ABI tag in its name."""
 
     def get_ext_filename(self, fullname: str) -> str:
-        """``tflite_export/_native.so``."""
+        """For example ``tflite_export/_native.so``."""
         return os.path.join(*fullname.split(".")) + ".so"
 
     def build_extension(self, ext: Extension) -> None:
         """Leaves it to the build list, which replaces an older library in one step."""
         folder = pathlib.Path(self.get_ext_fullpath(ext.name)).parent
         try:
-            BUILD_LIST["build"](folder)
+            BUILD_LISTS[ext.name]["build"](folder)
         except FileNotFoundError as error:
             sys.exit(f"no C compiler found ({error}); install gcc, or set CC")
         except subprocess.CalledProcessError as error:
-            sys.exit(f"the C compiler refused the kernels: {error}")
+            sys.exit(f"the C compiler refused {ext.name}: {error}")
 
 
 class PlainWheel(bdist_wheel):
@@ -57,6 +63,9 @@ class PlainWheel(bdist_wheel):
 
 
 setup(
-    ext_modules=[Extension("tflite_export._native", [f"tflite_export/{name}" for name in BUILD_LIST["SOURCES"]])],
+    ext_modules=[
+        Extension(name, [f"{name.split('.')[0]}/{source}" for source in listed["SOURCES"]])
+        for name, listed in BUILD_LISTS.items()
+    ],
     cmdclass={"build_ext": BuildSharedLibrary, "bdist_wheel": PlainWheel},
 )

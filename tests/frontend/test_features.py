@@ -61,8 +61,10 @@ SOUNDS = ("white", "loud", "faint", "square", "impulses", "silence, then a tone"
 
 @pytest.mark.parametrize("name", SOUNDS)
 def test_micro_equals_the_device_value_by_value(name):
-    sound = _sound(name)
-    np.testing.assert_array_equal(features.raw_micro(DEVICE, sound), _streamed(sound))
+    sound, tables = _sound(name), microfrontend.make_tables(16000, 480, 40, 125.0, 7500.0)
+    expected = _streamed(sound)
+    np.testing.assert_array_equal(features.raw_micro(DEVICE, sound), expected)
+    np.testing.assert_array_equal(microfrontend.features(tables, sound[None], 160)[0], expected)
 
 
 @settings(max_examples=15, deadline=None)
@@ -169,6 +171,16 @@ def test_scale_of_micro():
     sound = _sound("white")
     raw = features.raw_micro(DEVICE, sound)
     np.testing.assert_allclose(features.extract(DEVICE, sound), raw / 25.6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("hop_ms", features.HOPS_MS)
+def test_lfbe_as_a_graph_gives_the_bits_of_the_ops_one_by_one(hop_ms):
+    config = features.FrontendConfig(backend="lfbe", hop_ms=hop_ms)
+    sounds = np.stack([_sound(name) for name in SOUNDS]).astype(np.float32) / 32768
+    for clips, samples in ((7, 16000), (1, 24000), (5, 480), (3, 1111)):
+        audio = sounds[:clips, :samples]
+        np.testing.assert_array_equal(features.extract(config, audio), features.tf_frontend(config)(audio).numpy())
+    np.testing.assert_array_equal(features.extract(config, sounds[0]), features.tf_frontend(config)(sounds[0]).numpy())
 
 
 def test_lfbe_equals_its_definition():

@@ -180,12 +180,14 @@ def test_wheel_serves_every_python_and_carries_library_and_sources(tmp_path: pat
     assert wheel.name.endswith(f"-py3-none-linux_{platform.machine()}.whl")
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
-        library = archive.read("tflite_export/_native.so")
-    assert library[:4] == b"\x7fELF" and b"PyInit" not in library and str(tmp_path).encode() not in library
+        libraries = [archive.read(name) for name in ("tflite_export/_native.so", "tfmot_kws/frontend/_frontend.so")]
+    for library in libraries:
+        assert library[:4] == b"\x7fELF" and b"PyInit" not in library and str(tmp_path).encode() not in library
     for package in ("tfmot_kws", "tflite_export"):
         expected = {str(p.relative_to(ROOT)) for p in (ROOT / package).rglob("*.py")} | {f"{package}/py.typed"}
         assert expected <= names
-    in_c = [p for folder in ("kernels", "shims") for p in (ROOT / "tflite_export" / folder).rglob("*")]
+    folders = ("tflite_export/kernels", "tflite_export/shims", "tfmot_kws/frontend/c")
+    in_c = [p for folder in folders for p in (ROOT / folder).rglob("*")]
     c_sources = {str(p.relative_to(ROOT)) for p in in_c if p.suffix in (".c", ".cc", ".h", ".inc", ".S")}
     assert c_sources and c_sources <= names
     assert "tfmot_kws/quantize/instructions.json" in names
@@ -204,6 +206,13 @@ def test_every_tool_of_a_test_can_be_installed() -> None:
         used |= set(core.tools)
     used |= {emulation.CLANG, *cycles.TOOLS}
     assert used <= set(debian_packages()), "list these in scripts/debian_tools.txt, so that CI installs them"
+
+
+def test_build_list_of_the_front_end_is_complete() -> None:
+    listed = runpy.run_path(str(ROOT / "tfmot_kws" / "frontend" / "build_list.py"))
+    package = ROOT / "tfmot_kws"
+    found = {str(p.relative_to(package)) for p in package.rglob("*.[ch]")}
+    assert found == {*listed["SOURCES"], *listed["HEADERS"]}
 
 
 def test_build_list_is_complete() -> None:

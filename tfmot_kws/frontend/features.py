@@ -2,7 +2,8 @@
 """Features of speech: one configuration, three back ends.
 
 - ``micro``: the fixed-point front end of TensorFlow Lite Micro (``frontend/microfrontend.py``), equal
-  to what a device computes. Output: the raw integers / 25.6, about 0..26, and 0..39 without its gain.
+  to what a device computes. Output: the raw integers / 25.6, about 0..26, and 0..39 without its gain. Computed in C
+  (``frontend/native.py``), and in numpy, with the same integers, where the library was not built: ``implementation``.
 - ``lfbe``: textbook log filter-bank energies by ``tf.signal``: Hann window, power spectrum, triangular
   mel filters, natural logarithm with a floor, shifted so that the floor is 0, about 0..26.
 
@@ -15,16 +16,19 @@ TensorFlow is imported only where ``tf.signal`` or a tensor is asked for.
 
 from __future__ import annotations
 
+import atexit
 import dataclasses
+import functools
 import hashlib
 import json
 import math
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from tfmot_kws.frontend import microfrontend
+from tfmot_kws.frontend import microfrontend, native
 
 BACKENDS = ("micro", "lfbe", "raw")
 MEL_BINS = (20, 40, 64)
@@ -188,10 +192,31 @@ def to_int16(audio: np.ndarray) -> np.ndarray:
     return np.clip(np.rint(audio * 32768.0), -32768, 32767).astype(np.int16)
 
 
-def _tables(config: FrontendConfig) -> microfrontend.Tables:
-    return microfrontend.make_tables(
+@functools.cache
+def implementation() -> str:
+    """What computes the ``micro`` front end in this process.
+
+    Returns:
+        ``"c"``, or ``"numpy"`` where the library does not load: the same integers, several times slower. That is said
+        once, in a warning with the command that builds it.
+    """
+    try:
+        native.load()
+    except ImportError as error:
+        warnings.warn(f"{error}; until then numpy computes the same features, slower", RuntimeWarning, stacklevel=2)
+        return "numpy"
+    return "c"
+
+
+@functools.lru_cache(maxsize=16)
+def _micro(config: FrontendConfig) -> Callable[..., np.ndarray]:
+    """(int16 [batch, samples], int64 [batch, mel] or nothing) -> uint16 [batch, frames, mel]."""
+    tables = microfrontend.make_tables(
         config.sample_rate, config.window, config.mel_bins, config.lower_hz, config.upper_hz, config.pcan
     )
+    if implementation() == "c":
+        return functools.partial(native.Packed(tables).features, hop=config.hop)
+    return functools.partial(microfrontend.features, tables, hop=config.hop)
 
 
 def raw_micro(config: FrontendConfig, audio: np.ndarray) -> np.ndarray:
@@ -213,7 +238,7 @@ def raw_micro(config: FrontendConfig, audio: np.ndarray) -> np.ndarray:
     if audio.ndim not in (1, 2):
         raise ValueError(f"audio: expected [batch, samples] or [samples], got {audio.shape}")
     batch = to_int16(audio if audio.ndim == 2 else audio[None])
-    result = microfrontend.features(_tables(config), batch, config.hop)
+    result = _micro(config)(audio=batch)
     return result if audio.ndim == 2 else result[0]
 
 
@@ -245,7 +270,18 @@ def extract(config: FrontendConfig, audio: np.ndarray) -> np.ndarray:
     if audio.size == 0 or audio.shape[-1] < config.window:
         frames = config.num_frames(audio.shape[-1])
         return np.zeros((*audio.shape[:-1], frames, config.mel_bins), np.float32)
-    return tf_frontend(config)(audio.astype(np.float32)).numpy()
+    energies = _lfbe(config)(audio.astype(np.float32).reshape(-1, audio.shape[-1])).numpy()
+    return energies if audio.ndim == 2 else energies[0]
+
+
+@functools.lru_cache(maxsize=16)
+def _lfbe(config: FrontendConfig) -> Callable[[np.ndarray], Any]:
+    """``tf_frontend`` of float32 [batch, samples] as a graph: the same values, without the cost of each op's call."""
+    import tensorflow as tf
+
+    atexit.register(_lfbe.cache_clear)  # a graph must not outlive TensorFlow
+    signature = [tf.TensorSpec([None, None], tf.float32)]
+    return tf.function(tf_frontend(config), input_signature=signature, autograph=False)
 
 
 def compact(config: FrontendConfig, audio: np.ndarray) -> np.ndarray:
@@ -285,7 +321,7 @@ class FrontendStream:
 
     def __init__(self, config: FrontendConfig) -> None:
         self.config = config
-        self._micro = _tables(config) if config.backend == "micro" else None
+        self._micro = _micro(config) if config.backend == "micro" else None
         self.reset()
 
     def reset(self) -> None:
@@ -317,7 +353,7 @@ class FrontendStream:
         return compact(self.config, used) if self._micro is None or not len(used) else self._raw(used)
 
     def _raw(self, used: np.ndarray) -> np.ndarray:
-        return microfrontend.features(self._micro, used[None], self.config.hop, self._estimate)[0]
+        return self._micro(audio=used[None], estimate=self._estimate)[0]
 
     def _take(self, audio: np.ndarray) -> np.ndarray:
         """The samples of the frames that are complete now, int16; none where there is none."""
@@ -337,7 +373,7 @@ class FrontendStream:
 def tf_frontend(config: FrontendConfig) -> Callable[[Any], Any]:
     """The front end as a function of tensors, for ``tf.data`` and ``tf.function``.
 
-    ``lfbe`` and ``raw`` consist of TensorFlow ops. ``micro`` runs the numpy code through
+    ``lfbe`` and ``raw`` consist of TensorFlow ops. ``micro`` runs ``extract`` through
     ``tf.numpy_function``: it works in any pipeline of this process and has no gradient.
 
     Args:

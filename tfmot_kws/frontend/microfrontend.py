@@ -26,9 +26,9 @@ _WINDOW_BITS = 12
 _FILTER_BITS = 12
 _NOISE_BITS = 14
 _SMOOTHING_BITS = 10
-_EVEN_SMOOTHING = int(_F32(0.025) * _F32(1 << _NOISE_BITS))
-_ODD_SMOOTHING = int(_F32(0.06) * _F32(1 << _NOISE_BITS))
-_MIN_SIGNAL = int(_F32(0.05) * _F32(1 << _NOISE_BITS))
+EVEN_SMOOTHING = int(_F32(0.025) * _F32(1 << _NOISE_BITS))
+ODD_SMOOTHING = int(_F32(0.06) * _F32(1 << _NOISE_BITS))
+MIN_SIGNAL = int(_F32(0.05) * _F32(1 << _NOISE_BITS))
 _PCAN_STRENGTH = _F32(0.95)
 _PCAN_OFFSET = _F32(80.0)
 _PCAN_GAIN_BITS = 21
@@ -51,7 +51,7 @@ _LOG1P_COEFFICIENTS = (  # highest power first
 _CHUNK = 512  # frames per FFT call: keeps the working set in cache
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Tables:
     """Everything that depends on the configuration alone; build with ``make_tables``.
 
@@ -64,6 +64,8 @@ class Tables:
         gain_01: int64 [2], PCAN gain at an estimate of 0 and of 1; None where it is off.
         correction_bits: left shift before the logarithm.
         log_lut: int64 [130], ``log2(1 + i/128) - i/128`` in 1/65536.
+        turns: int32 [2, fft_size / 2], cosines and sines around the circle of the FFT, in 1/32767.
+        last_turns: int32 [2, fft_size / 4], those of its last step, which makes a spectrum of real numbers.
     """
 
     window: np.ndarray
@@ -74,6 +76,18 @@ class Tables:
     gain_01: np.ndarray | None
     correction_bits: int
     log_lut: np.ndarray
+    turns: np.ndarray
+    last_turns: np.ndarray
+
+    @property
+    def mel_bins(self) -> int:
+        """Mel channels."""
+        return self.filters.shape[1]
+
+    def num_frames(self, num_samples: int, hop: int) -> int:
+        """Frames in ``num_samples`` samples; 0 when shorter than one window."""
+        window = len(self.window)
+        return 0 if num_samples < window else 1 + (num_samples - window) // hop
 
 
 def make_tables(
@@ -102,6 +116,7 @@ def make_tables(
     steps = np.arange(130, dtype=np.float64) / (1 << _LOG_SEGMENT_BITS)
     log_lut = np.rint((np.log2(1.0 + steps) - steps) * (1 << _LOG_SCALE_BITS)).astype(np.int64)
     log_lut[129] = 0
+    half = fft_size // 2
     return Tables(
         window=_hann(window),
         fft_size=fft_size,
@@ -111,6 +126,8 @@ def make_tables(
         gain_01=gain_01,
         correction_bits=correction_bits,
         log_lut=log_lut,
+        turns=_turns(-2 * np.pi * np.arange(half) / half),
+        last_turns=_turns(-np.pi * (np.arange(1, half // 2 + 1) / half + 0.5)),
     )
 
 
@@ -129,17 +146,14 @@ def features(tables: Tables, audio: np.ndarray, hop: int, estimate: np.ndarray |
         root itself, about 0..990; frames is 0 where the clip is shorter than one window.
 
     Raises:
-        ValueError: ``audio`` is not int16 with two axes.
+        ValueError: ``audio`` is not int16 with two axes, ``hop`` is below 1, or ``estimate`` is none of such clips.
     """
-    if audio.dtype != np.int16 or audio.ndim != 2:
-        raise ValueError(f"audio: expected int16 [batch, samples], got {audio.dtype} with shape {audio.shape}")
-    window = len(tables.window)
-    mel = tables.filters.shape[1]
-    if audio.shape[1] < window or audio.shape[0] == 0:
-        frames = 1 + (audio.shape[1] - window) // hop if audio.shape[1] >= window else 0
-        return np.zeros((audio.shape[0], frames, mel), np.uint16)
+    check(tables, audio, hop, estimate)
+    window, mel = len(tables.window), tables.mel_bins
+    batch, frames = len(audio), tables.num_frames(audio.shape[1], hop)
+    if batch * frames == 0:
+        return np.zeros((batch, frames, mel), np.uint16)
     framed = np.lib.stride_tricks.sliding_window_view(audio, window, axis=1)[:, ::hop]
-    batch, frames = framed.shape[:2]
     signal = np.empty((batch * frames, mel), np.int64)
     clips = max(1, _CHUNK // frames)
     for first in range(0, batch, clips):
@@ -151,6 +165,33 @@ def features(tables: Tables, audio: np.ndarray, hop: int, estimate: np.ndarray |
     if estimate is None:
         estimate = np.zeros((batch, mel), np.int64)
     return _normalize(tables, signal.reshape(batch, frames, mel), estimate)
+
+
+def check(tables: Tables, audio: np.ndarray, hop: int, estimate: np.ndarray | None) -> None:
+    """Refuses what ``features`` does not take.
+
+    Args:
+        tables: from ``make_tables``.
+        audio: int16 [batch, samples].
+        hop: samples between frames, 1 or more.
+        estimate: int64 [batch, mel], each 0..2**32 - 1, that can be written to; or None.
+
+    Raises:
+        ValueError: one of them is something else.
+    """
+    if audio.dtype != np.int16 or audio.ndim != 2:
+        raise ValueError(f"audio: expected int16 [batch, samples], got {audio.dtype} with shape {audio.shape}")
+    if hop < 1:
+        raise ValueError(f"hop={hop}: must be 1 sample or more")
+    if estimate is None:
+        return
+    expected = (len(audio), tables.mel_bins)
+    if estimate.dtype != np.int64 or estimate.shape != expected:
+        raise ValueError(f"estimate: expected int64 {list(expected)}, got {estimate.dtype} {list(estimate.shape)}")
+    if not estimate.flags.writeable:
+        raise ValueError("estimate: it is read-only, and the estimate of the last frame is written to it")
+    if estimate.size and not 0 <= estimate.min() <= estimate.max() <= _MASK32:
+        raise ValueError(f"estimate: {estimate.min()}..{estimate.max()} found, must be 0..2**32 - 1")
 
 
 def _hann(window: int) -> np.ndarray:
@@ -259,7 +300,7 @@ def _filterbank(tables: Tables, frames: np.ndarray) -> np.ndarray:
     shift = (15 - _bit_length(peak)).astype(np.int32)
     padded = np.zeros((tables.fft_size, len(frames)), np.int16)
     padded[: frames.shape[1]] = (windowed.astype(np.int32) << shift[:, None]).astype(np.int16).T
-    real, imag = _real_fft(padded)
+    real, imag = _real_fft(tables, padded)
     bins = slice(tables.start, tables.start + len(tables.filters))
     real, imag = real[bins].astype(np.float64), imag[bins].astype(np.float64)
     # Below 2**53, hence exact in float64, which is what makes the product fast.
@@ -288,28 +329,27 @@ def _times(real: np.ndarray, imag: np.ndarray, factor_r: np.ndarray, factor_i: n
     )
 
 
-def _twiddles(phase: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    real = np.floor(0.5 + 32767 * np.cos(phase)).astype(np.int32)
-    return real, np.floor(0.5 + 32767 * np.sin(phase)).astype(np.int32)
+def _turns(phase: np.ndarray) -> np.ndarray:
+    return np.floor(0.5 + 32767 * np.stack([np.cos(phase), np.sin(phase)])).astype(np.int32)
 
 
-def _complex_fft(real: np.ndarray, imag: np.ndarray, size: int):
+def _complex_fft(real: np.ndarray, imag: np.ndarray, turns: np.ndarray):
     """int16 [n, groups] -> the same: n-point transforms down the first axis.
 
-    ``size`` is the length of the outermost transform: twiddles are taken from its circle.
+    ``turns`` is the circle of the outermost transform.
     """
     n, groups = real.shape
     if n == 1:
         return real, imag
     radix = 4 if n % 4 == 0 else 2
     m = n // radix
-    real, imag = _complex_fft(real.reshape(m, radix * groups), imag.reshape(m, radix * groups), size)
+    real, imag = _complex_fft(real.reshape(m, radix * groups), imag.reshape(m, radix * groups), turns)
     real, imag = real.reshape(m, radix, groups), imag.reshape(m, radix, groups)
     part = 32767 // radix
     real = _round_shift(real.astype(np.int32) * part)
     imag = _round_shift(imag.astype(np.int32) * part)
-    index = (size // n) * np.arange(m)[:, None] * np.arange(1, radix)
-    factor_r, factor_i = _twiddles(-2 * np.pi * index / size)
+    index = (turns.shape[1] // n) * np.arange(m)[:, None] * np.arange(1, radix)
+    factor_r, factor_i = turns[:, index]
     turned_r, turned_i = _times(real[:, 1:], imag[:, 1:], factor_r[:, :, None], factor_i[:, :, None])
     out_r, out_i = np.empty((radix, m, groups), np.int16), np.empty((radix, m, groups), np.int16)
     base_r, base_i = real[:, 0], imag[:, 0]
@@ -328,10 +368,10 @@ def _complex_fft(real: np.ndarray, imag: np.ndarray, size: int):
     return out_r.reshape(n, groups), out_i.reshape(n, groups)
 
 
-def _real_fft(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _real_fft(tables: Tables, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """int16 [2n, frames] -> int16 [n, frames] real and imaginary parts; bin 0 is left at 0."""
     half = len(samples) // 2
-    real, imag = _complex_fft(samples[0::2].copy(), samples[1::2].copy(), half)
+    real, imag = _complex_fft(samples[0::2].copy(), samples[1::2].copy(), tables.turns)
     k = np.arange(1, half // 2 + 1)
 
     def halved(values: np.ndarray) -> np.ndarray:
@@ -340,7 +380,7 @@ def _real_fft(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     near_r, near_i = halved(real[k]), halved(imag[k])
     far_r, far_i = halved(real[half - k]), halved(-imag[half - k])
     even_r, even_i = near_r + far_r, near_i + far_i
-    factor_r, factor_i = _twiddles(-np.pi * (k / half + 0.5))
+    factor_r, factor_i = tables.last_turns
     odd_r, odd_i = _times(near_r - far_r, near_i - far_i, factor_r[:, None], factor_i[:, None])
     even_r, even_i, odd_r, odd_i = (v.astype(np.int32) for v in (even_r, even_i, odd_r, odd_i))
     out_r, out_i = np.zeros((half, samples.shape[1]), np.int16), np.zeros_like(real)
@@ -352,7 +392,7 @@ def _real_fft(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _normalize(tables: Tables, signal: np.ndarray, estimate: np.ndarray) -> np.ndarray:
     """int64 [batch, frames, mel] -> uint16: noise reduction, gain control, logarithm. Moves the estimate on."""
     batch, frames, mel = signal.shape
-    smoothing = np.where(np.arange(mel) % 2 == 0, _EVEN_SMOOTHING, _ODD_SMOOTHING)
+    smoothing = np.where(np.arange(mel) % 2 == 0, EVEN_SMOOTHING, ODD_SMOOTHING)
     rest = (1 << _NOISE_BITS) - smoothing
     out = np.empty(signal.shape, np.uint16)
     several = max(1, _CHUNK // batch)
@@ -365,7 +405,7 @@ def _normalize(tables: Tables, signal: np.ndarray, estimate: np.ndarray) -> np.n
             estimate[...] = (fresh[:, frame] + estimate * rest) >> _NOISE_BITS
             estimates[:, frame] = estimate
         clean = (scaled - np.minimum(estimates, scaled)) >> _SMOOTHING_BITS
-        clean = np.maximum(clean, (now * _MIN_SIGNAL) >> _NOISE_BITS)
+        clean = np.maximum(clean, (now * MIN_SIGNAL) >> _NOISE_BITS)
         if tables.gain is not None:
             clean = _gain_control(tables, clean, estimates)
         out[:, first : first + several] = _log(tables, clean)
