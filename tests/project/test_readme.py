@@ -75,7 +75,7 @@ def test_quickstart_in_python_and_shell_make_the_same_file(tmp_path, rng, capsys
 
 def test_python_and_shell_have_the_same_defaults() -> None:
     """What the test above sets to small numbers, and what it leaves."""
-    shell = {name: inspect.signature(getattr(cli, name)).parameters for name in ("train", "quantize")}
+    shell = {name: inspect.signature(getattr(getattr(cli, name), name)).parameters for name in ("train", "quantize")}
     config = recipes.TrainConfig()
     stages = inspect.signature(recipes.train_quantized).parameters
     train, quantize = shell["train"], shell["quantize"]

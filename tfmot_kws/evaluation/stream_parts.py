@@ -230,13 +230,13 @@ class Outcome:
         events: everything that fires, in order.
         misses: targets that no event found, in order.
         speaker_hits: of each keyword, how many targets of each of its speakers were found.
-        mlperf: MLPerf Tiny's counts of the recordings with targets.
+        mlperf: MLPerf Tiny's counts of each recording with targets.
     """
 
     events: tuple[Found, ...]
     misses: tuple[Missed, ...]
     speaker_hits: tuple[Mapping[str, int], ...]
-    mlperf: mlperf.MlperfTiny
+    mlperf: tuple[mlperf.MlperfTiny, ...]
 
 
 def outcome(joined: Joined, config: DetectorConfig, streams: Sequence[Stream], words: Sequence[str]) -> Outcome:
@@ -246,7 +246,9 @@ def outcome(joined: Joined, config: DetectorConfig, streams: Sequence[Stream], w
         joined.by_speaker([k], [number for number in sorted(hit) if joined.words[number] == k])
         for k in range(len(words))
     )
-    return Outcome(tuple(events), tuple(_misses(joined, config, streams, hit)), by, _mlperf(streams, events, words))
+    return Outcome(
+        tuple(events), tuple(_misses(joined, config, streams, hit)), by, tuple(_mlperf(streams, events, words))
+    )
 
 
 def _events(
@@ -280,15 +282,16 @@ def _misses(joined: Joined, config: DetectorConfig, streams: Sequence[Stream], h
     return [one for _, one in sorted(missed, key=lambda item: item[0])]
 
 
-def _mlperf(streams: Sequence[Stream], events: Sequence[Found], words: Sequence[str]) -> mlperf.MlperfTiny:
-    recordings = [stream for stream in streams if stream.targets]
-    counts = []
-    for stream in recordings:
+def _mlperf(streams: Sequence[Stream], events: Sequence[Found], words: Sequence[str]) -> list[mlperf.MlperfTiny]:
+    found = []
+    for stream in (one for one in streams if one.targets):
+        counts = []
         for word in words:
             times = [e.time for e in events if (e.stream, e.word) == (stream.name, word)]
             counts.append(mlperf.count(times, [(t.start, t.end) for t in stream.targets if t.word == word]))
-    seconds = float(sum(stream.times[-1] for stream in recordings if len(stream.times)))
-    return _added(counts, len(recordings), seconds)
+        seconds = float(stream.times[-1]) if len(stream.times) else 0.0
+        found.append(_added(counts, 1, seconds))
+    return found
 
 
 def _added(counts: Sequence[mlperf.MlperfTiny], recordings: int, seconds: float) -> mlperf.MlperfTiny:
@@ -303,8 +306,9 @@ def _added(counts: Sequence[mlperf.MlperfTiny], recordings: int, seconds: float)
 
 def mlperf_of(parts: Sequence[Outcome]) -> mlperf.MlperfTiny:
     """MLPerf Tiny's counts of all groups."""
-    counts = [part.mlperf for part in parts]
-    return _added(counts, sum(c.recordings for c in counts), float(sum(c.seconds for c in counts)))
+    counts = [one for part in parts for one in part.mlperf]
+    # Recording by recording: sums of floats depend on how they are grouped.
+    return _added(counts, len(counts), float(sum(c.seconds for c in counts)))
 
 
 def result(parts: Sequence[Outcome], words: Sequence[str], chosen: Sequence[int], of: StreamCurve) -> Result:

@@ -38,6 +38,7 @@ from tfmot_kws.sound.problems import Problem
 
 GROUP_SECONDS = 1800.0
 _POINTS = 250
+_SLOW, _FEW = ("lengths", "model"), 32
 _FILES = 64
 """Files whose lengths are looked at by one call."""
 
@@ -213,7 +214,7 @@ def _outcomes(job: Job) -> None:
             "events": [dataclasses.asdict(one) for one in out.events],
             "misses": [dataclasses.asdict(one) for one in out.misses],
             "speaker_hits": [dict(one) for one in out.speaker_hits],
-            "mlperf": dataclasses.asdict(out.mlperf),
+            "mlperf": [dataclasses.asdict(one) for one in out.mlperf],
         },
     )
 
@@ -237,20 +238,20 @@ class _Run:
     folder: str
     phases: Phases
 
-    def step(
-        self, name: str, function: Callable[[Job], None], payloads: Sequence[dict[str, Any]], *keys: Any
-    ) -> list[Job]:
-        """The jobs of a step, all of them done; ``keys`` and the payloads say what their results depend on."""
+    def step(self, name: str, function: Callable[[Job], None], payloads: Sequence[dict[str, Any]]) -> list[Job]:
+        """The jobs of a step, all of them done; their payloads say what their results depend on."""
         jobs = []
         for payload in payloads:
-            text = json.dumps([name, _plain(payload), _plain(keys)], sort_keys=True)
+            text = json.dumps([name, _plain(payload)], sort_keys=True)
             key = hashlib.sha256(text.encode()).hexdigest()[:20]
             jobs.append(Job(places.join(self.folder, f"{name}-{key}.npz"), payload))
         left = [job for job in jobs if not places.exists(job.file)]
         if left:
+            # To start processes takes longer than to count what a few groups hold.
+            few = name not in _SLOW and len(left) <= _FEW and not self.how.beam
             with self.phases.phase(f"{name}, {len(left):,} groups") as advance:
                 parallel.run(
-                    function, left, self.how.workers, self.how.beam,
+                    function, left, 1 if few else self.how.workers, self.how.beam,
                     done=lambda: sum(places.exists(job.file) for job in left), progress=advance,
                 )  # fmt: skip
         return jobs
@@ -302,9 +303,9 @@ def _to_hear(run: _Run, options: Options, rate: int) -> tuple[list[_Heard], list
         recordings += [_Heard(path.stem, (os.path.abspath(path),), words) for path, words in zip(files, targets)]
     if options.negatives is not None:
         paths = [os.path.abspath(path) for path in stream_labels.sounds(options.negatives)]
-        payloads = [{"files": paths[i : i + _FILES], "rate": rate} for i in range(0, len(paths), _FILES)]
-        stamps = [_stamps(payload["files"]) for payload in payloads]
-        found = [one for job in run.step("lengths", _lengths, payloads, stamps) for one in _load(job.file)[0]]
+        parts = [paths[i : i + _FILES] for i in range(0, len(paths), _FILES)]
+        payloads = [{"files": own, "stamps": _stamps(own), "rate": rate} for own in parts]
+        found = [one for job in run.step("lengths", _lengths, payloads) for one in _load(job.file)[0]]
         skipped = [Problem(**problem) for _, _, problem in found if problem is not None]
         heard = [(path, length) for path, length, problem in found if problem is None]
         joined = evaluate_streams.join_negatives([length for _, length in heard], rate)
@@ -345,11 +346,13 @@ def measure(model: pathlib.Path, runtime: str | None, options: Options, phases: 
         groups = _grouped(recordings)
         digest = hashlib.sha256(model.read_bytes()).hexdigest()
         payloads = [
-            {"model": str(model.absolute()), "runtime": runtime, "hop": options.hop, "recordings": group}
+            {
+                **{"model": str(model.absolute()), "sha256": digest, "runtime": runtime, "hop": options.hop},
+                **{"recordings": group, "stamps": [_stamps(one.files) for one in group]},
+            }
             for group in groups
         ]
-        stamps = [[_stamps(one.files) for one in group] for group in groups]
-        outputs = run.step("model", _outputs, payloads, digest, stamps)
+        outputs = run.step("model", _outputs, payloads)
         told = [_load(job.file)[0] for job in outputs]
         scale, zero_point = grid or (_scale([one["most"] for one in told]), 0)
         base = [
@@ -440,5 +443,5 @@ def _outcome(file: str) -> stream_parts.Outcome:
         tuple(Found(**one) for one in about["events"]),
         tuple(Missed(**one) for one in about["misses"]),
         tuple(about["speaker_hits"]),
-        mlperf.MlperfTiny(**about["mlperf"]),
+        tuple(mlperf.MlperfTiny(**one) for one in about["mlperf"]),
     )
