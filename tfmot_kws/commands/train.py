@@ -14,11 +14,13 @@ from tfmot_kws.commands.parts.options import (
     Data,
     HopMs,
     Keywords,
+    Mlflow,
     Network,
     Pcan,
     Resume,
     Seed,
     Speakers,
+    TensorBoard,
 )
 
 
@@ -51,6 +53,8 @@ def train(
     cache: Cache = None,
     speakers: Speakers = None,
     resume: Resume = False,
+    tensorboard: TensorBoard = None,
+    mlflow: Mlflow = None,
 ) -> None:
     """Trains a float model.
 
@@ -62,8 +66,10 @@ def train(
       tfmot-kws train --data my_recordings --keywords alexa --context 1 --mine radio --out wake.keras
     """
     from tfmot_kws.commands.parts import training as command
+    from tfmot_kws.commands.parts import watching
 
     command.run(
         data, out, keywords, epochs, width, backend, copies, batch_size, learning_rate, clip_seconds, seed, cache,
         context, mine, mine_rounds, confusables, speakers, resume, hop_ms, pcan, network,
+        watching.Watchers(tensorboard, mlflow),
     )  # fmt: skip

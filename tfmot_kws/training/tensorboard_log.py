@@ -14,22 +14,18 @@ from tfmot_kws.keras import keras
 from tfmot_kws.training import learned_values
 
 
-def epoch_values(model: keras.Model, logs: Mapping[str, Any] | None) -> dict[str, float]:
-    """What an epoch of ``model.fit`` came to, by the names of TensorBoard.
+def values_of(model: keras.Model, logs: Mapping[str, Any] | None, widths: learned_values.Widths) -> dict[str, float]:
+    """All numbers of an epoch, by the names that ``TensorBoardLog`` has.
 
     Args:
         model: compiled.
         logs: as Keras gives them to a callback at the end of the epoch.
-
-    Returns:
-        ``training/loss``, ``training/accuracy`` and so on, ``training/learning_rate`` of the last step, and all of
-        ``logs`` that has a slash in its name under that name.
+        widths: of the model.
     """
     found = {name if "/" in name else f"training/{name}": float(value) for name, value in (logs or {}).items()}
-    optimizer = getattr(model, "optimizer", None)
-    if optimizer is not None:
-        found["training/learning_rate"] = float(tf.convert_to_tensor(optimizer.learning_rate))
-    return found
+    found["training/learning_rate"] = float(tf.convert_to_tensor(model.optimizer.learning_rate))
+    scales = {name: float(np.mean(each)) for name, each in learned_values.weight_scales(model).items()}
+    return {**found, **learned_values.ranges(model), **scales, **widths.values()}
 
 
 class TensorBoardLog(keras.callbacks.Callback):
@@ -78,13 +74,10 @@ class TensorBoardLog(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         """Writes the values of the epoch."""
-        scales = learned_values.weight_scales(self.model)
-        values = {**epoch_values(self.model, logs), **learned_values.ranges(self.model), **self._widths.values()}
-        values |= {name: float(np.mean(each)) for name, each in scales.items()}
         with self._writer.as_default(step=epoch):
-            for name, value in values.items():
+            for name, value in values_of(self.model, logs, self._widths).items():
                 tf.summary.scalar(name, value)
-            for name, each in scales.items():
+            for name, each in learned_values.weight_scales(self.model).items():
                 tf.summary.histogram(f"{name}/by_output", each)
         self._writer.flush()
 

@@ -47,6 +47,21 @@ Teacher = Annotated[
     pathlib.Path | None,
     typer.Option(help="A .keras file whose answers are learnt too: the float model itself, or a larger one like it."),
 ]
+TensorBoard = Annotated[
+    pathlib.Path | None,
+    typer.Option(
+        help="Folder for TensorBoard: loss, rate, ranges, scales, widths and costs of every epoch.", show_default="none"
+    ),
+]
+Mlflow = Annotated[
+    str | None,
+    typer.Option(
+        help="Records the run in MLflow (extra mlflow): a folder, http://server:5000, or a database such as "
+        "sqlite:///runs.db, which needs all of MLflow. To see a folder: MLFLOW_ALLOW_FILE_STORE=true mlflow ui "
+        "--backend-store-uri FOLDER.",
+        show_default="none",
+    ),
+]
 Network = Annotated[
     pathlib.Path | None,
     typer.Option(help="Description of a network, network.json of 'search'.", show_default="the spotter of --width"),
