@@ -41,6 +41,16 @@ class Watch:
             found.append(mlflow_epochs.MlflowEpochs(self.run, part))
         return found
 
+    def measured(self, values: Mapping[str, float]) -> None:
+        """Tells MLflow of numbers at the end."""
+        if self.run is not None:
+            self.run.metrics(values)
+
+    def file(self, path: pathlib.Path) -> None:
+        """Gives MLflow a copy of a file."""
+        if self.run is not None:
+            self.run.file(path)
+
     def written(self, model: pathlib.Path, parameters: int, more: Mapping[str, float] | None = None) -> None:
         """Tells MLflow of a model that was written: what was measured, its sidecar, its card, and its pictures.
 
@@ -96,13 +106,37 @@ class Watchers:
         if self.records is None:
             yield Watch(self.board)
             return
-        file = kept / _KEPT
-        again = atomic.read_table(file, "remove it")["run"] if file.is_file() else None
-        tags = {"tfmot_kws.command": command, "tfmot_kws.out": out.name}
-        run = self.records.begin(out.stem, options, tags, again=again)
-        atomic.write_json(file, {"run": run.id})
+        run = self._begun(out.stem, options, {"tfmot_kws.command": command, "tfmot_kws.out": out.name}, kept)
         with ended(run):
             yield Watch(self.board, run)
+
+    @contextlib.contextmanager
+    def part(self, whole: Watch, name: str, options: Mapping[str, Any], kept: pathlib.Path) -> Iterator[Watch]:
+        """A run that is a part of another, such as a trial: a run below it in MLflow, a folder for TensorBoard.
+
+        Args:
+            whole: from ``opened``.
+            name: of the part.
+            options: what it alone depends on, by their names.
+            kept: its folder; where it was stopped it goes on as the same run.
+
+        Raises:
+            ValueError: nothing can be written to MLflow.
+        """
+        board = None if self.board is None else self.board / name
+        if self.records is None:
+            yield Watch(board)
+            return
+        run = self._begun(name, options, {}, kept, whole.run)
+        with ended(run):
+            yield Watch(board, run)
+
+    def _begun(self, name, options, tags, kept: pathlib.Path, parent=None) -> mlflow_runs.Run:
+        file = kept / _KEPT
+        again = atomic.read_table(file, "remove it")["run"] if file.is_file() else None
+        run = self.records.begin(name, options, tags, parent, again)
+        atomic.write_json(file, {"run": run.id})
+        return run
 
 
 @contextlib.contextmanager
