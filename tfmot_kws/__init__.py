@@ -24,6 +24,7 @@ _NAMES = {
     "KwsQuantizeConfig": "quantize.configs",
     "SincConv": "frontend.waveform",
     "StageCheckpoint": "training.stages",
+    "TensorBoardLog": "training.tensorboard_log",
     "TimeAveragePooling1D": "models.time_layers",
     "TimeMaxPooling1D": "models.time_layers",
     "TimeWindow": "models.time_layers",

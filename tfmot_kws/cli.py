@@ -42,6 +42,7 @@ from tfmot_kws.commands.parts.options import (
     SpotterFiles,
     SpotterNames,
     Streams,
+    TensorBoard,
     Threshold,
     Thresholds,
     Tolerance,
@@ -156,6 +157,7 @@ def low_rank(
     checkpoints: Annotated[
         pathlib.Path | None, typer.Option(help="Folder to go on from, after any epoch; the result is the same.")
     ] = None,
+    tensorboard: TensorBoard = None,
 ) -> None:
     """Trains the 50,000-parameter low-rank spotter in three stages (Mishchenko et al. 2019).
 
@@ -170,7 +172,7 @@ def low_rank(
 
     command.run(
         data, out, keywords, alignment, (phone_epochs, multitask_epochs, low_rank_epochs), backend, copies, batch_size,
-        learning_rate, clip_seconds, seed, cache, checkpoints, speakers,
+        learning_rate, clip_seconds, seed, cache, checkpoints, speakers, tensorboard,
     )  # fmt: skip
 
 

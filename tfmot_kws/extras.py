@@ -19,6 +19,7 @@ EXTRAS = {
     "ethosu": "npu",
     "apache_beam": "scale",
     "keras_tuner": "sweep",
+    "sklearn": "sweep",
     "mlflow": "mlflow",
     "wyoming": "wyoming",
     "zeroconf": "wyoming",

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import event_files
 import numpy as np
 import pytest
 
@@ -14,7 +15,7 @@ from tfmot_kws.frontend import features
 from tfmot_kws.keras import keras
 from tfmot_kws.models import spotters
 from tfmot_kws.quantize import scheme
-from tfmot_kws.training import over_time, stages, stretch_loss, wake_word, windows
+from tfmot_kws.training import over_time, stages, stretch_loss, tensorboard_log, wake_word, windows
 
 FRONTEND = features.FrontendConfig(mel_bins=20)
 FRAMES = 12
@@ -62,12 +63,32 @@ def _model() -> keras.Model:
 
 
 @pytest.fixture(scope="module")
-def trained(parts):
+def board(tmp_path_factory):
+    """Folder of the float model's log."""
+    return tmp_path_factory.mktemp("board")
+
+
+@pytest.fixture(scope="module")
+def trained(parts, board):
     """A float model and what was heard."""
     model = _model()
     calls = []
-    heard = wake_word.train_float(model, *parts, CONFIG, progress=lambda *step: calls.append(step))
+    log = tensorboard_log.TensorBoardLog(board)
+    heard = wake_word.train_float(model, *parts, CONFIG, progress=lambda *step: calls.append(step), callbacks=[log])
     return model, heard, calls
+
+
+def test_tensorboard_has_what_was_heard(trained, board):
+    found = event_files.scalars(board)
+    for name, values in (
+        ("streams/frr_at_0.5_fa_per_hour", [one.frr for one in trained[1]]),
+        ("streams/cost", [one.cost for one in trained[1]]),
+        ("training/loss", [one.loss for one in trained[1]]),
+    ):
+        assert [step for step, _ in found[name]] == [0, 1]
+        assert [value for _, value in found[name]] == pytest.approx(values), name
+    last = wake_word.recipes.CosineStages([(1e-2, 40)], 0.01)(39)
+    assert found["training/learning_rate"][1][1] == pytest.approx(float(last), rel=1e-5)
 
 
 def test_learns_and_keeps_its_best_epoch(parts, trained, tmp_path):

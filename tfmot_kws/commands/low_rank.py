@@ -7,7 +7,7 @@ import dataclasses
 import pathlib
 
 from tfmot_kws import atomic
-from tfmot_kws.commands.parts import card, results, sidecar
+from tfmot_kws.commands.parts import card, results, sidecar, watching
 from tfmot_kws.commands.parts import console as consoles
 from tfmot_kws.commands.parts import data as data_files
 from tfmot_kws.commands.parts.console import Phases
@@ -34,9 +34,11 @@ def run(
     cache: pathlib.Path | None,
     checkpoints: pathlib.Path | None,
     speakers: str | None = None,
+    tensorboard: pathlib.Path | None = None,
 ) -> None:
     """Trains the 50K spotter in three stages and writes it with its sidecar."""
     results.check_output(out, ".keras", "--out")
+    watch = watching.Watch(watching.Watchers(tensorboard).board)
     if backend == "raw":
         raise ValueError(
             "--backend raw: the low-rank spotter stacks mel features; use micro or lfbe, or 'tfmot-kws train'"
@@ -82,7 +84,8 @@ def run(
         folder = None if checkpoints is None else checkpoints / name
         with phases.phase(f"training: {name.replace('_', ' ')}") as advance:
             given = () if model is None else (model,)
-            model = stage(*given, training, labels, recipe, folder, [progress.Epochs(advance)])
+            told = [progress.Epochs(advance), *watch.callbacks(name)]
+            model = stage(*given, training, labels, recipe, folder, told)
     spotter = low_rank_recipes.keyword_model(model)
     evaluation = evaluate.evaluate(results.keras_function(spotter), held_out)
     options = {

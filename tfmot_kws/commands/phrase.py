@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from tfmot_kws.commands.parts.options import TensorBoard
 from tfmot_kws.commands.parts.phrase import plan
 
 _OR_FAST = "{}; {} with --fast"
@@ -101,6 +102,7 @@ def phrase(
         int | None, typer.Option(min=1, help="Processes that speak and render.", show_default="one for each core")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0,
+    tensorboard: TensorBoard = None,
 ) -> None:
     """From a phrase to a file for a device, with a report of how well it listens.
 
@@ -138,6 +140,7 @@ def phrase(
         seed=seed,
         jobs=jobs or os.cpu_count() or 1,
         sizes=sizes,
+        tensorboard=tensorboard,
     )
     from tfmot_kws.commands.parts.phrase import run
 

@@ -22,10 +22,12 @@ from tfmot_kws.commands.parts.options import (
     DataOrShards,
     Dynamic,
     LayerBits,
+    Mlflow,
     Resume,
     Seed,
     Speakers,
     Teacher,
+    TensorBoard,
 )
 
 
@@ -59,6 +61,8 @@ def quantize(
     cache: Cache = None,
     speakers: Speakers = None,
     resume: Resume = False,
+    tensorboard: TensorBoard = None,
+    mlflow: Mlflow = None,
 ) -> None:
     """Quantizes a float model and trains it on in two stages, or in one with --dynamic.
 
@@ -70,6 +74,7 @@ def quantize(
       tfmot-kws quantize --model float.keras --data my_recordings --budget-flash 6KB --out q.keras
     """
     from tfmot_kws.commands.parts import quantizing as command
+    from tfmot_kws.commands.parts import watching
 
     limits = command.Limits(
         budget_flash, budget_bits, budget_instructions, core, budget_ram, budget_streaming, budget_target,
@@ -77,5 +82,5 @@ def quantize(
     )  # fmt: skip
     command.run(
         model, data, out, bits, layer_bits or [], stage1_epochs, stage2_epochs, copies, batch_size, learning_rate, seed,
-        cache, dynamic, weights, speakers, resume, limits, target, teacher,
+        cache, dynamic, weights, speakers, resume, limits, target, teacher, watching.Watchers(tensorboard, mlflow),
     )  # fmt: skip

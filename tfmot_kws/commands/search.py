@@ -3,11 +3,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import pathlib
 import shutil
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -20,8 +18,6 @@ if TYPE_CHECKING:
     from tfmot_kws.search import run as searches
     from tfmot_kws.search.space import Space
 
-_STOPPED = 130
-"""The exit status of what Ctrl-C ends."""
 _ROWS = ({"key": "what", "label": "", "format": ""}, {"key": "value", "label": "", "format": "", "justify": "right"})
 
 
@@ -144,7 +140,7 @@ def run(
 ) -> None:
     """Searches, trains what was found, and writes it; mistakes in options are said before any work."""
     from tfmot_kws.commands.parts import data as data_files
-    from tfmot_kws.commands.parts import results, sidecar
+    from tfmot_kws.commands.parts import results, sidecar, unfinished
     from tfmot_kws.frontend import features
 
     console = consoles.stdout()
@@ -179,7 +175,7 @@ def run(
     groups = speakers_of(training, clips)
     console.print(f"space: {space.count:.3g} networks; budget: {', '.join(f'{k} {v:,.0f}' for k, v in _said(budget))}")
     augment = recipes.augment_of(frontend)
-    with _goes_on(console, out):
+    with unfinished.goes_on(console, out):
         with phases.phase("searching") as advance:
             found = searches.search(
                 training, space, budget, config, sinc, groups, augment, out / "search", [progress.Epochs(advance)],
@@ -211,16 +207,6 @@ def run(
     if len(space.bits) > 1:
         widths = [f"--layer-bits 'block_{n}_*={b.bits}'" for n, b in enumerate(found.network.blocks, 1)]
         console.print(f"its widths: tfmot-kws quantize --model {model_path} --bits 8 {' '.join(widths)}", markup=False)
-
-
-@contextlib.contextmanager
-def _goes_on(console, out: pathlib.Path) -> Iterator[None]:
-    """Says after Ctrl-C how to go on."""
-    try:
-        yield
-    except KeyboardInterrupt as error:
-        console.print(f"stopped; the same command goes on after the last whole epoch in {out}", markup=False)
-        raise typer.Exit(_STOPPED) from error
 
 
 def _said(budget) -> list[tuple[str, float]]:

@@ -14,17 +14,26 @@ from tfmot_kws.commands.parts.options import (
     DataOrShards,
     HopMs,
     Keywords,
+    Mlflow,
     Network,
     Pcan,
     Resume,
     Seed,
     Speakers,
+    SweepMethod,
+    SweepObjective,
+    SweepStages,
+    SweepText,
+    TensorBoard,
+    Trials,
 )
 
 
 def train(
     data: DataOrShards,
-    out: Annotated[pathlib.Path, typer.Option(help="Model file, .keras; x.keras.json goes with it.")],
+    out: Annotated[
+        pathlib.Path, typer.Option(help="Model file, .keras; x.keras.json goes with it. With --sweep a folder.")
+    ],
     keywords: Keywords = None,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the training examples.")] = 30,
     width: Annotated[int, typer.Option(min=1, help="Outputs of hidden layers: 128 is 250K parameters, 18 15K.")] = 128,
@@ -51,19 +60,51 @@ def train(
     cache: Cache = None,
     speakers: Speakers = None,
     resume: Resume = False,
+    tensorboard: TensorBoard = None,
+    mlflow: Mlflow = None,
+    sweep: SweepText = None,
+    trials: Trials = None,
+    sweep_method: SweepMethod = None,
+    sweep_objective: SweepObjective = None,
+    sweep_stages: SweepStages = None,
 ) -> None:
-    """Trains a float model.
+    """Trains a float model, or with --sweep many models, of which it keeps the best.
 
     For a wake word that holds on long sound: --context 1 --mine FOLDER --confusables "words,like it".
+
+    A sweep judges its trials by split dev and measures the best by split test. The same command goes on where it was
+    stopped, and with more --trials. It writes sweep.csv, sweep.json, sweep.png and best.keras into the folder --out.
 
     Examples:
       tfmot-kws train --data my_recordings --keywords yes,no --out float.keras
       tfmot-kws train --data my_recordings --width 18 --epochs 60 --out small.keras
       tfmot-kws train --data my_recordings --keywords alexa --context 1 --mine radio --out wake.keras
+      tfmot-kws train --data my_recordings --out runs/study --trials 12 \\
+        --sweep "bits=8,4,2 width=18,32,64 learning_rate=5e-4:4e-3:log"
     """
+    from tfmot_kws.commands.parts import sweeping, watching
     from tfmot_kws.commands.parts import training as command
 
+    sweeping.check_alone(
+        sweep,
+        {
+            "trials": trials, "sweep-method": sweep_method, "sweep-objective": sweep_objective,
+            "sweep-stages": sweep_stages, "mine": mine, "confusables": confusables, "resume": resume,
+        },
+    )  # fmt: skip
+    if sweep is not None:
+        chosen = {"trials": trials, "method": sweep_method, "objective": sweep_objective, "stages": sweep_stages}
+        sweeping.run(
+            sweeping.Sweep(sweep, **{name: value for name, value in chosen.items() if value is not None}),
+            sweeping.Options(
+                data, out, keywords, epochs, width, backend, copies, batch_size, learning_rate, clip_seconds, context,
+                seed, cache, speakers, hop_ms, pcan, network,
+            ),
+            watching.Watchers(tensorboard, mlflow),
+        )  # fmt: skip
+        return
     command.run(
         data, out, keywords, epochs, width, backend, copies, batch_size, learning_rate, clip_seconds, seed, cache,
         context, mine, mine_rounds, confusables, speakers, resume, hop_ms, pcan, network,
+        watching.Watchers(tensorboard, mlflow),
     )  # fmt: skip

@@ -224,6 +224,11 @@ class TanhKernel:
         """Grid of the weights."""
         return self.bits.grid if self.learned_width is None else resolve_grid("auto", self.weight_bits)
 
+    @property
+    def weight_scales(self) -> np.ndarray:
+        """What a step of the weights is worth, of each output: float32 [outputs], above 0."""
+        return np.abs(tf.convert_to_tensor(self._unit()).numpy())
+
     def _theta(self):
         bits = self.bits.bits if self.learned_width is None else self.learned_width.whole
         theta = theta_of(self.kernel, self._broadcast(self.amplitude), bits)

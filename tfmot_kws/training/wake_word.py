@@ -252,6 +252,8 @@ class _Select(keras.callbacks.Callback):
         if epoch >= self._first and (self._best is None or cost <= self._best[0]):
             self._best = (cost, self.model.get_weights())
         self.history.append(Heard(epoch, float((logs or {}).get("loss", math.nan)), frr, cost))
+        if logs is not None:  # for the callbacks behind this one
+            logs |= {f"streams/frr_at_{self._streams.fa_per_hour:g}_fa_per_hour": frr, "streams/cost": cost}
         if self._progress is not None:
             note = f"missed {frr:.0%} at {self._streams.fa_per_hour:g} false accepts an hour"
             self._progress(epoch + 1, self._total, note)
@@ -271,6 +273,7 @@ def train_float(
     teacher: keras.Model | None = None,
     progress: Callable[[int, int, str], None] | None = None,
     checkpoints: str | os.PathLike | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> list[Heard]:
     """Trains a float model and leaves it with the weights of its best epoch.
 
@@ -282,6 +285,8 @@ def train_float(
         teacher: a model of the same input and outputs, of any size, whose answers are learnt too.
         progress: called with (epochs done, epochs in all, what was heard).
         checkpoints: folder that keeps the last whole epoch. The same call goes on from there, to the same result.
+        callbacks: for ``model.fit``; they are called after an epoch is heard and kept, and find what was heard in its
+            logs: ``streams/frr_at_0.5_fa_per_hour`` and ``streams/cost``.
 
     Returns:
         What was heard after each epoch.
@@ -294,7 +299,9 @@ def train_float(
     rates = [(config.learning_rate, config.epochs * config.steps)]
     mined = range(config.mine_from, config.epochs, config.mine_every)
     first = math.floor(config.choose_from * config.epochs)
-    return _fit(model, drawn, streams, config, teacher, rates, config.epochs, first, mined, (), progress, checkpoints)
+    return _fit(
+        model, drawn, streams, config, teacher, rates, config.epochs, first, mined, (), progress, checkpoints, callbacks
+    )
 
 
 def train_quantized(
@@ -306,6 +313,7 @@ def train_quantized(
     teacher: keras.Model | None = None,
     progress: Callable[[int, int, str], None] | None = None,
     checkpoints: str | os.PathLike | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> tuple[keras.Model, list[Heard]]:
     """Quantizes a trained model, trains it on in two stages and keeps the best epoch of the second.
 
@@ -318,6 +326,8 @@ def train_quantized(
         teacher: whose answers are learnt too; the float model itself serves well.
         progress: called with (epochs done, epochs in all, what was heard).
         checkpoints: folder that keeps the last whole epoch. The same call goes on from there, to the same result.
+        callbacks: for ``model.fit``; they are called after an epoch is heard and kept, and find what was heard in its
+            logs: ``streams/frr_at_0.5_fa_per_hour`` and ``streams/cost``.
 
     Returns:
         The quantized model in stage 2, and what was heard after each epoch; one of stage 2 was chosen.
@@ -338,8 +348,9 @@ def train_quantized(
     heard = activation_steering.first_settled_epoch(first, second) if moving else first
     # Mined anew, so that a model depends neither on widths trained before it nor on where a run was taken up again.
     history = _fit(
-        model, drawn, streams, config, teacher, rates, first + second, heard, [0], staged, progress, checkpoints
-    )
+        model, drawn, streams, config, teacher, rates, first + second, heard, [0], staged, progress, checkpoints,
+        callbacks,
+    )  # fmt: skip
     return model, history
 
 
@@ -393,9 +404,10 @@ def _fit(
     epochs,
     first_heard,
     mined,
-    callbacks: Sequence,
+    staged: Sequence,
     progress,
     checkpoints,
+    callbacks: Sequence,
 ) -> list[Heard]:
     keras.utils.set_random_seed(config.seed)
     start = resumable.checksum(model.get_weights())
@@ -430,7 +442,7 @@ def _fit(
     for _ in range(done):  # every epoch of the dataset draws other windows and other seeds: draw those that are done
         next(iter(data))
     if done < epochs:
-        model.fit(data, initial_epoch=done, epochs=epochs, callbacks=[*callbacks, select, *kept], verbose=0)
+        model.fit(data, initial_epoch=done, epochs=epochs, callbacks=[*staged, select, *kept, *callbacks], verbose=0)
     else:
         select.set_model(model)
         select.on_train_end()

@@ -114,8 +114,37 @@ def write(model: pathlib.Path, about: Sidecar, chosen: Threshold | None = None) 
         "## Limits",
         *_limits(about),
     ]
-    text = re.sub(r"(?m)^(- .*)\n\n(?=- )", r"\1\n", "\n\n".join(parts)) + "\n"
-    return atomic.write_bytes(path_of(model), text.encode())
+    return atomic.write_bytes(path_of(model), _joined(parts).encode())
+
+
+def _joined(parts: Sequence[str]) -> str:
+    return re.sub(r"(?m)^(- .*)\n\n(?=- )", r"\1\n", "\n\n".join(parts)) + "\n"
+
+
+def of_keras(model: pathlib.Path, about: Sidecar, parameters: int) -> str:
+    """The text of a card of a Keras model, which is exported later; it has no measured parts to fill in.
+
+    Args:
+        model: .keras.
+        about: its sidecar.
+        parameters: how many it has.
+    """
+    parts = [
+        f"# {model.stem}",
+        f"A keyword spotter for {_words(about.task.keywords)}. Everything else is "
+        f"{_words(sorted(set(about.task.classes) - set(about.task.keywords)))}.",
+        "## The model",
+        f"- `{model.name}`: {about.kind}, {parameters:,} parameters",
+        *((f"- widths of weights: trained at {_trained(about.options)}",) if about.kind == "quantized" else ()),
+        _front_end(about.frontend),
+        "## Data",
+        *_data(about.options.get("data") or ()),
+        "## Measured",
+        f"{_metrics(about.metrics)[:1].upper()}{_metrics(about.metrics)[1:]}.",
+        "## Limits",
+        *_limits(about),
+    ]
+    return _joined(parts)
 
 
 def fill(model: pathlib.Path, name: str, text: str) -> pathlib.Path | None:
@@ -230,6 +259,16 @@ def _file(model: pathlib.Path, about: Sidecar) -> list[str]:
     options, front = about.options, about.frontend
     widths = Counter(layer.weight_bits for layer in summary.layers if layer.weight_bits)
     stored = ", ".join(f"{count} of {bits} bits" for bits, count in sorted(widths.items())) or "none"
+    kind = f"stream, state {options['streaming']}" if options.get("streaming") else "whole clips"
+    return [
+        f"- `{model.name}`: {summary.file_bytes:,} bytes, {summary.weights:,} weights, {summary.macs:,} "
+        f"multiply-accumulates a run; {kind}; {options.get('ops', 'unknown')} ops",
+        f"- widths of weights: trained at {_trained(options)}; layers as stored: {stored}",
+        _front_end(front),
+    ]
+
+
+def _trained(options: Mapping[str, Any]) -> str:
     trained = f"{options.get('bits', 'unknown')} bits"
     if options.get("dynamic"):
         trained = f"dynamic {options['dynamic']}"
@@ -238,14 +277,7 @@ def _file(model: pathlib.Path, about: Sidecar) -> list[str]:
     if options.get("activation_widths"):
         trained += f"; of activations too ({', '.join(f'{k} {v}' for k, v in options['activation_widths'].items())})"
     apart = options.get("layer_bits")
-    trained += f", apart from {', '.join(f'{k} {v}' for k, v in apart.items())}" if apart else ""
-    kind = f"stream, state {options['streaming']}" if options.get("streaming") else "whole clips"
-    return [
-        f"- `{model.name}`: {summary.file_bytes:,} bytes, {summary.weights:,} weights, {summary.macs:,} "
-        f"multiply-accumulates a run; {kind}; {options.get('ops', 'unknown')} ops",
-        f"- widths of weights: trained at {trained}; layers as stored: {stored}",
-        _front_end(front),
-    ]
+    return trained + (f", apart from {', '.join(f'{k} {v}' for k, v in apart.items())}" if apart else "")
 
 
 def _front_end(front: features.FrontendConfig) -> str:

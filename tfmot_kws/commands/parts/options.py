@@ -70,6 +70,54 @@ Teacher = Annotated[
     pathlib.Path | None,
     typer.Option(help="A .keras file whose answers are learnt too: the float model itself, or a larger one like it."),
 ]
+TensorBoard = Annotated[
+    pathlib.Path | None,
+    typer.Option(
+        help="Folder for TensorBoard: loss, rate, ranges, scales, widths and costs of every epoch.", show_default="none"
+    ),
+]
+Mlflow = Annotated[
+    str | None,
+    typer.Option(
+        help="Records the run in MLflow (extra mlflow): a folder, http://server:5000, or a database such as "
+        "sqlite:///runs.db, which needs all of MLflow. To see a folder: MLFLOW_ALLOW_FILE_STORE=true mlflow ui "
+        "--backend-store-uri FOLDER.",
+        show_default="none",
+    ),
+]
+SweepText = Annotated[
+    str | None,
+    typer.Option(
+        "--sweep",
+        help="What trials choose (extra sweep), parts with blanks between: NAME=VALUE,VALUE for values, NAME=LOW:HIGH "
+        "or NAME=LOW:HIGH:log for a range, NAME=LOW:HIGH:log:COUNT for so many values of it. Names: bits (quantizes "
+        "each trial), width, learning_rate, quantize_rate (of the training while quantized, else --learning-rate), "
+        "batch_size.",
+        show_default="none",
+    ),
+]
+Trials = Annotated[
+    int | None,
+    typer.Option(min=1, help="Of --sweep: at most so many.", show_default="12; all that a grid or hyperband has"),
+]
+SweepMethod = Annotated[
+    str | None,
+    typer.Option(
+        help="random, bayesian (goes by the results so far), hyperband (many trials of few epochs, the best again with "
+        "more, up to --epochs) or grid (all combinations).",
+        show_default="random",
+    ),
+]
+SweepObjective = Annotated[
+    str | None,
+    typer.Option(
+        help="What trials are judged by on split dev: det-area, the area under the DET curve, or accuracy.",
+        show_default="det-area",
+    ),
+]
+SweepStages = Annotated[
+    str | None, typer.Option(help="Epochs of both stages of quantization of a trial.", show_default="12,6")
+]
 Network = Annotated[
     pathlib.Path | None,
     typer.Option(help="Description of a network, network.json of 'search'.", show_default="the spotter of --width"),

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tfmot_kws import atomic
-from tfmot_kws.commands.parts import card, results, sidecar, teachers, unfinished
+from tfmot_kws.commands.parts import card, results, sidecar, teachers, unfinished, watching
 from tfmot_kws.commands.parts import console as consoles
 from tfmot_kws.commands.parts import data as data_files
 from tfmot_kws.commands.parts.console import Phases
@@ -160,9 +160,10 @@ def run(
     limits: Limits | None = None,
     target: str = "any",
     teacher: pathlib.Path | None = None,
+    watchers: watching.Watchers | None = None,
 ) -> None:
     """Quantizes a float model, trains it on and writes it with its sidecar, and a picture where widths are learned."""
-    limits = limits or Limits()
+    limits, watchers = limits or Limits(), watchers or watching.Watchers()
     results.check_output(out, ".keras", "--out")
     if out.resolve() == model.resolve():
         raise ValueError(f"--out {out}: is the float model itself; name another file")
@@ -234,7 +235,10 @@ def run(
         training, held_out = data_files.load_features(
             phases, clips, before.task, before.frontend, splits, copies, seed, cache
         )
-    with unfinished.kept(console, out, asked) as run_folder:
+    with (
+        unfinished.kept(console, out, asked) as run_folder,
+        watchers.opened("quantize", out, asked, run_folder) as watch,
+    ):
         history = WidthHistory(run_folder / "widths.json")
         if dynamic is None:
             with phases.phase("training in two stages") as advance:
@@ -245,14 +249,14 @@ def run(
                     recipe,
                     stage1_epochs,
                     stage2_epochs,
-                    [progress.Epochs(advance, history)],
+                    [progress.Epochs(advance, history), *watch.callbacks("quantized")],
                     checkpoints=run_folder / "quantized",
                     history=history,
                     teacher=taught_by,
                 )
         elif stage1_epochs + stage2_epochs:
             with phases.phase("training") as advance:
-                shown = [progress.Epochs(advance, history)]
+                shown = [progress.Epochs(advance, history), *watch.callbacks("quantized")]
                 quantized = low_rank_recipes.train_quantized(
                     start, training, one_stage, run_folder / "quantized", callbacks=shown, history=history
                 )
@@ -287,6 +291,7 @@ def run(
         metrics = results.metrics(evaluation, splits)
         sidecar.write(out, sidecar.Sidecar("quantized", before.frontend, before.task, options, metrics))
         pictures = _draw(out, history)
+        watch.written(out, float_model.count_params(), {"float/accuracy": base.accuracy})
     results.show(console, f"{out.name}: {label}", evaluation, splits)
     for said in _learned_lines(quantized):
         console.print(said, markup=False)

@@ -7,7 +7,7 @@ import dataclasses
 import pathlib
 
 from tfmot_kws import atomic
-from tfmot_kws.commands.parts import card, results, sidecar, unfinished
+from tfmot_kws.commands.parts import card, results, sidecar, unfinished, watching
 from tfmot_kws.commands.parts import console as consoles
 from tfmot_kws.commands.parts import data as data_files
 from tfmot_kws.commands.parts.console import Phases
@@ -37,8 +37,10 @@ def run(
     hop_ms: int = 20,
     pcan: bool = True,
     network: pathlib.Path | None = None,
+    watchers: watching.Watchers | None = None,
 ) -> None:
     """Trains a float model and writes it with its sidecar."""
+    watchers = watchers or watching.Watchers()
     results.check_output(out, ".keras", "--out")
     asked = {
         "data": data_files.named(data), "keywords": keywords, "epochs": epochs, "width": width, "backend": backend,
@@ -105,11 +107,13 @@ def run(
     else:
         training, held_out = data_files.load_features(phases, clips, task, frontend, splits, copies, seed, cache)
 
-    with unfinished.kept(console, out, asked) as run_folder:
+    with (
+        unfinished.kept(console, out, asked) as run_folder,
+        watchers.opened("train", out, asked, run_folder) as watch,
+    ):
         with phases.phase("training") as advance:
-            model = recipes.train_float(
-                training, shape, recipe, [progress.Epochs(advance)], checkpoints=run_folder / "float"
-            )
+            told = [progress.Epochs(advance), *watch.callbacks("float")]
+            model = recipes.train_float(training, shape, recipe, told, checkpoints=run_folder / "float")
         for number in range(mine_rounds if sound else 0):
             with phases.phase(f"mining, round {number + 1}") as advance:
                 function = results.keras_function(model)
@@ -124,7 +128,8 @@ def run(
             more = dataclasses.replace(recipe, epochs=max(1, epochs // 3), learning_rate=learning_rate / 2)
             with phases.phase("training on") as advance:
                 kept = run_folder / f"mined_{number + 1}"
-                model = recipes.train_on(model, training, more, [progress.Epochs(advance)], checkpoints=kept)
+                told = [progress.Epochs(advance), *watch.callbacks(kept.name)]
+                model = recipes.train_on(model, training, more, told, checkpoints=kept)
         evaluation = evaluate.evaluate(results.keras_function(model), held_out)
         metrics = results.metrics(evaluation, splits)
         options = {
@@ -146,5 +151,6 @@ def run(
         with atomic.replacing(out) as temporary:
             model.save(temporary)
         sidecar.write(out, sidecar.Sidecar("float", frontend, task, options, metrics))
+        watch.written(out, model.count_params())
     results.show(console, f"{out.name}: {model.count_params():,} parameters", evaluation, splits)
     console.print(f"wrote {out} and {sidecar.path_of(out).name}")

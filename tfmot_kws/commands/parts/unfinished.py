@@ -85,3 +85,17 @@ def kept(console: rich.console.Console, out: pathlib.Path, options: Mapping[str,
         console.print(f"stopped; {what if epochs else 'no epoch was done'}", markup=False)
         raise typer.Exit(_STOPPED) from error
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def goes_on(console: rich.console.Console, out: pathlib.Path) -> Iterator[None]:
+    """For what goes on in its folder by itself: says after Ctrl-C how.
+
+    Raises:
+        typer.Exit: after Ctrl-C.
+    """
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        console.print(f"stopped; the same command goes on after the last whole epoch in {out}", markup=False)
+        raise typer.Exit(_STOPPED) from error

@@ -12,7 +12,7 @@ import numpy as np
 import rich.console
 
 from tfmot_kws import atomic
-from tfmot_kws.commands.parts import sidecar, teachers
+from tfmot_kws.commands.parts import sidecar, teachers, watching
 from tfmot_kws.commands.parts.phrase import network
 from tfmot_kws.commands.parts.phrase.plan import TRAINING, Options
 from tfmot_kws.commands.parts.phrase.render import Progress
@@ -58,6 +58,11 @@ def recipe(options: Options) -> wake_word.WakeWordConfig:
 def checkpoints(options: Options, step: str) -> pathlib.Path:
     """Where a step of training keeps its last whole epoch."""
     return options.work / TRAINING / step
+
+
+def _told(options: Options, step: str) -> list[keras.callbacks.Callback]:
+    """Who else is told of the epochs of a step."""
+    return watching.Watch(options.tensorboard).callbacks(step)
 
 
 def check_teacher(options: Options) -> None:
@@ -111,7 +116,7 @@ def train_float(options: Options, sounds: Sounds, number: int, progress: Progres
     drawn = Windows(sounds.training, (options.word,), model.input_shape[1])
     heard = wake_word.train_float(
         model, drawn, _streams(options, sounds), config, _teacher(options), progress,
-        checkpoints(options, f"float_{number + 1}"),
+        checkpoints(options, f"float_{number + 1}"), _told(options, f"float_{number + 1}"),
     )  # fmt: skip
     _save(options, _one_of(options, number), model, "float", {"seed": config.seed})
     return _plain(heard)
@@ -136,8 +141,9 @@ def add_own(options: Options, sounds: Sounds, progress: Progress) -> list[dict[s
     config = wake_word.refinement(recipe(options), options.sizes.own_epochs)
     drawn = Windows((*sounds.training, *sounds.own), (options.word,), model.input_shape[1])
     heard = wake_word.train_float(
-        model, drawn, _streams(options, sounds), config, _teacher(options), progress, checkpoints(options, "own")
-    )
+        model, drawn, _streams(options, sounds), config, _teacher(options), progress, checkpoints(options, "own"),
+        _told(options, "own"),
+    )  # fmt: skip
     _save(options, OWN, model, "float", {})
     return _plain(heard)
 
@@ -162,8 +168,9 @@ def train_quantized(
     teacher = _teacher(options) or float_model
     streams = _streams(options, sounds)
     model, heard = wake_word.train_quantized(
-        float_model, chosen, drawn, streams, recipe(options), teacher, progress, checkpoints(options, "quantized")
-    )
+        float_model, chosen, drawn, streams, recipe(options), teacher, progress, checkpoints(options, "quantized"),
+        _told(options, "quantized"),
+    )  # fmt: skip
     about = {"bits": options.bits, "layer_bits": widths, "data": data, "limits": limits}
     _save(options, QUANTIZED, model, "quantized", about)
     return _plain(heard)

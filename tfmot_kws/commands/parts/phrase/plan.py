@@ -94,6 +94,7 @@ class Options:
     seed: int = 0
     jobs: int = 1
     sizes: Sizes = dataclasses.field(default_factory=Sizes)
+    tensorboard: pathlib.Path | None = None
 
     def __post_init__(self) -> None:
         if not any(letter.isalpha() for letter in self.phrase):

@@ -9,7 +9,7 @@ from typing import Any
 
 import rich.console
 
-from tfmot_kws.commands.parts import card
+from tfmot_kws.commands.parts import card, watching
 from tfmot_kws.commands.parts import console as consoles
 from tfmot_kws.commands.parts.console import Phases
 from tfmot_kws.commands.parts.phrase import finish, gather, hours, noises, sounds, speak, steps
@@ -39,6 +39,7 @@ def run(options: Options, console: rich.console.Console | None = None) -> None:
     options = _with_voices(options)
     steps.check(options.out, options.what_matters())
     finish.check_packages()
+    watching.Watchers(options.tensorboard)
     card.check(finish.model_of(options))
     dictionary = pronouncing.load()
     if speak.syllables(options, dictionary) < 2:

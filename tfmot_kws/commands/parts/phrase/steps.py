@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from tfmot_kws import atomic
+from tfmot_kws.commands.parts import alone
 from tfmot_kws.commands.parts.phrase.plan import TRAINING
 
 STAMP = "phrase.json"
@@ -85,17 +86,7 @@ class Steps:
         Raises:
             ValueError: another process works there.
         """
-        try:
-            import fcntl
-        except ImportError:  # Windows
-            self._take_up_again()
-            yield
-            return
-        with open(self._work / _LOCK, "a", encoding="utf-8") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise ValueError(f"{self._work.parent}: another run works there; wait until it is done") from error
+        with alone.alone(self._work / _LOCK, self._work.parent):
             self._take_up_again()
             yield
 
