@@ -426,6 +426,8 @@ def _fit(
     if checkpoints is not None:
         kept = [resumable.Checkpoints(checkpoints, run, strategy=strategy)]
         done = min(kept[0].restore(model), epochs)
+    # Ahead of what keeps the epoch: it joins the ranges that replicas have seen.
+    first = [one for one in callbacks if isinstance(one, train.TwoStageSchedule)]
     in_shards, together = isinstance(features, ShardSet), strategy is not None
     # Keras weighs by labels that are nothing but labels, and not at all where batches are shared out.
     by_class, weights = (weights, None) if taught or together else (None, weights)
@@ -447,7 +449,7 @@ def _fit(
                 initial_epoch=done,
                 epochs=epochs,
                 steps_per_epoch=_steps(features, config) if in_shards or together else None,
-                callbacks=[*kept, *callbacks],
+                callbacks=[*first, *kept, *(one for one in callbacks if one not in first)],
                 verbose=verbose,
                 class_weight=weights,
             )
