@@ -155,6 +155,7 @@ class ShardSet:
         readers: int = READERS,
         change: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | None = None,
         service: str | None = None,
+        share: tuple[int, int] = (0, 1),
     ) -> tf.data.Dataset:
         """Batches of (float32 [batch, frames, mel], int32 [batch]); the same for the same arguments.
 
@@ -172,9 +173,11 @@ class ShardSet:
             change: (float32 features of a batch, int64 seed of it) -> features, for augmentation.
             service: address of a dispatcher of tf.data's service, "grpc://host:5000": the examples of each epoch
                 are shared out among all trainers that ask it for the same data. The order then is free.
+            share: (which, of how many) equal shares of each batch is wanted, for workers that train together. All of
+                a batch is read, and its share alone is parsed and changed. ``size`` is that of the whole batch.
 
         Raises:
-            ValueError: there are no examples, or a number is below 1.
+            ValueError: there are no examples, a number is below 1, or a batch cannot be shared out so.
         """
         import tensorflow as tf
 
@@ -183,6 +186,8 @@ class ShardSet:
                 raise ValueError(f"{name}={value!r}: must be 1 or more")
         if not len(self):
             raise ValueError(f"{self.place}: split {self.split!r} has no examples")
+        if share[1] > 1 and (size % share[1] or not drop_remainder or service is not None):
+            raise ValueError(f"share={share!r}: batches of {size} need equal shares, drop_remainder and no service")
         names = tf.constant([places.join(self.place, shard.file) for shard in self.shards])
 
         def records(epoch: tf.Tensor) -> tf.data.Dataset:
@@ -204,7 +209,11 @@ class ShardSet:
             mixed = tf.autograph.experimental.do_not_convert(mixed)
             return found.batch(buffer).enumerate().map(mixed).unbatch().batch(size, drop_remainder)
 
+        own = size // share[1]
+
         def parsed(place: tf.Tensor, serialized: tf.Tensor):
+            if share[1] > 1:
+                serialized = serialized[share[0] * own : (share[0] + 1) * own]
             x, y = self._parse(serialized)
             return (x if change is None else change(x, place)), y
 

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfmot_kws.keras import AsWritten, keras
+from tfmot_kws.quantize import replicas
 from tfmot_kws.quantize.layer_bits import LayerBits, config_of
 from tfmot_kws.quantize.learned_widths import LearnedWidth
 from tfmot_kws.quantize.output_grid import tracked_variable
@@ -31,7 +32,8 @@ class FoldedLayer(AsWritten, keras.layers.Layer):
 
     Args:
       bits: widths (``BITS`` or its dict).
-      batch_norm: config of the folded BatchNormalization (epsilon, momentum, center, scale), or None.
+      batch_norm: config of the folded BatchNormalization (epsilon, momentum, center, scale; synchronized, where it is),
+        or None.
       use_bias: whether the original layer had one.
       activation: one of ``ACTIVATIONS``.
       frozen: parts that were not trainable in the original layers, where others were: "kernel" (kernel, gain and
@@ -148,7 +150,8 @@ class FoldedLayer(AsWritten, keras.layers.Layer):
             # Both stages fold the batch's own statistics while they train, as float training does: with frozen ones a
             # network of 1-bit weights soon drifts away from them and falls apart.
             learning = tf.cast(training, tf.bool)
-            acc_mean, acc_variance = tf.nn.moments(acc, axes=list(range(acc.shape.rank - 1)))
+            together = self.batch_norm.get("synchronized", False)
+            acc_mean, acc_variance = replicas.moments(acc, range(acc.shape.rank - 1), together)
             batch_mean, batch_variance = acc_mean * unit + bias, acc_variance * unit**2
             rate = tf.cast(learning, tf.float32) * (1.0 - self.batch_norm.get("momentum", 0.99))
             self.moving_mean.assign_add(rate * tf.stop_gradient(batch_mean - mean))

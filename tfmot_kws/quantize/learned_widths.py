@@ -9,6 +9,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfmot_kws.keras import keras
+from tfmot_kws.quantize import replicas
 from tfmot_kws.quantize.quantizers import (
     check_bits,
     grid_constants,
@@ -98,11 +99,15 @@ class LearnedWidth:
 
     def of(self, function: Callable[..., tf.Tensor], values: tf.Tensor) -> tf.Tensor:
         """``function(values, width, whole, price, free)``: ``levels_of_width``, or one like it."""
-        return function(values, self._width * self._speed, self.whole, self._price, self._free)
+        return function(values, self._width * self._speed, self.whole, self._price_here(), self._free)
+
+    def _price_here(self) -> tf.Tensor:
+        """A replica's part of the price: gradients of all replicas are added up."""
+        return self._price / replicas.count()
 
     def placed(self, steps: tf.Tensor, ratio: tf.Tensor, low: tf.Tensor, high: tf.Tensor, rate: tf.Tensor) -> tf.Tensor:
         """Steps of an activation as they are, with a gradient for the width; see ``quantizers.steps_of_width``."""
-        return steps_of_width(steps, ratio, low, high, self._width * self._speed, rate, self._price, self._free)
+        return steps_of_width(steps, ratio, low, high, self._width * self._speed, rate, self._price_here(), self._free)
 
     def step(self) -> tf.Tensor:
         """What half a level is worth, float64: ``grid_constants`` of the whole width."""

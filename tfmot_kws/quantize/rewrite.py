@@ -275,7 +275,8 @@ class Rewriter:
     def _common(self, layer, norm, activation, use_bias):
         config = norm.get_config() if norm is not None else None
         if config is not None:
-            config = {k: config[k] for k in ("momentum", "epsilon", "center", "scale")}
+            together = {"synchronized": True} if config.get("synchronized") else {}
+            config = {k: config[k] for k in ("momentum", "epsilon", "center", "scale")} | together
         parts = {"kernel": layer} if layer is not norm else {}
         parts |= {"norm": norm} if norm is not None else {}
         frozen = tuple(part for part, source in parts.items() if not source.trainable)

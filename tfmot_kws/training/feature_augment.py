@@ -52,13 +52,14 @@ def augment_of(frontend: FrontendConfig) -> FeatureAugment:
     return FeatureAugment(freq_masks=0) if frontend.backend == "raw" else FeatureAugment()
 
 
-def augment_batch(x: tf.Tensor, seed: tf.Tensor, config: FeatureAugment) -> tf.Tensor:
-    """Shifts, bends and masks a whole batch.
+def augment_batch(x: tf.Tensor, seed: tf.Tensor, config: FeatureAugment, share: tuple[int, int] = (0, 1)) -> tf.Tensor:
+    """Shifts, bends and masks a whole batch, or one of the equal shares that it is cut into.
 
     Args:
         x: float32 [batch, frames, mel]; 0 is silence.
         seed: int64 scalar; the same seed gives the same result.
         config: ranges.
+        share: (which, of how many) shares of a batch ``x`` is: it changes as it would within the whole batch.
 
     Returns:
         Like ``x``.
@@ -66,9 +67,9 @@ def augment_batch(x: tf.Tensor, seed: tf.Tensor, config: FeatureAugment) -> tf.T
     shape = tf.shape(x)
     seeds = _seeds(seed)
     if config.shift_frames:
-        x = _shift(x, seeds[0], config.shift_frames, 0.0)
+        x = _shift(x, seeds[0], config.shift_frames, 0.0, share)
     if config.warp:
-        x = _warp(x, tf.random.experimental.stateless_fold_in(seeds[0], 1), config.warp)
+        x = _warp(x, tf.random.experimental.stateless_fold_in(seeds[0], 1), config.warp, share)
     for axis, count, widest, key in (
         (1, config.time_masks, config.time_mask_frames, seeds[1]),
         (2, config.freq_masks, config.freq_mask_bins, seeds[2]),
@@ -76,7 +77,8 @@ def augment_batch(x: tf.Tensor, seed: tf.Tensor, config: FeatureAugment) -> tf.T
         if not count or not widest:
             continue
         size = shape[axis]
-        drawn = tf.random.stateless_uniform((2, shape[0], count, 1), key)
+        drawn = tf.random.stateless_uniform((2, shape[0] * share[1], count, 1), key)
+        drawn = _of_share(drawn, share, axis=1)
         width = tf.minimum(tf.cast(tf.floor(drawn[0] * (widest + 1.0)), tf.int32), size)
         first = tf.cast(tf.floor(drawn[1] * tf.cast(size - width + 1, tf.float32)), tf.int32)
         places = tf.range(size)[None, None]
@@ -105,11 +107,17 @@ _WARP_KNOT = 0.75
 """Of the mel axis; what lies above is squeezed or stretched up to the end."""
 
 
-def _warp(x: tf.Tensor, seed: tf.Tensor, widest: float) -> tf.Tensor:
+def _of_share(drawn: tf.Tensor, share: tuple[int, int], axis: int = 0) -> tf.Tensor:
+    """What was drawn for the clips of a share, of what was drawn for those of a whole batch."""
+    return tf.split(drawn, share[1], axis)[share[0]]
+
+
+def _warp(x: tf.Tensor, seed: tf.Tensor, widest: float, share: tuple[int, int]) -> tf.Tensor:
     """Bends the mel axis of each clip: between two channels the features lie on a straight line."""
     last = tf.cast(tf.shape(x)[2] - 1, x.dtype)
     knot = _WARP_KNOT * last
-    moved = knot - last * tf.random.stateless_uniform((tf.shape(x)[0], 1), seed, -widest, widest)
+    drawn = tf.random.stateless_uniform((tf.shape(x)[0] * share[1], 1), seed, -widest, widest)
+    moved = knot - last * _of_share(drawn, share)
     to = tf.range(last + 1.0)[None]
     above = moved + (to - knot) * (last - moved) / tf.maximum(last - knot, 1e-6)
     source = tf.where(to <= knot, to * moved / tf.maximum(knot, 1e-6), above)
@@ -134,9 +142,10 @@ def _seeds(seed: tf.Tensor) -> tf.Tensor:
     return tf.random.experimental.stateless_split(tf.stack([seed, seed + 1]), 3)
 
 
-def _shift(x: tf.Tensor, seed: tf.Tensor, most: int, fill: float) -> tf.Tensor:
+def _shift(x: tf.Tensor, seed: tf.Tensor, most: int, fill: float, share: tuple[int, int] = (0, 1)) -> tf.Tensor:
     """Moves every row of [batch, frames, ...] by up to ``most`` frames either way."""
     shape = tf.shape(x)
-    first = tf.random.stateless_uniform((shape[0], 1), seed, 0, 2 * most + 1, tf.int32)
+    first = tf.random.stateless_uniform((shape[0] * share[1], 1), seed, 0, 2 * most + 1, tf.int32)
+    first = _of_share(first, share)
     padded = tf.pad(x, [[0, 0], [most, most]] + [[0, 0]] * (len(x.shape) - 2), constant_values=fill)
     return tf.ensure_shape(tf.gather(padded, first + tf.range(shape[1])[None], batch_dims=1), x.shape)

@@ -8,6 +8,7 @@ because the models are small and anything that runs once per clip would take lon
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import os
@@ -22,7 +23,7 @@ from tfmot_kws.keras import keras
 from tfmot_kws.models import networks
 from tfmot_kws.models import spotters as models
 from tfmot_kws.quantize import apply, model_costs, scheme
-from tfmot_kws.training import resumable
+from tfmot_kws.training import distributed, resumable
 from tfmot_kws.training import stages as train
 from tfmot_kws.training import teacher as taught_by
 from tfmot_kws.training.feature_augment import FeatureAugment, augment_batch, augment_labels, augment_of, between
@@ -129,6 +130,7 @@ def batches(
     config: TrainConfig,
     teacher: keras.Model | None = None,
     epochs: tuple[int, int] = (0, 1),
+    share: tuple[int, int] | None = None,
 ) -> tf.data.Dataset:
     """Shuffled, augmented batches of (float32 [batch, frames, mel], int32 [batch]); the same for the same seed.
 
@@ -139,37 +141,47 @@ def batches(
         config: seed, size of a batch and augmentation; clips that do not fill the last batch are dropped.
         teacher: features -> logits [batch, classes].
         epochs: of shards, (first, behind the last), one after another. Those in memory are one epoch, in another order
-            each time that it is gone through.
+            each time that it is gone through, as ``model.fit`` does it; with a share, they are these epochs.
+        share: (which, of how many) equal shares of each batch, for workers that train together.
     """
     if isinstance(features, ShardSet):
-        return _taught(_shard_batches(features, config, epochs), teacher)
+        return _taught(_shard_batches(features, config, epochs, share or (0, 1)), teacher)
     x, y = tf.constant(features.x), tf.constant(features.y)
     count = len(features)
-    size = min(config.batch_size, count)
+    size = _batch_size(features, config)
     order = tf.data.Dataset.range(count).shuffle(count, config.seed, reshuffle_each_iteration=True)
     order = order.batch(size, drop_remainder=True)
     seeds = tf.data.Dataset.random(config.seed, rerandomize_each_iteration=True)
+    drawn = tf.data.Dataset.zip((order, seeds))
+    if share is not None:
+        # Keras begins a dataset of its own once more for its first epoch: what was drawn first is never used.
+        drawn = drawn.repeat(epochs[1] + 1).skip((epochs[0] + 1) * (count // size))
+    which, shares = share or (0, 1)
+    own = size // shares
 
     def load(index, seed):
+        index = index if shares == 1 else index[which * own : (which + 1) * own]
         chosen = tf.gather(x, index)
         if config.augment is not None:
-            chosen = augment_batch(chosen, seed, config.augment)
+            chosen = augment_batch(chosen, seed, config.augment, (which, shares))
         return chosen, tf.gather(y, index)
 
     load = tf.autograph.experimental.do_not_convert(load)
-    data = tf.data.Dataset.zip((order, seeds)).map(load, tf.data.AUTOTUNE, deterministic=True)
+    data = drawn.map(load, tf.data.AUTOTUNE, deterministic=True)
     return _taught(data, teacher).prefetch(2)
 
 
-def _shard_batches(features: ShardSet, config: TrainConfig, epochs: tuple[int, int]) -> tf.data.Dataset:
+def _shard_batches(
+    features: ShardSet, config: TrainConfig, epochs: tuple[int, int], share: tuple[int, int]
+) -> tf.data.Dataset:
     change = None
     if config.augment is not None:
 
         def change(x, seed):
-            return augment_batch(x, seed, config.augment)
+            return augment_batch(x, seed, config.augment, share)
 
-    size = min(config.batch_size, len(features))
-    return features.batches(size, config.seed, epochs, drop_remainder=True, change=change)
+    size = _batch_size(features, config)
+    return features.batches(size, config.seed, epochs, drop_remainder=True, change=change, share=share)
 
 
 def _taught(data: tf.data.Dataset, teacher: keras.Model | None) -> tf.data.Dataset:
@@ -190,8 +202,12 @@ def loss(config: TrainConfig, classes: int, taught: bool = False):
         return lambda answers, logits: _taught_loss(config, classes, answers, logits)
     if not config.label_smoothing:
         return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    dense = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=config.label_smoothing)
-    return lambda y, logits: dense(tf.one_hot(tf.cast(tf.reshape(y, (-1,)), tf.int32), classes), logits)
+
+    def smoothed(y, logits):
+        one_hot = tf.one_hot(tf.cast(tf.reshape(y, (-1,)), tf.int32), classes)
+        return keras.losses.categorical_crossentropy(one_hot, logits, True, config.label_smoothing)
+
+    return smoothed
 
 
 def _taught_loss(config: TrainConfig, classes: int, answers: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
@@ -213,6 +229,7 @@ def train_float(
     callbacks: Sequence[keras.callbacks.Callback] = (),
     verbose: int = 0,
     checkpoints: str | os.PathLike | None = None,
+    strategy: tf.distribute.Strategy | None = None,
 ) -> keras.Model:
     """Trains a float model from random weights.
 
@@ -224,9 +241,11 @@ def train_float(
         callbacks: for ``model.fit``.
         verbose: for ``model.fit``.
         checkpoints: folder that keeps the last whole epoch. The same call goes on from there, to the same result.
+        strategy: of ``tf.distribute``, see ``distributed``: all of its workers make this call, with the same arguments.
+            The folder of checkpoints is one that all of them see.
 
     Returns:
-        The trained model, not compiled.
+        The trained model, not compiled, that belongs to no strategy.
 
     Raises:
         ValueError: features and model do not agree, there are no features, or ``checkpoints`` holds another run.
@@ -235,11 +254,13 @@ def train_float(
     if model_config is None:
         model_config = models.ModelConfig(len(features.classes), *features.shape)
     _check(features, (model_config.frames, model_config.mel_bins), model_config.num_classes, "model_config")
+    distributed.check_batch(strategy, _batch_size(features, config))
     keras.utils.set_random_seed(config.seed)
     made = networks if isinstance(model_config, networks.NetworkConfig) else models
-    model = made.build(model_config)
+    with distributed.scope(strategy):
+        model = made.build(model_config)
     stages = [(config.learning_rate, config.epochs * _steps(features, config))]
-    return _fit(model, features, config, stages, config.epochs, callbacks, verbose, checkpoints)
+    return _fit(model, features, config, stages, config.epochs, callbacks, verbose, checkpoints, strategy=strategy)
 
 
 def train_on(
@@ -249,6 +270,7 @@ def train_on(
     callbacks: Sequence[keras.callbacks.Callback] = (),
     verbose: int = 0,
     checkpoints: str | os.PathLike | None = None,
+    strategy: tf.distribute.Strategy | None = None,
 ) -> keras.Model:
     """Trains a float model on from its weights, with more examples, say.
 
@@ -259,15 +281,21 @@ def train_on(
         callbacks: for ``model.fit``.
         verbose: for ``model.fit``.
         checkpoints: folder that keeps the last whole epoch. The same call goes on from there, to the same result.
+        strategy: as for ``train_float``.
 
     Raises:
         ValueError: features and model do not agree, there are no features, or ``checkpoints`` holds another run.
     """
     config = config or TrainConfig()
     _check(features, tuple(model.input_shape[1:]), model.output_shape[-1], f"model {model.name!r}")
+    distributed.check_batch(strategy, _batch_size(features, config))
     keras.utils.set_random_seed(config.seed)
     stages = [(config.learning_rate, config.epochs * _steps(features, config))]
-    return _fit(model, features, config, stages, config.epochs, callbacks, verbose, checkpoints)
+    own = model if strategy is None else distributed.moved(model, strategy)
+    trained = _fit(own, features, config, stages, config.epochs, callbacks, verbose, checkpoints, strategy=strategy)
+    if strategy is not None:
+        model.set_weights(trained.get_weights())
+    return trained
 
 
 def train_quantized(
@@ -282,6 +310,7 @@ def train_quantized(
     checkpoints: str | os.PathLike | None = None,
     history: WidthHistory | None = None,
     teacher: keras.Model | None = None,
+    strategy: tf.distribute.Strategy | None = None,
 ) -> keras.Model:
     """Quantizes a trained float model and trains it on in two stages.
 
@@ -299,6 +328,7 @@ def train_quantized(
         history: takes down what learned widths pass on their way into their budget.
         teacher: whose answers are learnt too (``TrainConfig.teacher_weight``): the float model itself, a larger one, or
             several as one (``ensemble.mean_of``). It hears the same changed features.
+        strategy: as for ``train_float``; float model and teacher belong to none.
 
     Returns:
         The quantized model in stage 2, ready for ``tflite_export.convert``.
@@ -316,8 +346,10 @@ def train_quantized(
     _check(features, tuple(float_model.input_shape[1:]), float_model.output_shape[-1], f"model {float_model.name!r}")
     if teacher is not None:
         _check(features, tuple(teacher.input_shape[1:]), teacher.output_shape[-1], f"teacher {teacher.name!r}")
+    distributed.check_batch(strategy, _batch_size(features, config))
     keras.utils.set_random_seed(config.seed)
-    model = apply.quantize_apply(float_model, quantize_scheme)
+    with distributed.scope(strategy):
+        model = apply.quantize_apply(float_model, quantize_scheme)
     steps = _steps(features, config)
     second = config.learning_rate * config.stage2_learning_rate_factor
     stages = [(config.learning_rate, stage1_epochs * steps), (second, stage2_epochs * steps)]
@@ -326,9 +358,9 @@ def train_quantized(
     if stage1_epochs + stage2_epochs:
         staged = [train.TwoStageSchedule(stage1_epochs, history=history), *callbacks]
         epochs = stage1_epochs + stage2_epochs
-        model = _fit(model, features, config, stages, epochs, staged, verbose, checkpoints, teacher)
+        return _fit(model, features, config, stages, epochs, staged, verbose, checkpoints, teacher, strategy, stage=2)
     train.set_stage(model, 2)
-    return model
+    return model if strategy is None else distributed.moved(model, None)
 
 
 def _clips_of(features: FeatureSet | ShardSet):
@@ -339,7 +371,11 @@ def _clips_of(features: FeatureSet | ShardSet):
 
 
 def _steps(features: FeatureSet | ShardSet, config: TrainConfig) -> int:
-    return len(features) // min(config.batch_size, len(features))
+    return len(features) // _batch_size(features, config)
+
+
+def _batch_size(features: FeatureSet | ShardSet, config: TrainConfig) -> int:
+    return min(config.batch_size, len(features))
 
 
 def _check(features: FeatureSet | ShardSet, shape: tuple, classes: int, name: str) -> None:
@@ -354,13 +390,17 @@ def _check(features: FeatureSet | ShardSet, shape: tuple, classes: int, name: st
         raise ValueError(f"features have {len(features.classes)} classes {features.classes}, {name} has {classes}")
 
 
-def _fit(model, features, config, stages, epochs, callbacks, verbose, checkpoints, teacher=None) -> keras.Model:
-    run = None
+def _fit(
+    model, features, config, stages, epochs, callbacks, verbose, checkpoints, teacher=None, strategy=None, stage=None
+) -> keras.Model:
+    run = {}
+    if checkpoints is not None or strategy is not None:
+        run = {"data": features.checksum(), "start": resumable.checksum(model.get_weights())}
+        distributed.check_alike(strategy, {"data": run["data"], "initial weights": run["start"], "epochs": epochs})
     if checkpoints is not None:
         options = dataclasses.asdict(config)
         options.pop("epochs")  # the stages say how many there are
-        run = {**options, "steps": [steps for _, steps in stages]}
-        run |= {"data": features.checksum(), "start": resumable.checksum(model.get_weights())}
+        run = {**options, "steps": [steps for _, steps in stages], **run}
         run |= model_costs.budgets_of(model)
         run |= {"teacher": None if teacher is None else resumable.checksum(teacher.get_weights())}
     schedule = CosineStages(stages, config.final_learning_rate_factor)
@@ -369,40 +409,63 @@ def _fit(model, features, config, stages, epochs, callbacks, verbose, checkpoint
         counts = np.maximum(features.counts, 1)
         weights = {i: len(features) / (len(counts) * int(n)) for i, n in enumerate(counts)}
     taught = teacher is not None
-    accuracy = keras.metrics.SparseCategoricalAccuracy(name="accuracy")
-    if taught:
-        accuracy = keras.metrics.MeanMetricWrapper(_taught_accuracy, name="accuracy")
-    model.compile(
-        optimizer=keras.optimizers.Adam(schedule), loss=loss(config, len(features.classes), taught), metrics=[accuracy]
-    )
-    # Keras would make the optimizer's variables while it traces the first step, and then trace it a second time.
-    model.optimizer.build(model.trainable_variables)
+    with distributed.scope(strategy):
+        accuracy = keras.metrics.SparseCategoricalAccuracy(name="accuracy")
+        if taught:
+            accuracy = keras.metrics.MeanMetricWrapper(_taught_accuracy, name="accuracy")
+        model.compile(
+            optimizer=keras.optimizers.Adam(schedule),
+            loss=loss(config, len(features.classes), taught),
+            metrics=[accuracy],
+        )
+        # Keras would make the optimizer's variables while it traces the first step, and then trace it a second time.
+        model.optimizer.build(model.trainable_variables)
     # AutoGraph would rewrite the source of Keras itself, function by function: many times longer than the tracing.
     model.train_step = tf.autograph.experimental.do_not_convert(model.train_step)
     kept, done = [], 0
     if checkpoints is not None:
-        kept = [resumable.Checkpoints(checkpoints, run)]
+        kept = [resumable.Checkpoints(checkpoints, run, strategy=strategy)]
         done = min(kept[0].restore(model), epochs)
-    in_shards = isinstance(features, ShardSet)
-    data = batches(features, config, teacher, (done, epochs))
-    if taught and weights is not None:  # Keras looks them up by labels, and these are more than labels
-        by_class, weights = tf.constant([weights[i] for i in sorted(weights)], tf.float32), None
-        data = data.map(lambda x, answers: (x, answers, tf.gather(by_class, tf.cast(answers[:, 0], tf.int32))))
-    if not in_shards:
-        for _ in range(
-            done
-        ):  # every epoch of the dataset draws another order and other seeds: draw those that are done
-            next(iter(data))
+    # Ahead of what keeps the epoch: it joins the ranges that replicas have seen.
+    first = [one for one in callbacks if isinstance(one, train.TwoStageSchedule)]
+    in_shards, together = isinstance(features, ShardSet), strategy is not None
+    # Keras weighs by labels that are nothing but labels, and not at all where batches are shared out.
+    by_class, weights = (weights, None) if taught or together else (None, weights)
+
+    def data_of(share: tuple[int, int] | None) -> tf.data.Dataset:
+        data = batches(features, config, teacher, (done, epochs), share)
+        return data if by_class is None else _weighted(data, by_class, taught)
+
     if done < epochs:
-        model.fit(
-            data,
-            initial_epoch=done,
-            epochs=epochs,
-            steps_per_epoch=_steps(features, config) if in_shards else None,
-            callbacks=[*kept, *callbacks],
-            verbose=verbose,
-            class_weight=weights,
-        )
+        size = _batch_size(features, config)
+        data = distributed.shared_out(strategy, size, data_of) if together else data_of(None)
+        if not in_shards and not together:
+            for _ in range(done):
+                # every epoch of the dataset draws another order and other seeds: draw those that are done
+                next(iter(data))
+        with distributed.synchronized(model) if together else contextlib.nullcontext():
+            model.fit(
+                data,
+                initial_epoch=done,
+                epochs=epochs,
+                steps_per_epoch=_steps(features, config) if in_shards or together else None,
+                callbacks=[*first, *kept, *(one for one in callbacks if one not in first)],
+                verbose=verbose,
+                class_weight=weights,
+            )
     del model.train_step  # the class's own again
+    if stage is not None:
+        train.set_stage(model, stage)
     # The same layers, not compiled: saved files hold no optimizer state and load without the classes of this module.
-    return keras.Model(model.inputs, model.outputs, name=model.name)
+    plain = keras.Model(model.inputs, model.outputs, name=model.name)
+    return distributed.moved(plain, None) if together else plain
+
+
+def _weighted(data: tf.data.Dataset, by_class: dict[int, float], taught: bool) -> tf.data.Dataset:
+    """With the weight of each clip."""
+    table = tf.constant([by_class[i] for i in sorted(by_class)], tf.float32)
+
+    def weighed(x, y):
+        return x, y, tf.gather(table, tf.cast(y[:, 0] if taught else y, tf.int32))
+
+    return data.map(tf.autograph.experimental.do_not_convert(weighed))

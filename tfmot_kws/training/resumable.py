@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import tempfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ import tensorflow as tf
 
 from tfmot_kws import atomic
 from tfmot_kws.keras import keras
+from tfmot_kws.training import distributed
 
 _RUN = "run.json"
 
@@ -105,14 +107,23 @@ class Checkpoints(keras.callbacks.Callback):
       folder: made where it does not exist.
       run: what the result depends on, as JSON values; kept in the folder.
       more: what else is to be kept, by name: a second optimizer, say, whose variables are made.
+      strategy: where several workers train, all of them keep and restore, and see the same folder. The chief alone
+        writes there. What others write, because a statistic is read on all workers or on none, is thrown away.
 
     Raises:
       ValueError: the folder holds another run, and the message names what differs; or its record is damaged.
     """
 
-    def __init__(self, folder: str | os.PathLike, run: Mapping[str, Any], more: Mapping[str, Any] | None = None):
+    def __init__(
+        self,
+        folder: str | os.PathLike,
+        run: Mapping[str, Any],
+        more: Mapping[str, Any] | None = None,
+        strategy: tf.distribute.Strategy | None = None,
+    ):
         super().__init__()
-        self._more = dict(more or {})
+        self._more, self._strategy = dict(more or {}), strategy
+        self._writes = distributed.is_chief(strategy)
         self.folder = Path(folder)
         run = json.loads(json.dumps(run))
         kept = self.folder / _RUN
@@ -124,7 +135,7 @@ class Checkpoints(keras.callbacks.Callback):
                     f"{self.folder}: holds a run with other options ({'; '.join(differ)}); give the same "
                     "options, remove the folder or name another"
                 )
-        else:
+        elif self._writes:
             atomic.write_json(kept, run)
         self._epochs = tf.Variable(0, dtype=tf.int64, trainable=False)
         self._manager: tf.train.CheckpointManager | None = None
@@ -136,7 +147,12 @@ class Checkpoints(keras.callbacks.Callback):
         self._manager = tf.train.CheckpointManager(state, str(self.folder), max_to_keep=1)
         if self._manager.latest_checkpoint:
             state.restore(self._manager.latest_checkpoint).assert_consumed()
-        return int(self._epochs.numpy())
+        done = int(self._epochs.numpy())
+        distributed.check_alike(self._strategy, {f"epochs in {self.folder}": done})
+        if not self._writes:
+            self._elsewhere = tempfile.TemporaryDirectory()
+            self._manager = tf.train.CheckpointManager(state, self._elsewhere.name, max_to_keep=1)
+        return done
 
     def on_epoch_end(self, epoch, logs=None):
         """Saves."""
