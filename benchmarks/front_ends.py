@@ -76,6 +76,14 @@ def augmenting(minutes: np.ndarray) -> tuple[Callable[[], object], ...]:
     return change(as_clips(minutes)), change(minutes)
 
 
+def whole_corpus(costs: dict[str, float]) -> str:
+    """What three versions of ``WANTED_HOURS`` take, by the rows of the table."""
+    each = costs["augment"] + costs["micro, hop 20 ms"]
+    decoders = [(name, costs[name]) for name in costs if name.startswith("decode")]
+    sums = [f"{decode + 3 * each:,.0f} ({name.removeprefix('decode ')})" for name, decode in decoders]
+    return f"Core-hours of that for three versions, micro at hops of 20 ms: {', '.join(sums)}."
+
+
 def extracting(minutes: np.ndarray, config: features.FrontendConfig) -> tuple[Callable[[], object], ...]:
     """Batches of clips by ``extract``; recordings by a stream that takes a minute at a time."""
     clips = as_clips(minutes).astype(np.float32) / 32768
@@ -150,7 +158,8 @@ def main() -> None:
             f"Clips: {CLIPS} at once, as float samples; recordings: a minute at a time.",
             "Training reads files by tensorflow-io where it loads. Augmentation: the defaults of AugmentConfig.",
             f"The last column is arithmetic: {WANTED_HOURS:,} hours divided by the first figure of the row. A data set "
-            "takes the sum of its rows: decoding, augmentation for each version of a clip, features.",
+            "takes the sum of its rows: decoding, augmentation and features for each version of a clip. "
+            + whole_corpus({row["work"]: row["cost"] for row in rows}),
         ],
     )  # fmt: skip
 

@@ -3,8 +3,10 @@
 
 Synthetic hours: features of noise in the form that ``tfmot-kws prepare`` writes, one second each. A process of its own
 opens them, takes the first batch and goes through an epoch as training does (shuffled, masked, batches of 128); its
-memory is what the system says it had at most, less what the same process has with one shard. Beside it, the same work
-on features in memory where they fit. The machine's file cache holds what was just written: a cold disk is slower.
+memory is what the system says it had at most, less what the same process has with one shard. The machine's file cache
+holds what was just written: a cold disk is slower.
+
+And writing them: ``tfmot-kws prepare`` on clips of a second, three versions each, by one worker and by two.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from benchmarks import common
 from tfmot_kws.data import shards
 from tfmot_kws.data.task import TaskConfig
 from tfmot_kws.frontend import features
+from tfmot_kws.sound import files
 
 TASK = TaskConfig(("yes", "no"))
 FRONTEND = features.FrontendConfig()
@@ -36,6 +39,11 @@ COLUMNS = (
     ("memory", "memory, MB", ",.0f"), ("speed", "examples a second", ",.0f"),
     ("in_memory", "features in memory would take, MB", ",.0f"),
 )  # fmt: skip
+PREPARE_COLUMNS = (
+    ("workers", "workers", "d"), ("seconds", "seconds", ".0f"), ("speed", "hours of examples an hour", ",.0f"),
+    ("start", "of them to start, s", ".0f"),
+)  # fmt: skip
+CLIPS = 1800
 
 
 def write(place: pathlib.Path, hours: int) -> None:
@@ -122,8 +130,37 @@ def measure(hours: int) -> dict[str, float]:
     return row
 
 
+def prepare(workers: int, folder: pathlib.Path) -> dict[str, float]:
+    """A row of the table of writing: all clips, and as a start two of each word."""
+    times = []
+    for words in ("few", "words"):
+        command = [
+            sys.executable, "-m", "tfmot_kws.cli", "prepare", "--data", str(folder / words), "--keywords", "yes,no",
+            "--speakers", "clip", "--out", str(folder / f"{words}_{workers}"), "--per-shard", "1000",
+            "--workers", str(workers),
+        ]  # fmt: skip
+        begun = time.perf_counter()
+        subprocess.run(command, check=True, capture_output=True, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"})
+        times.append(time.perf_counter() - begun)
+    start, spent = times
+    examples = sum(map(len, shards.open_place(folder / f"words_{workers}").splits.values()))
+    row = {"workers": workers, "seconds": spent, "speed": examples / (spent - start), "start": start}
+    print(row, flush=True)
+    return row
+
+
+def make_words(folder: pathlib.Path) -> None:
+    """Clips of noise in three words, and a few of them."""
+    rng = np.random.default_rng(0)
+    for name, count in (("few", 10), ("words", CLIPS // 3)):
+        for word in ("yes", "no", "maybe"):
+            (folder / name / word).mkdir(parents=True)
+            for number in range(count):
+                files.write(folder / name / word / f"{number}.wav", rng.normal(0, 0.1, 16000).astype(np.float32), 16000)
+
+
 def main() -> None:
-    """Measures, and writes the table."""
+    """Measures, and writes the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--hours", type=int, nargs="+", default=[20, 200], help="of synthetic sound")
     parser.add_argument("--read", help=argparse.SUPPRESS)
@@ -132,6 +169,18 @@ def main() -> None:
     if options.read is not None:
         print(json.dumps(read(options.read, options.count)))
         return
+    with tempfile.TemporaryDirectory() as place:
+        make_words(pathlib.Path(place))
+        rows = [prepare(workers, pathlib.Path(place)) for workers in (1, 2)]
+    path = common.write(
+        "prepare", "Writing shards", PREPARE_COLUMNS, rows,
+        [
+            f"{CLIPS:,} WAV clips of a second, three versions of those for training, features of 20 ms hops. An hour "
+            "of examples is 3,600 of them. What starts the process and its workers, the same command on few clips, is "
+            "taken off.",
+        ],
+    )  # fmt: skip
+    print(f"wrote {path}")
     rows = [measure(hours) for hours in options.hours]
     most = max(row["process"] for row in rows)
     bound = 2 * shards.BUFFER * 2 * 49 * 40 / 1e6

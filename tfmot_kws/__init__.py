@@ -79,6 +79,8 @@ _MODULES = {
     "scenes": "data.scenes",
     "search_space": "search.space",
     "search_spaces": "search.spaces",
+    "shard_writer": "data.shard_writer",
+    "shards": "data.shards",
     "spoken": "data.spoken",
     "stream_evaluate": "evaluation.streams",
     "synthetic": "data.synthetic",

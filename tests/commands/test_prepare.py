@@ -27,6 +27,7 @@ def folder(tmp_path_factory) -> pathlib.Path:
     words = ("--data", folder / "words", "--keywords", "yes,no", "--speakers", "clip")
     shown = run("prepare", *words, "--out", folder / "shards", "--per-shard", 20, "--copies", 2, "--verify").stdout
     (folder / "shown.txt").write_text(shown)
+    run("train", "--data", folder / "shards", *SMALL, "--out", folder / "float.keras")
     return folder
 
 
@@ -42,12 +43,11 @@ def test_it_says_what_it_wrote(folder) -> None:
 
 def test_training_from_shards_is_whole_and_goes_on(folder, tmp_path) -> None:
     data = ("--data", folder / "shards")
-    run("train", *data, *SMALL, "--out", tmp_path / "float.keras")
-    about = sidecar.read(tmp_path / "float.keras")
+    about = sidecar.read(folder / "float.keras")
     assert about.task == shards.open_place(folder / "shards").task
     assert about.options["data"][0]["folder"] == "words" and about.options["copies"] == 2
     stages = ("--stage1-epochs", 1, "--stage2-epochs", 1, "--batch-size", 8)
-    run("quantize", "--model", tmp_path / "float.keras", *data, *stages, "--out", tmp_path / "q.keras")
+    run("quantize", "--model", folder / "float.keras", *data, *stages, "--out", tmp_path / "q.keras")
     shown = run("evaluate", "--model", tmp_path / "q.keras", *data).stdout
     words = ("--data", folder / "words", "--speakers", "clip", "--cache", tmp_path / "cache")
     plain = run("evaluate", "--model", tmp_path / "q.keras", *words).stdout
@@ -96,17 +96,15 @@ def test_options_that_were_settled_are_refused(folder, tmp_path) -> None:
 
 
 def test_a_model_of_other_words_or_another_front_end(folder, tmp_path) -> None:
-    run("train", "--data", folder / "shards", *SMALL, "--out", tmp_path / "a.keras")
-    about = sidecar.read(tmp_path / "a.keras")
-    path = sidecar.path_of(tmp_path / "a.keras")
+    model = folder / "float.keras"
+    path = sidecar.path_of(model)
     for change in ({"hop_ms": 10}, {"backend": "lfbe"}):
         value = json.loads(path.read_text())
         value["frontend"] |= change
-        (tmp_path / "b.keras").write_bytes((tmp_path / "a.keras").read_bytes())
+        (tmp_path / "b.keras").write_bytes(model.read_bytes())
         sidecar.path_of(tmp_path / "b.keras").write_text(json.dumps(value))
         said = error("evaluate", "--model", tmp_path / "b.keras", "--data", folder / "shards")
         assert "was prepared with front end" in said
-    assert about.kind == "float"
 
 
 def test_what_prepare_refuses(folder, tmp_path) -> None:
@@ -130,5 +128,4 @@ def test_errors_of_other_processes_are_one_line(folder, tmp_path) -> None:
     lists[0].write_text("{}\n")
     said = error("prepare", *words, "--out", place, "--per-shard", 16, "--workers", 2)
     assert "plan.json: is damaged" in said and os.path.basename(place) in said
-    assert not shards.is_place(place)
-    assert any(place.glob("train-*.json")) or shard_writer.PLAN
+    assert not shards.is_place(place) and shard_writer.PLAN in os.listdir(place)
