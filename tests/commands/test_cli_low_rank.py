@@ -5,6 +5,7 @@ from __future__ import annotations
 import pathlib
 import re
 
+import event_files
 import numpy as np
 import pytest
 import soundfile
@@ -44,6 +45,8 @@ def made(tmp_path_factory) -> pathlib.Path:
         folder / "svd.keras",
         "--checkpoints",
         folder / "kept",
+        "--tensorboard",
+        folder / "board",
     )
     q = ("quantize", "--model", folder / "svd.keras", *common)
     run(*q, "--dynamic", "4-8", "--stage1-epochs", 1, "--stage2-epochs", 0, "--out", folder / "hybrid.keras")
@@ -71,6 +74,9 @@ def test_spotter_is_trained_in_three_stages(made) -> None:
     assert about.frontend == features.FrontendConfig(mel_bins=20, window_ms=25, hop_ms=10)
     assert about.options["epochs"] == [1, 1, 1] and about.options["architecture"] == "svd_50k"
     assert {path.name for path in (made / "kept").iterdir()} == {"phones", "multitask", "low_rank"}
+    for name, losses in (("phones", 1), ("multitask", 3), ("low_rank", 3)):  # of both outputs, and their sum
+        found = event_files.scalars(made / "board" / name)
+        assert sum("loss" in each for each in found) == losses and "training/learning_rate" in found
 
 
 def test_widths_are_shown(made) -> None:

@@ -14,6 +14,7 @@ import sys
 import time
 
 import corpus_files
+import event_files
 import numpy as np
 import pytest
 import rich.console
@@ -96,7 +97,7 @@ def made(tmp_path_factory):
     options = plan.Options(
         "Hey Nova", folder / "out", voices=("espeak",), data=(given["data"],), negatives=(given["long"],),
         rooms=(given["rooms"],), noises=(given["music"],), own=given["own"], device="esphome", ensemble=2, bits=2,
-        sizes=SIZES,
+        sizes=SIZES, tensorboard=folder / "board",
     )  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(network, "build", _small)
@@ -135,6 +136,17 @@ def test_it_ends_with_a_file_its_card_and_its_report(made):
     assert {name for name, *_ in shown} >= {"listen", "serve"}
     for name, *arguments in shown:
         commands[name].make_context(name, list(arguments))  # ends where an option is not known
+
+
+@needs_espeak
+@pytest.mark.slow
+def test_tensorboard_has_what_the_streams_said(made):
+    folder, *_ = made
+    for name, epochs in (("float_1", 1), ("float_2", 1), ("own", 1), ("quantized", 2)):
+        found = event_files.scalars(folder / "board" / name)
+        missed = found["streams/frr_at_0.5_fa_per_hour"]
+        assert [step for step, _ in missed] == list(range(epochs)) and all(0 <= share <= 1 for _, share in missed)
+    assert "ranges/quantize_features/high" in found
 
 
 @needs_espeak

@@ -1,4 +1,4 @@
-"""``train --sweep``: a study that is stopped and goes on, its tables, and the model as train and quantize make it."""
+"""``train --sweep``: a study that is stopped and goes on, its tables, and the model that train and quantize make."""
 
 from __future__ import annotations
 

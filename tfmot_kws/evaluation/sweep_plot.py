@@ -74,7 +74,7 @@ def plot_sweep(
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-    from matplotlib.ticker import NullFormatter, ScalarFormatter
+    from matplotlib.ticker import NullFormatter, StrMethodFormatter
 
     path = Path(path)
     if not points:
@@ -105,12 +105,9 @@ def plot_sweep(
     if max(sizes) > 4 * min(sizes):
         axes.set_xscale("log")
         axes.xaxis.set_minor_formatter(NullFormatter())
-        if max(sizes) < 30 * min(sizes):  # fewer than two powers of ten would be labelled
-            low = min(sizes)
-            ticks = [low * 2**n for n in range(10) if low * 2**n <= 1.1 * max(sizes)]
-            axes.set_xticks([float(f"{tick:.2g}") for tick in ticks])
-            axes.xaxis.set_major_formatter(ScalarFormatter())
-            axes.ticklabel_format(axis="x", style="plain")
+        ticks = [m * 10**n for n in range(10) for m in (1, 2, 5) if min(sizes) <= m * 10**n <= max(sizes)]
+        axes.set_xticks(ticks)
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     axes.set_xlabel(size_label)
     axes.set_ylabel(value_label)
     axes.margins(0.08)
