@@ -20,6 +20,7 @@ from tfmot_kws.commands.parts.options import (
     Cache,
     Core,
     DataOrShards,
+    Distribute,
     Dynamic,
     LayerBits,
     Mlflow,
@@ -61,6 +62,7 @@ def quantize(
     cache: Cache = None,
     speakers: Speakers = None,
     resume: Resume = False,
+    distribute: Distribute = None,
     tensorboard: TensorBoard = None,
     mlflow: Mlflow = None,
 ) -> None:
@@ -73,14 +75,16 @@ def quantize(
       tfmot-kws quantize --model float.keras --data my_recordings --bits 2 --layer-bits logits=8 --out q.keras
       tfmot-kws quantize --model float.keras --data my_recordings --budget-flash 6KB --out q.keras
     """
+    from tfmot_kws.commands.parts import distributing
     from tfmot_kws.commands.parts import quantizing as command
-    from tfmot_kws.commands.parts import watching
 
     limits = command.Limits(
         budget_flash, budget_bits, budget_instructions, core, budget_ram, budget_streaming, budget_target,
         activation_bits, budget_activation_bits,
     )  # fmt: skip
-    command.run(
-        model, data, out, bits, layer_bits or [], stage1_epochs, stage2_epochs, copies, batch_size, learning_rate, seed,
-        cache, dynamic, weights, speakers, resume, limits, target, teacher, watching.Watchers(tensorboard, mlflow),
-    )  # fmt: skip
+    with distributing.joined(distribute) as workers:
+        command.run(
+            model, data, out, bits, layer_bits or [], stage1_epochs, stage2_epochs, copies, batch_size, learning_rate,
+            seed, cache, dynamic, weights, speakers, resume, limits, target, teacher,
+            workers.watchers(tensorboard, mlflow), workers,
+        )  # fmt: skip

@@ -12,6 +12,7 @@ from tfmot_kws.commands.parts.options import (
     Backend,
     Cache,
     DataOrShards,
+    Distribute,
     HopMs,
     Keywords,
     Mlflow,
@@ -60,6 +61,7 @@ def train(
     cache: Cache = None,
     speakers: Speakers = None,
     resume: Resume = False,
+    distribute: Distribute = None,
     tensorboard: TensorBoard = None,
     mlflow: Mlflow = None,
     sweep: SweepText = None,
@@ -79,10 +81,11 @@ def train(
       tfmot-kws train --data my_recordings --keywords yes,no --out float.keras
       tfmot-kws train --data my_recordings --width 18 --epochs 60 --out small.keras
       tfmot-kws train --data my_recordings --keywords alexa --context 1 --mine radio --out wake.keras
+      tfmot-kws train --data my_recordings --distribute local:2 --out float.keras
       tfmot-kws train --data my_recordings --out runs/study --trials 12 \\
         --sweep "bits=8,4,2 width=18,32,64 learning_rate=5e-4:4e-3:log"
     """
-    from tfmot_kws.commands.parts import sweeping, watching
+    from tfmot_kws.commands.parts import distributing, sweeping, watching
     from tfmot_kws.commands.parts import training as command
 
     sweeping.check_alone(
@@ -90,6 +93,7 @@ def train(
         {
             "trials": trials, "sweep-method": sweep_method, "sweep-objective": sweep_objective,
             "sweep-stages": sweep_stages, "mine": mine, "confusables": confusables, "resume": resume,
+            "distribute": distribute,
         },
     )  # fmt: skip
     if sweep is not None:
@@ -103,8 +107,9 @@ def train(
             watching.Watchers(tensorboard, mlflow),
         )  # fmt: skip
         return
-    command.run(
-        data, out, keywords, epochs, width, backend, copies, batch_size, learning_rate, clip_seconds, seed, cache,
-        context, mine, mine_rounds, confusables, speakers, resume, hop_ms, pcan, network,
-        watching.Watchers(tensorboard, mlflow),
-    )  # fmt: skip
+    with distributing.joined(distribute) as workers:
+        command.run(
+            data, out, keywords, epochs, width, backend, copies, batch_size, learning_rate, clip_seconds, seed, cache,
+            context, mine, mine_rounds, confusables, speakers, resume, hop_ms, pcan, network,
+            workers.watchers(tensorboard, mlflow), workers,
+        )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -22,7 +23,7 @@ _SEEN = 1e-30  # stands for the largest value of a tensor of zeros, so that "see
 def tracked_variable(layer: keras.layers.Layer, name: str, shape: tuple[int, ...], value: float) -> tf.Variable:
     """A statistic that training assigns: one copy per replica, averaged when read outside.
 
-    Ranges are joined by ``OutputGrid.join_replicas`` before they are read.
+    Ranges are joined by ``join_replicas`` before they are read.
     """
     return layer.add_weight(
         name=name,
@@ -115,12 +116,16 @@ class OutputGrid:
     @property
     def tracked(self) -> bool:
         """Whether any value has been seen, zeros and NaN included."""
-        return bool(self._largest.numpy() != 0 or self._least.numpy() != 0)
+        return any(v != 0 for v in self._here())
 
     @property
     def finite(self) -> bool:
         """Whether no NaN and no infinity has been seen."""
-        return bool(np.isfinite(self._largest.numpy()) and np.isfinite(self._least.numpy()))
+        return bool(np.isfinite(self._here()).all())
+
+    def _here(self) -> tuple[float, float]:
+        """The ends of the range as this worker's first replica holds it; asked of all, it would be a mean."""
+        return tuple(float(getattr(v, "values", (v,))[0].numpy()) for v in (self._least, self._largest))
 
     def reset(self) -> None:
         """Forgets what has been seen, and what stage 2 learned on it."""
@@ -138,18 +143,10 @@ class OutputGrid:
         if self._offset is not None:
             self._offset.assign(0.0)
 
-    def join_replicas(self) -> None:
-        """Gives all replicas of distributed training the range that holds what each of them has seen.
-
-        TensorFlow knows no least and no largest value over replicas: read outside, the variables are means.
-        """
-        strategy = getattr(self._largest, "distribute_strategy", None)
-        if strategy is None or strategy.num_replicas_in_sync == 1:
-            return
-        seen = strategy.run(lambda: tf.stack([[self._least.read_value(), self._largest.read_value()]]))
-        seen = strategy.gather(seen, 0).numpy()
-        self._least.assign(seen[:, 0].min())
-        self._largest.assign(seen[:, 1].max())
+    @property
+    def seen(self) -> tuple[tf.Variable, tf.Variable]:
+        """The least and the largest value, which each replica widens by itself."""
+        return self._least, self._largest
 
     def track(self, x: tf.Tensor, stage: tf.Tensor) -> None:
         """Widens the range to hold the batch, in stage 1."""
@@ -200,9 +197,6 @@ class FixedGrid:
         """The width, or the whole width that stands where it is learned."""
         return self._bits if self.width is None else self.width.bits
 
-    def join_replicas(self) -> None:
-        """Nothing to join."""
-
     def track(self, x: tf.Tensor, stage: tf.Tensor) -> None:
         """Nothing to see."""
 
@@ -216,6 +210,29 @@ class FixedGrid:
     def quantization(self) -> tuple[float, int]:
         """(scale, zero_point) for export."""
         return _quantization(self.grid())
+
+
+def join_replicas(grids: Sequence[OutputGrid]) -> None:
+    """Gives all replicas of distributed training the ranges that hold what each of them has seen.
+
+    TensorFlow knows no least and no largest value over replicas: read outside, the variables are means. All ranges go
+    over the network at once; all workers must ask.
+
+    Args:
+      grids: of one model.
+    """
+    strategy = getattr(grids[0].seen[1], "distribute_strategy", None) if grids else None
+    if strategy is None or strategy.num_replicas_in_sync == 1:
+        return
+
+    def own():
+        return tf.stack([[v.read_value() for v in grid.seen] for grid in grids])[None]
+
+    seen = strategy.gather(strategy.run(own), 0).numpy()
+    for index, grid in enumerate(grids):
+        least, largest = grid.seen
+        least.assign(seen[:, index, 0].min())
+        largest.assign(seen[:, index, 1].max())
 
 
 def _quantization(grid: Grid) -> tuple[float, int]:

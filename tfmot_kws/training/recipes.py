@@ -23,7 +23,7 @@ from tfmot_kws.keras import keras
 from tfmot_kws.models import networks
 from tfmot_kws.models import spotters as models
 from tfmot_kws.quantize import apply, model_costs, scheme
-from tfmot_kws.training import distributed, resumable
+from tfmot_kws.training import distributed, resumable, step_times
 from tfmot_kws.training import stages as train
 from tfmot_kws.training import teacher as taught_by
 from tfmot_kws.training.feature_augment import FeatureAugment, augment_batch, augment_labels, augment_of, between
@@ -429,12 +429,17 @@ def _fit(
     # Ahead of what keeps the epoch: it joins the ranges that replicas have seen.
     first = [one for one in callbacks if isinstance(one, train.TwoStageSchedule)]
     in_shards, together = isinstance(features, ShardSet), strategy is not None
+    waiting, last = None, []
+    if len(distributed.workers_of(strategy)) > 1:
+        waiting = step_times.Waiting()
+        last = [step_times.StepTimes(strategy, _batch_size(features, config), waiting)]
     # Keras weighs by labels that are nothing but labels, and not at all where batches are shared out.
     by_class, weights = (weights, None) if taught or together else (None, weights)
 
     def data_of(share: tuple[int, int] | None) -> tf.data.Dataset:
         data = batches(features, config, teacher, (done, epochs), share)
-        return data if by_class is None else _weighted(data, by_class, taught)
+        data = data if by_class is None else _weighted(data, by_class, taught)
+        return data if waiting is None else waiting.of(data)
 
     if done < epochs:
         size = _batch_size(features, config)
@@ -449,7 +454,7 @@ def _fit(
                 initial_epoch=done,
                 epochs=epochs,
                 steps_per_epoch=_steps(features, config) if in_shards or together else None,
-                callbacks=[*first, *kept, *(one for one in callbacks if one not in first)],
+                callbacks=[*first, *kept, *(one for one in callbacks if one not in first), *last],
                 verbose=verbose,
                 class_weight=weights,
             )

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfmot_kws.keras import keras
-from tfmot_kws.quantize import activation_costs, model_costs, ranges
+from tfmot_kws.quantize import activation_costs, model_costs, output_grid, ranges
 from tfmot_kws.quantize import layers as quantized_layers
 from tfmot_kws.quantize import ops as quantized_ops
 from tfmot_kws.quantize.dynamic import layers as dynamic_layers
@@ -80,18 +80,17 @@ def _enter(model: keras.Model, stage: int) -> None:
         raise ValueError(f"stage must be 1 or 2, found {stage!r}")
     layers = staged_layers(model)
     if stage == 2:
-        _check_ranges(layers)
-        model_costs.settle(model)
         if get_stage(model) == 1:
             _join_replicas(layers)
+        _check_ranges(layers)
+        model_costs.settle(model)
     for layer in layers:
         layer.stage.assign(float(stage))
 
 
 def _join_replicas(layers: list[keras.layers.Layer]) -> None:
-    for layer in layers:
-        if hasattr(layer, "output_grid"):
-            layer.output_grid.join_replicas()
+    grids = [getattr(layer, "output_grid", None) for layer in layers]
+    output_grid.join_replicas([grid for grid in grids if isinstance(grid, OutputGrid)])
 
 
 def _check_ranges(layers: list[keras.layers.Layer]) -> None:

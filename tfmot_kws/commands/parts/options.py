@@ -170,6 +170,14 @@ Compare = Annotated[
     typer.Option(help="Streams: another model of the same words, on the same sound; may be given several times."),
 ]
 Plot = Annotated[pathlib.Path | None, typer.Option(help="DET curves as .png, .svg or .pdf.")]
+Distribute = Annotated[
+    str | None,
+    typer.Option(
+        help="Several workers train the model: local:N starts N on this machine; tf-config (Kubernetes) or slurm, and "
+        "auto for either, where each worker is started by this same command. What was stopped goes on.",
+        show_default="this process alone",
+    ),
+]
 Resume = Annotated[
     bool,
     typer.Option("--resume", help="Go on after the last whole epoch of a run that was stopped, with the same options."),

@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tfmot_kws import atomic
-from tfmot_kws.commands.parts import card, results, sidecar, teachers, unfinished, watching
-from tfmot_kws.commands.parts import console as consoles
+from tfmot_kws.commands.parts import card, distributing, results, sidecar, teachers, watching
 from tfmot_kws.commands.parts import data as data_files
 from tfmot_kws.commands.parts.console import Phases
 from tfmot_kws.data import prepare
@@ -161,6 +160,7 @@ def run(
     target: str = "any",
     teacher: pathlib.Path | None = None,
     watchers: watching.Watchers | None = None,
+    workers: distributing.Workers = distributing.ALONE,
 ) -> None:
     """Quantizes a float model, trains it on and writes it with its sidecar, and a picture where widths are learned."""
     limits, watchers = limits or Limits(), watchers or watching.Watchers()
@@ -175,7 +175,10 @@ def run(
     }  # fmt: skip
     asked |= limits.asked() | ({"target": target} if target != "any" else {})
     asked |= {"teacher": str(teacher.absolute())} if teacher else {}
-    unfinished.check(out, resume, asked)
+    if workers.strategy is not None and dynamic is not None:
+        raise ValueError("--distribute: trains the two stages; with --dynamic one process trains alone")
+    workers.check(out, resume, asked)
+    workers.check_batch(batch_size)
     widths = parse_layer_bits(layer_bits)
     chosen, label = choose(bits, widths, dynamic, weights, limits, target)
     before = sidecar.read(model)
@@ -189,7 +192,7 @@ def run(
         raise ValueError("--teacher: goes without --dynamic, which trains by labels alone")
     if teacher is not None:
         teachers.check(teacher, before.task.classes, before.frontend)
-    console = consoles.stdout()
+    console = workers.console()
     phases = Phases(console)
     prepared = data_files.open_prepared(data, {"copies": (copies, 3), "speakers": (speakers, None)})
     if prepared is not None:
@@ -236,10 +239,10 @@ def run(
             phases, clips, before.task, before.frontend, splits, copies, seed, cache
         )
     with (
-        unfinished.kept(console, out, asked) as run_folder,
+        workers.kept(console, out, asked) as run_folder,
         watchers.opened("quantize", out, asked, run_folder) as watch,
     ):
-        history = WidthHistory(run_folder / "widths.json")
+        history = WidthHistory(run_folder / "widths.json" if workers.chief else None)
         if dynamic is None:
             with phases.phase("training in two stages") as advance:
                 quantized = recipes.train_quantized(
@@ -253,6 +256,7 @@ def run(
                     checkpoints=run_folder / "quantized",
                     history=history,
                     teacher=taught_by,
+                    strategy=workers.strategy,
                 )
         elif stage1_epochs + stage2_epochs:
             with phases.phase("training") as advance:
@@ -262,6 +266,8 @@ def run(
                 )
         else:
             quantized = start
+        if not workers.chief:
+            return
         learned = {"widths": model_costs.settle(quantized), "activation_widths": activation_costs.settle(quantized)}
         learned = {name: found for name, found in learned.items() if found}
         base = evaluate.evaluate(results.keras_function(float_model), held_out)

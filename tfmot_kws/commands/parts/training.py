@@ -7,8 +7,7 @@ import dataclasses
 import pathlib
 
 from tfmot_kws import atomic
-from tfmot_kws.commands.parts import card, results, sidecar, unfinished, watching
-from tfmot_kws.commands.parts import console as consoles
+from tfmot_kws.commands.parts import card, distributing, results, sidecar, watching
 from tfmot_kws.commands.parts import data as data_files
 from tfmot_kws.commands.parts.console import Phases
 from tfmot_kws.data import prepare
@@ -38,8 +37,9 @@ def run(
     pcan: bool = True,
     network: pathlib.Path | None = None,
     watchers: watching.Watchers | None = None,
+    workers: distributing.Workers = distributing.ALONE,
 ) -> None:
-    """Trains a float model and writes it with its sidecar."""
+    """Trains a float model and writes it with its sidecar; of several workers the chief writes."""
     watchers = watchers or watching.Watchers()
     results.check_output(out, ".keras", "--out")
     asked = {
@@ -49,10 +49,11 @@ def run(
         "confusables": confusables, "speakers": speakers, "seed": seed, "hop-ms": hop_ms,
         "no-pcan": None if pcan else True, "network": network and network.read_text(encoding="utf-8"),
     }  # fmt: skip
-    unfinished.check(out, resume, asked)
+    workers.check(out, resume, asked)
+    workers.check_batch(batch_size)
     if mine is not None and not mine.is_dir():
         raise ValueError(f"--mine {mine}: no such folder")
-    console = consoles.stdout()
+    console = workers.console()
     phases = Phases(console)
     prepared = data_files.open_prepared(
         data,
@@ -108,12 +109,14 @@ def run(
         training, held_out = data_files.load_features(phases, clips, task, frontend, splits, copies, seed, cache)
 
     with (
-        unfinished.kept(console, out, asked) as run_folder,
+        workers.kept(console, out, asked) as run_folder,
         watchers.opened("train", out, asked, run_folder) as watch,
     ):
         with phases.phase("training") as advance:
             told = [progress.Epochs(advance), *watch.callbacks("float")]
-            model = recipes.train_float(training, shape, recipe, told, checkpoints=run_folder / "float")
+            model = recipes.train_float(
+                training, shape, recipe, told, checkpoints=run_folder / "float", strategy=workers.strategy
+            )
         for number in range(mine_rounds if sound else 0):
             with phases.phase(f"mining, round {number + 1}") as advance:
                 function = results.keras_function(model)
@@ -129,7 +132,9 @@ def run(
             with phases.phase("training on") as advance:
                 kept = run_folder / f"mined_{number + 1}"
                 told = [progress.Epochs(advance), *watch.callbacks(kept.name)]
-                model = recipes.train_on(model, training, more, told, checkpoints=kept)
+                model = recipes.train_on(model, training, more, told, checkpoints=kept, strategy=workers.strategy)
+        if not workers.chief:
+            return
         evaluation = evaluate.evaluate(results.keras_function(model), held_out)
         metrics = results.metrics(evaluation, splits)
         options = {

@@ -25,6 +25,11 @@ def folder_of(out: pathlib.Path) -> pathlib.Path:
     return out.with_name(f"{out.name}.run")
 
 
+def begun(out: pathlib.Path) -> bool:
+    """Whether there is a run to go on from."""
+    return any(folder_of(out).glob("*/checkpoint"))
+
+
 def check(out: pathlib.Path, resume: bool, options: Mapping[str, Any]) -> None:
     """Whether a run may begin or go on, before any work is done.
 
