@@ -1,4 +1,4 @@
-"""Fills the tables of README.md and docs/results.md from benchmarks/results: ``python -m benchmarks.readme_tables``.
+"""Fills the tables of README.md and of pages of docs from benchmarks/results: ``python -m benchmarks.readme_tables``.
 
 A marked section, ``<!-- table:NAME -->`` to ``<!-- end -->``, gets the table of ``results/NAME.json``:
 
@@ -25,7 +25,7 @@ from typing import Any
 from benchmarks import summary
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-PAGES = (ROOT / "README.md", ROOT / "docs" / "results.md")
+PAGES = (ROOT / "README.md", ROOT / "docs" / "results.md", ROOT / "docs" / "how-to" / "experiments.md")
 CONSOLE = re.compile(r"(<!-- console:([a-z0-9_]+) ([a-z0-9_]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 SECTION = re.compile(r"(<!-- table:([a-z0-9_]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 

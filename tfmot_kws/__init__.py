@@ -83,6 +83,7 @@ _MODULES = {
     "shards": "data.shards",
     "spoken": "data.spoken",
     "stream_evaluate": "evaluation.streams",
+    "sweeps": "training.sweeps",
     "synthetic": "data.synthetic",
     "voices": "sound.voices",
     "wake_word": "training.wake_word",

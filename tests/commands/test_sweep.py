@@ -14,6 +14,7 @@ import speech_files
 from command_line import error, run
 
 from tfmot_kws.commands.parts import mlflow_runs, progress, sidecar, sweeping
+from tfmot_kws.data import shards
 from tfmot_kws.models import networks
 from tfmot_kws.quantize import saving
 from tfmot_kws.training import sweeps
@@ -171,6 +172,10 @@ def test_mistakes_are_named_before_work(tmp_path, require_package) -> None:
         ((*sweep, "--out", tmp_path / "x.keras"), "with --sweep it is a folder"),
     ):
         assert message in error(*fixed, *options), options
+    (tmp_path / "shards").mkdir()
+    (tmp_path / "shards" / shards.INDEX).write_text(json.dumps({"format": shards.FORMAT}))
+    for place in (tmp_path / "shards", "gs://bucket/words"):
+        assert f"--data {place}: is prepared; --sweep takes recordings" in error(*fixed, *sweep, "--data", place)
     rows = ["path,word,speaker,split"]
     for word in ("low", "high"):
         rows += [f"{word}/s{n:02d}_nohash_0.wav,{word},s{n},{'train' if n < 3 else 'test'}" for n in range(4)]

@@ -1,27 +1,28 @@
-"""What TensorBoard would show of a folder."""
+"""What the event files of a folder hold, by TensorFlow's own reader."""
 
 from __future__ import annotations
 
 import os
+import pathlib
 
-from tensorboard.backend.event_processing import event_accumulator
-from tensorflow import make_ndarray
+import numpy as np
+import tensorflow as tf
 
 
-def read(folder: str | os.PathLike) -> event_accumulator.EventAccumulator:
-    """All event files of a folder, nothing left out."""
-    kinds = (event_accumulator.TENSORS, event_accumulator.SCALARS, event_accumulator.HISTOGRAMS)
-    found = event_accumulator.EventAccumulator(os.fspath(folder), dict.fromkeys(kinds, 0))
-    found.Reload()
+def read(folder: str | os.PathLike, plugin: str) -> dict[str, list[tuple[int, np.ndarray]]]:
+    """Of each name (step, value), in the order in which they were written; of a plugin of TensorBoard."""
+    found: dict[str, list[tuple[int, np.ndarray]]] = {}
+    names: dict[str, str] = {}
+    for path in sorted(pathlib.Path(folder).glob("events.*")):
+        for event in tf.compat.v1.train.summary_iterator(str(path)):
+            for value in event.summary.value:
+                # A file names the plugin of each tag once.
+                names.setdefault(value.tag, value.metadata.plugin_data.plugin_name)
+                if names[value.tag] == plugin:
+                    found.setdefault(value.tag, []).append((event.step, tf.make_ndarray(value.tensor)))
     return found
 
 
 def scalars(folder: str | os.PathLike) -> dict[str, list[tuple[int, float]]]:
-    """Of each name (step, value), in the order in which they were written."""
-    events = read(folder)
-    found = {}
-    for name in events.Tags()["tensors"]:
-        values = [(event.step, make_ndarray(event.tensor_proto)) for event in events.Tensors(name)]
-        if all(value.ndim == 0 for _, value in values):
-            found[name] = [(step, float(value)) for step, value in values]
-    return found
+    """Of each number (step, value)."""
+    return {name: [(step, float(value)) for step, value in rows] for name, rows in read(folder, "scalars").items()}

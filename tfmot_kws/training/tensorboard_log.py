@@ -13,6 +13,20 @@ import tensorflow as tf
 from tfmot_kws.keras import keras
 from tfmot_kws.training import learned_values
 
+_Metadata = tf.compat.v1.SummaryMetadata
+# As tf.summary.scalar and tf.summary.histogram write them; TensorFlow has those only where TensorBoard is installed.
+_SCALAR, _HISTOGRAM = (
+    _Metadata(plugin_data=_Metadata.PluginData(plugin_name=name), data_class=kind)
+    for name, kind in (("scalars", 1), ("histograms", 2))  # DATA_CLASS_SCALAR, DATA_CLASS_TENSOR
+)
+_BINS = 30
+
+
+def _histogram(values: np.ndarray) -> tf.Tensor:
+    """Rows of (left, right, count), float64 [bins, 3]."""
+    counts, edges = np.histogram(values, _BINS)
+    return tf.constant(np.stack([edges[:-1], edges[1:], counts], axis=1), tf.float64)
+
 
 def values_of(model: keras.Model, logs: Mapping[str, Any] | None, widths: learned_values.Widths) -> dict[str, float]:
     """All numbers of an epoch, by the names that ``TensorBoardLog`` has.
@@ -76,9 +90,9 @@ class TensorBoardLog(keras.callbacks.Callback):
         """Writes the values of the epoch."""
         with self._writer.as_default(step=epoch):
             for name, value in values_of(self.model, logs, self._widths).items():
-                tf.summary.scalar(name, value)
+                tf.summary.write(name, tf.constant(value, tf.float32), metadata=_SCALAR)
             for name, each in learned_values.weight_scales(self.model).items():
-                tf.summary.histogram(f"{name}/by_output", each)
+                tf.summary.write(f"{name}/by_output", _histogram(each), metadata=_HISTOGRAM)
         self._writer.flush()
 
     def on_train_end(self, logs=None):

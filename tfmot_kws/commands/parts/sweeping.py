@@ -16,7 +16,7 @@ from tfmot_kws import atomic
 from tfmot_kws.commands.parts import alone, card, results, sidecar, unfinished, watching
 from tfmot_kws.commands.parts import console as consoles
 from tfmot_kws.commands.parts import data as data_files
-from tfmot_kws.data import prepare
+from tfmot_kws.data import places, prepare, shards
 from tfmot_kws.frontend import features
 from tfmot_kws.training import sweep_space
 
@@ -74,7 +74,7 @@ class Options:
         found = {field.name.replace("_", "-"): getattr(self, field.name) for field in dataclasses.fields(self)}
         for name in ("out", "cache", "pcan"):
             del found[name]
-        found |= {"data": str(self.data.absolute()), "no-pcan": None if self.pcan else True}
+        found |= {"data": data_files.named(self.data), "no-pcan": None if self.pcan else True}
         return found | {"network": self.network and self.network.read_text(encoding="utf-8")}
 
 
@@ -98,6 +98,8 @@ def run(sweep: Sweep, options: Options, watchers: watching.Watchers) -> None:
     out, best_file = options.out, options.out / "best.keras"
     if out.suffix in (".keras", ".json"):
         raise ValueError(f"--out {out}: with --sweep it is a folder; name one")
+    if places.is_address(options.data) or shards.is_place(options.data):
+        raise ValueError(f"--data {options.data}: is prepared; --sweep takes recordings")
     space, stages = _space(sweep.text), _stages(sweep.stages)
     if options.network is not None and "width" in space.names:
         raise ValueError("--sweep: width: goes without --network, which has its own")
