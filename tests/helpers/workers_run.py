@@ -1,30 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
 """One of several workers, or the only one: trains a toy spotter by the recipes and writes what it found.
 
-``python workers_run.py OUT.json OPTIONS`` with OPTIONS as JSON: see ``run``. Worker i writes OUT.i.json, the chief also
-the weights of the quantized model, OUT.npz.
+``python workers_run.py OUT OPTIONS`` with OPTIONS as JSON, see ``run``: worker i writes OUT.i.json and OUT.i.npz.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pathlib
 import signal
 import sys
+import time
 
 import numpy as np
+import tensorflow as tf
 
+from tfmot_kws.data.datasets import FeatureSet, LoadReport
 from tfmot_kws.keras import keras
+from tfmot_kws.models import spotters as models
 from tfmot_kws.quantize import budget, scheme
 from tfmot_kws.training import distributed, recipes
 
 CLASSES = ("_silence_", "_unknown_", "yes")
+SHAPE = models.ModelConfig(3, 20, 8, 8, (models.WindowSpec(4, 2),), 1)
 
 
-def toy(examples: int = 96):
+def toy(examples: int = 96) -> FeatureSet:
     """Clips whose class is the band that is loud."""
-    from tfmot_kws.data.datasets import FeatureSet, LoadReport
-
     rng = np.random.default_rng(0)
     y = (np.arange(examples) % 3).astype(np.int32)
     x = rng.random((examples, 20, 8)).astype(np.float32)
@@ -33,21 +37,18 @@ def toy(examples: int = 96):
     return FeatureSet(x, y, CLASSES, LoadReport(examples, {}), np.zeros(examples, np.int32), ("a.wav",))
 
 
-class Losses(keras.callbacks.Callback):
-    """Of every epoch; and kills its process once, in the middle of one."""
+class Watch(keras.callbacks.Callback):
+    """The loss of every epoch; and kills its process once, in the middle of one."""
 
-    def __init__(self, kill: dict | None, index: int):
+    def __init__(self, kill: dict | None = None):
         super().__init__()
         self.found: list[float] = []
-        self.batches: list[float] = []
-        self._kill = kill if kill and kill["worker"] == index and not os.path.exists(kill["once"]) else None
-        self._epoch = 0
+        self._kill, self._epoch = kill, 0
 
     def on_epoch_begin(self, epoch, logs=None):
         self._epoch = epoch
 
     def on_train_batch_end(self, batch, logs=None):
-        self.batches.append(float(logs["loss"]))
         if self._kill and (self._epoch, batch) == (self._kill["epoch"], self._kill["batch"]):
             pathlib.Path(self._kill["once"]).touch()
             os.kill(os.getpid(), signal.SIGKILL)
@@ -56,35 +57,57 @@ class Losses(keras.callbacks.Callback):
         self.found.append(float(logs["loss"]))
 
 
-def run(
-    out: str, learned: bool = False, checkpoints: str | None = None, kill: dict | None = None, epochs: int = 2,
-    bits: int = 4, extra: dict | None = None,
-) -> None:  # fmt: skip
-    """Both trainings, within the cluster of TF_CONFIG where there is one."""
-    from tfmot_kws.models import spotters as models
+def delayed(make, seconds: float):
+    """``recipes.batches`` whose examples come late."""
 
-    strategy = distributed.connect() if os.environ.get("TF_CONFIG") else None
-    index = json.loads(os.environ["TF_CONFIG"])["task"]["index"] if strategy else 0
-    shape = models.ModelConfig(3, 20, 8, 8, (models.WindowSpec(4, 2), models.WindowSpec(3, 2)), 1)
-    config = recipes.TrainConfig(epochs=epochs, batch_size=32, learning_rate=1e-2, **(extra or {}))
-    first, second = Losses(None, index), Losses(kill, index)
-    folders = [None, None] if checkpoints is None else [os.path.join(checkpoints, one) for one in ("a", "b")]
-    model = recipes.train_float(toy(), shape, config, [first], checkpoints=folders[0], strategy=strategy)
-    chosen = scheme.kws_scheme(
-        "learned" if learned else bits, budget=budget.Budget(average_bits=3.0) if learned else None
-    )
-    quantized = recipes.train_quantized(
-        model, chosen, toy(), config, 2, 2, [second], checkpoints=folders[1], strategy=strategy
-    )
-    found = {
-        "float": first.found,
-        "quantized": second.found,
-        "batches": second.batches,
-        "chief": distributed.is_chief(strategy),
-    }
-    found["weights"] = [float(np.abs(w).sum()) for w in quantized.get_weights()]
-    pathlib.Path(f"{out}.{index}.json").write_text(json.dumps(found))
-    np.savez(f"{out}.{index}.npz", *model.get_weights(), *quantized.get_weights())
+    def wait(x):
+        time.sleep(seconds)
+        return x
+
+    def later(x, y):
+        return tf.ensure_shape(tf.numpy_function(wait, [x], tf.float32), x.shape), y
+
+    return lambda *args: make(*args).map(later)
+
+
+def run(
+    out: str, bits: int = 8, learned: bool = False, floats: int = 0, stages: tuple[int, int] = (2, 1),
+    checkpoints: str | None = None, kill: dict | None = None, late: dict | None = None,
+) -> None:  # fmt: skip
+    """Trains, within the cluster of TF_CONFIG where there is one.
+
+    Args:
+        out: names of files begin so.
+        bits: of weights.
+        learned: whether widths are, within three bits a weight.
+        floats: epochs of the float model; 0 quantizes a fresh one.
+        stages: epochs.
+        checkpoints: folder.
+        kill: which worker dies in which epoch and batch, once: a file that says that it was done.
+        late: whose examples come how many seconds late.
+    """
+    several = bool(os.environ.get("TF_CONFIG"))
+    index = json.loads(os.environ["TF_CONFIG"])["task"]["index"] if several else 0
+    strategy = distributed.connect() if several else None
+    if kill and (kill["worker"] != index or os.path.exists(kill["once"])):
+        kill = None
+    if late and late["worker"] == index:
+        recipes.batches = delayed(recipes.batches, late["seconds"])
+    config = recipes.TrainConfig(epochs=max(1, floats), batch_size=32, learning_rate=1e-2, class_weights=True)
+    chosen = scheme.kws_scheme("learned", budget=budget.Budget(average_bits=3)) if learned else scheme.kws_scheme(bits)
+    first, second = Watch(), Watch(kill)
+    with distributed.together(strategy) if several else contextlib.nullcontext():
+        if floats:
+            model = recipes.train_float(toy(), SHAPE, config, [first], strategy=strategy)
+        else:
+            keras.utils.set_random_seed(1)
+            model = models.build(SHAPE)
+        quantized = recipes.train_quantized(
+            model, chosen, toy(), config, *stages, [second], checkpoints=checkpoints, strategy=strategy
+        )
+        found = {"float": first.found, "quantized": second.found, "chief": distributed.is_chief(strategy)}
+        pathlib.Path(f"{out}.{index}.json").write_text(json.dumps(found))
+        np.savez(f"{out}.{index}.npz", *model.get_weights(), *quantized.get_weights())
 
 
 if __name__ == "__main__":

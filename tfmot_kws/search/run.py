@@ -140,9 +140,15 @@ def search(
       on_look: called after each epoch with all networks heard so far, and the tables.
 
     Raises:
-      ValueError: no network meets the budget, there are too few examples, or ``checkpoints`` holds another search.
+      ValueError: no network meets the budget, there are too few examples, ``checkpoints`` holds another search, or it
+        is called within a strategy of ``tf.distribute``.
     """
     config = config or SearchConfig()
+    if tf.distribute.has_strategy():
+        raise ValueError(
+            "search: one process searches; call it outside of strategy.scope(), and train what it finds by several "
+            "workers, with recipes.train_float(strategy=...)"
+        )
     task = task_of(features, sinc)
     tables = CostTables(space, task, budget)
     own, other = split(features, config.structure_share, config.seed, groups)

@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -24,9 +25,14 @@ import tensorflow as tf
 
 from tfmot_kws.keras import keras
 from tfmot_kws.quantize import saving
+from tfmot_kws.training import local_workers
 
 KINDS = ("auto", "tf-config", "slurm")
 """Where ``connect`` learns who the workers are: TF_CONFIG, Slurm, or whichever of the two is there."""
+_LOST = (
+    tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.DeadlineExceededError,
+    tf.errors.InternalError,
+)  # fmt: skip
 _PORTS, _FIRST_PORT = 20_000, 20_000
 _NO_SERVERS = (
     "parameter-server: is not offered. Its workers train asynchronously: each changes the weights as it is done, so "
@@ -71,6 +77,27 @@ def connect(kind: str = "auto", wait: Callable[[str], None] | None = None) -> tf
     if wait is not None:
         wait(f"waiting for {count} workers")
     return tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
+
+
+@contextlib.contextmanager
+def together(strategy: tf.distribute.Strategy) -> Iterator[None]:
+    """Work of several workers that ends for all at once, in order or not.
+
+    At its end each waits for the others, because one that leaves early looks like one that was lost. Where another
+    worker is lost the process ends here, with the status ``local_workers.LOST``, and without what Python does at its
+    end, which would wait for the worker that is gone: started again, all go on from their checkpoints.
+
+    Args:
+        strategy: from ``connect``.
+    """
+    try:
+        yield
+        gathered(strategy, [0.0])
+    except _LOST as error:
+        sys.stdout.flush()
+        said = (error.message or type(error).__name__).splitlines()[0][:200]
+        print(f"error: another worker was lost ({said}); start all again", file=sys.stderr, flush=True)
+        os._exit(local_workers.LOST)
 
 
 def _of_variable() -> tf.distribute.cluster_resolver.ClusterResolver:

@@ -99,8 +99,7 @@ def _run(command: Sequence[str], configs: Sequence[str]) -> tuple[int, int, str]
         _wait(processes, _GRACE)  # what failed first may not be what is seen first
         codes = {index: code for index, one in enumerate(processes) if (code := one.poll())}
         status = {index: code if code > 0 else 128 - code for index, code in codes.items()}
-        # An error of the program says more than a signal, and a signal more than what was lost by it.
-        index = min(status, key=lambda one: (status[one] >= 128, status[one] == LOST, one))
+        index = min(status, key=lambda one: (_consequence(status[one]), one))
         logs[index].seek(0)
         return index, status[index], logs[index].read().decode(errors="replace")[-_SHOWN:].strip()
     finally:
@@ -115,6 +114,13 @@ def _run(command: Sequence[str], configs: Sequence[str]) -> tuple[int, int, str]
         for log in logs:
             log.close()
         signal.signal(signal.SIGTERM, ended_by)
+
+
+def _consequence(status: int) -> int:
+    """How little a status says of the cause: a signal, an error of the program, and what TensorFlow makes of a loss."""
+    if status in (LOST, 128 + signal.SIGABRT):
+        return 2
+    return int(status < 128)
 
 
 def _wait(processes: Sequence[subprocess.Popen], seconds: float) -> None:

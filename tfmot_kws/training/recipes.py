@@ -62,6 +62,8 @@ class TrainConfig:
         class_weights: weighs classes by the inverse of their share.
         teacher_weight: 0..1, share of the loss that is a teacher's answer instead of the label, where there is one.
         temperature: both answers are divided by it before they are compared, see ``teacher``.
+        xla: compiles the step by XLA: most models train faster, and other last bits come out. Not within a strategy:
+            XLA knows no sums over processes on CPUs.
 
     Raises:
         ValueError: a value is out of its range; the message names it.
@@ -78,6 +80,7 @@ class TrainConfig:
     class_weights: bool = False
     teacher_weight: float = 0.5
     temperature: float = 2.0
+    xla: bool = False
 
     def __post_init__(self) -> None:
         for name, low in (("epochs", 1), ("batch_size", 1), ("seed", 0)):
@@ -393,6 +396,8 @@ def _check(features: FeatureSet | ShardSet, shape: tuple, classes: int, name: st
 def _fit(
     model, features, config, stages, epochs, callbacks, verbose, checkpoints, teacher=None, strategy=None, stage=None
 ) -> keras.Model:
+    if config.xla and strategy is not None:
+        raise ValueError("TrainConfig.xla=True: goes without a strategy; leave one of the two out")
     run = {}
     if checkpoints is not None or strategy is not None:
         run = {"data": features.checksum(), "start": resumable.checksum(model.get_weights())}
@@ -400,6 +405,7 @@ def _fit(
     if checkpoints is not None:
         options = dataclasses.asdict(config)
         options.pop("epochs")  # the stages say how many there are
+        options |= {"xla": config.xla or None}  # runs of before it was there go on
         run = {**options, "steps": [steps for _, steps in stages], **run}
         run |= model_costs.budgets_of(model)
         run |= {"teacher": None if teacher is None else resumable.checksum(teacher.get_weights())}
@@ -417,6 +423,7 @@ def _fit(
             optimizer=keras.optimizers.Adam(schedule),
             loss=loss(config, len(features.classes), taught),
             metrics=[accuracy],
+            jit_compile=config.xla or None,
         )
         # Keras would make the optimizer's variables while it traces the first step, and then trace it a second time.
         model.optimizer.build(model.trainable_variables)

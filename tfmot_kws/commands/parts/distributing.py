@@ -120,7 +120,7 @@ def joined(distribute: str | None) -> Iterator[Workers]:
 
     Raises:
         ValueError: another value, or there are no such workers; the message names the option.
-        typer.Exit: with local:N, once all are done; and where another worker was lost.
+        typer.Exit: with local:N, once all are done.
     """
     if distribute is None:
         yield ALONE
@@ -131,34 +131,17 @@ def joined(distribute: str | None) -> Iterator[Workers]:
             raise ValueError(f"--distribute {distribute}: must be 1 or more workers")
         raise typer.Exit(local_workers.launch(_as_worker(sys.argv[1:]), int(local[1])))
 
-    # Of what TensorFlow says at each start, warnings would come from every worker.
+    # Warnings of TensorFlow would come from every worker.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     from tfmot_kws.training import distributed
 
     try:
+        distributed.check_kind(distribute)
         strategy = distributed.connect(distribute)
     except ValueError as error:
         raise ValueError(f"--distribute {error}") from error
-    import tensorflow as tf
-
-    tf.get_logger().setLevel("ERROR")
-    errors = tf.errors
-    lost = (
-        errors.UnavailableError, errors.AbortedError, errors.CancelledError, errors.DeadlineExceededError,
-        errors.InternalError,
-    )  # fmt: skip
-    try:
+    with distributed.together(strategy):
         yield Workers(strategy, distributed.is_chief(strategy))
-        distributed.gathered(strategy, [0.0])  # one that leaves early would look like one that was lost
-    except lost as error:
-        consoles.show_error(
-            rich.console.Console(stderr=True, highlight=False),
-            RuntimeError(f"another worker was lost ({error.message.splitlines()[0][:200]}); start all again"),
-        )
-        # Nothing that this process holds can end in order: it would wait for the worker that is gone.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(local_workers.LOST)
 
 
 def _as_worker(arguments: Sequence[str]) -> list[str]:
