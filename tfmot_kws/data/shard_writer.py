@@ -240,8 +240,8 @@ def _noise_of(paths: Sequence[str], rate: int, job: Job, seed: int) -> tuple[np.
 
 def _made(
     clips: Iterable[tuple[Clip, int]], maker: examples.Maker, options: Options, problems: list
-) -> Iterable[tuple[int, bytes]]:
-    """(place in the shard, record) of every example."""
+) -> Iterable[tuple[int, bytes, int, str]]:
+    """(place in the shard, record, label, speaker) of every example."""
     import tensorflow as tf
 
     kind = shards.dtype_of(options.frontend, options.holds)
@@ -274,7 +274,8 @@ def _made(
                 feature["speaker"].bytes_list.value.append(clip.speaker.encode())
                 feature["place"].float_list.value.extend(place)
                 # A message's map has no order of its own; without this, the same shard has other bytes every time.
-                yield _drawn(options.seed, source, number), example.SerializeToString(deterministic=True)
+                record = example.SerializeToString(deterministic=True)
+                yield _drawn(options.seed, source, number), record, label, clip.speaker
 
 
 def write(job: Job) -> None:
@@ -314,11 +315,10 @@ def write(job: Job) -> None:
     with tempfile.TemporaryDirectory() as folder:
         local = os.path.join(folder, "shard.tfrecord")
         with tf.io.TFRecordWriter(local) as writer:
-            for _, record in records:
+            for _, record, label, speaker in records:
                 writer.write(record)
-                feature = tf.train.Example.FromString(record).features.feature
-                classes[options.task.classes[feature["y"].int64_list.value[0]]] += 1
-                speakers[feature["speaker"].bytes_list.value[0].decode()] += 1
+                classes[options.task.classes[label]] += 1
+                speakers[speaker] += 1
         data = Path(local).read_bytes()
     name = f"{job.name}.tfrecord"
     places.write_bytes(places.join(job.place, name), data)
