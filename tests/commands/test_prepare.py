@@ -82,6 +82,18 @@ def test_epochs_of_shards_can_be_resumed(folder, tmp_path) -> None:
     assert calibrated.count_params() > 0
 
 
+def test_a_shard_that_is_damaged(folder, tmp_path) -> None:
+    half = tmp_path / "half"
+    shutil.copytree(folder / "shards", half)
+    path = next(half.glob("train-00001*.tfrecord"))
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    said = error("train", "--data", half, *SMALL, "--out", tmp_path / "x.keras")
+    assert f"{half}: a shard has a record that is damaged" in said
+    assert not (tmp_path / "x.keras").exists()
+
+
 def test_options_that_were_settled_are_refused(folder, tmp_path) -> None:
     data, out = ("--data", folder / "shards"), ("--out", tmp_path / "x.keras")
     for option in (("--backend", "lfbe"), ("--copies", 5), ("--keywords", "yes"), ("--no-pcan",), ("--mine", folder)):

@@ -393,6 +393,20 @@ def _check(features: FeatureSet | ShardSet, shape: tuple, classes: int, name: st
         raise ValueError(f"features have {len(features.classes)} classes {features.classes}, {name} has {classes}")
 
 
+@contextlib.contextmanager
+def _readable(features: FeatureSet | ShardSet):
+    """A shard that is damaged is said in one line; TensorFlow does not name it."""
+    try:
+        yield
+    except (tf.errors.DataLossError, tf.errors.NotFoundError) as error:
+        if not isinstance(features, ShardSet):
+            raise
+        what = "has a record that is damaged" if isinstance(error, tf.errors.DataLossError) else "is not there"
+        raise ValueError(
+            f"{features.place}: a shard {what}; 'tfmot-kws prepare --verify' names it, and writes it anew once deleted"
+        ) from error
+
+
 def _fit(
     model, features, config, stages, epochs, callbacks, verbose, checkpoints, teacher=None, strategy=None, stage=None
 ) -> keras.Model:
@@ -455,7 +469,7 @@ def _fit(
             for _ in range(done):
                 # every epoch of the dataset draws another order and other seeds: draw those that are done
                 next(iter(data))
-        with distributed.synchronized(model) if together else contextlib.nullcontext():
+        with distributed.synchronized(model) if together else contextlib.nullcontext(), _readable(features):
             model.fit(
                 data,
                 initial_epoch=done,
