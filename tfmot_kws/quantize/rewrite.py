@@ -275,7 +275,7 @@ class Rewriter:
     def _common(self, layer, norm, activation, use_bias):
         config = norm.get_config() if norm is not None else None
         if config is not None:
-            together = {"synchronized": True} if config.get("synchronized") else {}
+            together = {"synchronized": True} if getattr(norm, "synchronized", False) else {}  # in no config of Keras
             config = {k: config[k] for k in ("momentum", "epsilon", "center", "scale")} | together
         parts = {"kernel": layer} if layer is not norm else {}
         parts |= {"norm": norm} if norm is not None else {}

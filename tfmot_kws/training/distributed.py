@@ -133,10 +133,12 @@ def _of_slurm() -> tf.distribute.cluster_resolver.ClusterResolver:
     ]  # fmt: skip
     if missing:
         raise ValueError(f"slurm: {', '.join(missing)} not set; start it by srun")
-    # Jobs that share a node take other ports. GPUs are left as Slurm gives them (--gpus-per-task).
+    # Jobs that share a node take other ports. GPUs stay as Slurm gives them (--gpus-per-task): TensorFlow's numbers of
+    # GPUs name no task where they are 0, and with auto_set_gpu=False they mean nothing else.
+    tasks = int(os.environ["SLURM_STEP_NUM_TASKS"])
     first = _FIRST_PORT + int(os.environ.get("SLURM_JOB_ID", 0)) * 97 % _PORTS
     made = tf.distribute.cluster_resolver.SlurmClusterResolver(
-        port_base=first, gpus_per_node=0, gpus_per_task=0, auto_set_gpu=False
+        port_base=first, gpus_per_node=tasks, gpus_per_task=1, auto_set_gpu=False
     )
     spec = made.cluster_spec()
     return tf.distribute.cluster_resolver.SimpleClusterResolver(spec, task_type="worker", task_id=made.task_id)
