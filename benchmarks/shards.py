@@ -162,7 +162,9 @@ def make_words(folder: pathlib.Path) -> None:
 def main() -> None:
     """Measures, and writes the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--hours", type=int, nargs="+", default=[20, 200], help="of synthetic sound")
+    parser.add_argument(
+        "--hours", type=int, nargs="*", default=[20, 200], help="of synthetic sound; none measures writing only"
+    )
     parser.add_argument("--read", help=argparse.SUPPRESS)
     parser.add_argument("--count", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -181,6 +183,8 @@ def main() -> None:
         ],
     )  # fmt: skip
     print(f"wrote {path}")
+    if not options.hours:
+        return
     rows = [measure(hours) for hours in options.hours]
     most = max(row["process"] for row in rows)
     bound = 2 * shards.BUFFER * 2 * 49 * 40 / 1e6
