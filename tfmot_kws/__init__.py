@@ -62,6 +62,7 @@ _MODULES = {
     "det": "evaluation.det",
     "det_plot": "evaluation.det_plot",
     "detector": "evaluation.detector",
+    "distributed": "training.distributed",
     "effects": "sound.effects",
     "evaluate": "evaluation.clips",
     "features": "frontend.features",

@@ -131,3 +131,34 @@ def test_mixed_precision_beside_float_layers(half_precision) -> None:
     train.calibrate(quantized, x)
     y = quantized(x)
     assert y.dtype == tf.float32 and np.isfinite(y).all() and np.abs(y).max() > 0
+
+
+@pytest.mark.parametrize("policy", ["bfloat16", "float16", "float64"])
+def test_weights_of_another_type_are_refused(policy: str) -> None:
+    keras.mixed_precision.set_global_policy(policy)
+    try:
+        model = everything()
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+    with pytest.raises(ValueError, match=f"holds {policy} weights; quantized training needs float32"):
+        tfmot_kws.quantize_apply(model)
+
+
+def test_bfloat16_beside_changes_no_bit() -> None:
+    """Both stages under mixed_bfloat16 end with the integers of a training in float32."""
+    found = []
+    for policy in ("float32", "mixed_bfloat16"):
+        keras.mixed_precision.set_global_policy(policy)
+        try:
+            keras.backend.clear_session()  # names of layers count from one, and are in the file
+            keras.utils.set_random_seed(0)
+            quantized = tfmot_kws.quantize_apply(shake(everything()), tfmot_kws.kws_scheme(3))
+            quantized.compile(keras.optimizers.Adam(3e-3), keras.losses.SparseCategoricalCrossentropy())
+            x, labels = features((8, 4), clips=64), np.arange(64) % 3
+            callbacks = [tfmot_kws.TwoStageSchedule(1)]
+            quick(quantized).fit(x, labels, batch_size=16, epochs=2, verbose=0, callbacks=callbacks)
+        finally:
+            keras.mixed_precision.set_global_policy("float32")
+        found.append([tflite_export.convert(quantized), *quantized.get_weights()])
+    assert found[0][0] == found[1][0]
+    assert all(np.array_equal(a, b) for a, b in zip(*(one[1:] for one in found)))

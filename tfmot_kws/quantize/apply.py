@@ -32,8 +32,9 @@ def quantize_apply(model: keras.Model, scheme: KwsQuantizeScheme | DynamicQuanti
 
     Raises:
       TypeError: no Keras model, or a subclassed one that cannot be followed.
-      ValueError: an unbuilt or quantized model, an input without a fixed shape, or layers that cannot be quantized
-        (``UnsupportedLayerError`` names all of them; under a ``dynamic_scheme`` they stay in float).
+      ValueError: an unbuilt or quantized model, weights that are not float32, an input without a fixed shape, or
+        layers that cannot be quantized (``UnsupportedLayerError`` names all of them; under a ``dynamic_scheme`` they
+        stay in float).
     """
     scheme = scheme if scheme is not None else kws_scheme()
     if keras3.is_model(model):
@@ -69,6 +70,7 @@ def _check_model(model) -> None:
             f"quantize_apply needs a Keras model, found {kind}: build it with tf_keras "
             "(from tfmot_kws.keras import keras), which TFMOT needs"
         )
+    _check_types(model)
     pruned = [layer.name for layer in model.layers if type(layer).__name__ == "PruneLowMagnitude"]
     if pruned:
         raise ValueError(
@@ -85,6 +87,17 @@ def _check_model(model) -> None:
                 f"model {model.name!r} holds model {inner.name!r}, which is quantized already: put the float models "
                 "together, and quantize the whole"
             )
+
+
+def _check_types(model) -> None:
+    """Refuses weights that are no float32: their integers would be those of other weights than training has."""
+    for layer in model._flatten_layers(include_self=False, recursive=True):
+        for weight in () if isinstance(layer, keras.Model) else layer.weights:
+            if weight.dtype.is_floating and weight.dtype != "float32":
+                raise ValueError(
+                    f"layer {layer.name!r} of model {model.name!r} holds {weight.dtype.name} weights; quantized "
+                    "training needs float32: build the model under the policy 'float32' or 'mixed_bfloat16'"
+                )
 
 
 def is_quantized_model(model: keras.Model) -> bool:
