@@ -88,6 +88,7 @@ def main() -> None:
 
     from benchmarks import common
 
+    cores, busy = len(os.sched_getaffinity(0)), os.getloadavg()[0]
     seconds = {(part, workers): [] for part in range(2) for workers in WORKERS}
     for _ in range(args.rounds):
         for workers in WORKERS:
@@ -105,7 +106,6 @@ def main() -> None:
                     "efficiency": speedup / workers,
                 }
             )  # fmt: skip
-    cores = len(os.sched_getaffinity(0))
     beyond = [str(n) for n in WORKERS if n > cores]
     shared = (
         f"; {' and '.join(beyond)} workers share {cores} cores, and cannot be faster than {cores}" if beyond else ""
@@ -114,6 +114,10 @@ def main() -> None:
         f"Spotter of 250,000 parameters, a global batch of {BATCH}, workers on one machine that talk over loopback, a "
         f"core each{shared}. Medians over {args.rounds} runs of each, in turns."
     ]
+    if busy > cores / 4:
+        notes.append(
+            f"Other programs ran beside them (load {busy:.1f} at the start): measure again on an idle machine."
+        )
     common.write("distributed", "Workers that train one model", COLUMNS, rows, notes)
 
 

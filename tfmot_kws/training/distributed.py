@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.eager import context
 
 from tfmot_kws.keras import keras
 from tfmot_kws.quantize import saving
@@ -33,6 +34,7 @@ _LOST = (
     tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.DeadlineExceededError,
     tf.errors.InternalError,
 )  # fmt: skip
+_SILENT_MS = 120_000
 _PORTS, _FIRST_PORT = 20_000, 20_000
 _NO_SERVERS = (
     "parameter-server: is not offered. Its workers train asynchronously: each changes the weights as it is done, so "
@@ -76,7 +78,22 @@ def connect(kind: str = "auto", wait: Callable[[str], None] | None = None) -> tf
     count = resolver.cluster_spec().num_tasks("worker")
     if wait is not None:
         wait(f"waiting for {count} workers")
+    _be_patient(count)
     return tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
+
+
+def _be_patient(count: int) -> None:
+    """Lets a worker be silent for longer than TensorFlow's 10 s, which a busy machine takes for dead.
+
+    One that dies closes its connections, and is noticed at once.
+    """
+    job = context.coordination_config_pb2.CoordinatedJob(name="worker", num_tasks=count)
+    context.context().configure_coordination_service(
+        service_type="standalone",
+        service_leader="/job:worker/replica:0/task:0",
+        coordinated_jobs=[job],
+        heartbeat_timeout_in_ms=_SILENT_MS,
+    )
 
 
 @contextlib.contextmanager
