@@ -147,6 +147,21 @@ def test_change_gets_a_seed_of_its_own_for_every_batch(place) -> None:
     assert seeds[0] == seeds[1] and len(set(seeds[0])) == len(seeds[0])
 
 
+def test_shares_of_a_batch_are_its_parts(place) -> None:
+    found = shards.open_place(place).split("train")
+    whole = list(found.batches(8, seed=5, epochs=(1, 3), drop_remainder=True).as_numpy_iterator())
+    parts = [
+        list(found.batches(8, seed=5, epochs=(1, 3), drop_remainder=True, share=(i, 4)).as_numpy_iterator())
+        for i in range(4)
+    ]
+    for (x, y), *own in zip(whole, *parts):
+        np.testing.assert_array_equal(np.concatenate([one[0] for one in own]), x)
+        np.testing.assert_array_equal(np.concatenate([one[1] for one in own]), y)
+    for options in ({"size": 6}, {"drop_remainder": False}, {"service": "grpc://nowhere:1"}):
+        with pytest.raises(ValueError, match="need equal shares, drop_remainder and no service"):
+            found.batches(**{"size": 8, "drop_remainder": True, **options}, share=(0, 4))
+
+
 def test_a_service_shares_an_epoch_out(place) -> None:
     service = tf.data.experimental.service
     dispatcher = service.DispatchServer(service.DispatcherConfig(port=0))

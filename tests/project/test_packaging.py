@@ -38,7 +38,6 @@ DISTRIBUTION = {  # where the import has another name than the distribution
     "tensorflow_model_optimization": "tensorflow-model-optimization",
     "tensorflow_io": "tensorflow-io",
     "sklearn": "scikit-learn",
-    "yaml": "pyyaml",
     "keras": "tensorflow",  # Keras 3 comes with it; models of it are rebuilt
 }
 
