@@ -34,6 +34,8 @@ from tfmot_kws.evaluation.stream_results import (
 
 NEVER = -(2**31)
 """Sum of a step at which nothing can fire."""
+POINTS = 250
+"""So many of the highest peaks are tried as thresholds, and so many of the others."""
 MOST_TARGETS = 2000
 """Targets whose best sum is tried as a threshold; where there are more, evenly drawn ones are."""
 

@@ -61,7 +61,7 @@ def evaluate(
     *,
     tolerance: float = 1.0,
     fa_per_hour: float | None = 0.5,
-    points: int = 250,
+    points: int = parts.POINTS,
     told: Sequence[int] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> StreamEvaluation:

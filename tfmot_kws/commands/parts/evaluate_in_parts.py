@@ -25,19 +25,17 @@ import numpy as np
 
 from tflite_export.runtimes import interpreter
 from tfmot_kws import parallel
-from tfmot_kws.commands.parts import esphome_manifest, evaluate_streams, sidecar, stream_runners, thresholds
+from tfmot_kws.commands.parts import evaluate_streams, sidecar, stream_runners, thresholds
 from tfmot_kws.commands.parts.console import Phases
 from tfmot_kws.commands.parts.evaluate_streams import Measured, Options, Recording, Sound
 from tfmot_kws.data import places, stream_labels
 from tfmot_kws.data.stream_labels import Target
 from tfmot_kws.evaluation import mlperf, stream_parts, streams
-from tfmot_kws.evaluation.detector import DetectorConfig
 from tfmot_kws.evaluation.stream_results import Found, Missed, Stream
 from tfmot_kws.sound import files as audio
 from tfmot_kws.sound.problems import Problem
 
 GROUP_SECONDS = 1800.0
-_POINTS = 250
 _SLOW, _FEW = ("lengths", "model"), 32
 _FILES = 64
 """Files whose lengths are looked at by one call."""
@@ -370,22 +368,10 @@ def measure(model: pathlib.Path, runtime: str | None, options: Options, phases: 
         mode = "value" if mode == "auto" else mode
         chosen.check_mode(mode)
         step_seconds = _runner(str(model.absolute()), runtime, options.hop).hop * about.frontend.hop_ms / 1000.0
-        config = DetectorConfig.in_seconds(
-            step_seconds,
-            chosen.smooth,
-            chosen.refractory,
-            classes=1 if one else len(about.task.classes),
-            keywords=(0,) if one else tuple(about.task.classes.index(word) for word in words),
-            thresholds=0.0 if chosen.values is None else chosen.values,
-            mode=mode,
-            scale=scale,
-            zero_point=zero_point,
-        )
+        config = evaluate_streams.detector_of(about, words, chosen, one, mode, step_seconds, scale, zero_point)
         base = [{**own, "config": config, "words": words, "tolerance": options.tolerance} for own in base]
-        esphome = one and about.options.get("for") == "esphome"
-        curves = _curves(
-            run, base, config, words, step_seconds, esphome_manifest.sums(config.smooth) if esphome else None
-        )
+        told_sums = evaluate_streams.told_sums(about, one, config)
+        curves = _curves(run, base, config, words, step_seconds, told_sums)
         rate = options.fa_per_hour if options.threshold is None else None
         config = streams.at_rate(config, curves, words, rate)
         base = [{**own, "config": config} for own in base]
@@ -419,7 +405,7 @@ def _curves(run, base, config, words, step_seconds, told) -> list:
             stream_parts.Marks(arrays[f"best_{number}"], arrays[f"peaks_{number}"], about["tops"][number])
             for about, arrays in found
         ]
-        tried.append(stream_parts.limits(parts, _POINTS, told))
+        tried.append(stream_parts.limits(parts, stream_parts.POINTS, told))
     swept = [_load(job.file) for job in run.step("counts", _sweeps, [{**own, "tried": tried} for own in base])]
     curves = []
     for number in range(len(sets)):

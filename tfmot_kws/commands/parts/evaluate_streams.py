@@ -311,17 +311,7 @@ def measure(
         mode = "value" if stream_runners.are_posteriors(numbers, scale, zero_point) else "margin"
     chosen.check_mode(mode)
     step_seconds = runner.hop * about.frontend.hop_ms / 1000.0
-    config = DetectorConfig.in_seconds(
-        step_seconds,
-        chosen.smooth,
-        chosen.refractory,
-        classes=1 if one else len(about.task.classes),
-        keywords=(0,) if one else tuple(about.task.classes.index(word) for word in words),
-        thresholds=0.0 if chosen.values is None else chosen.values,
-        mode=mode,
-        scale=scale,
-        zero_point=zero_point,
-    )
+    config = detector_of(about, words, chosen, one, mode, step_seconds, scale, zero_point)
     streams = [
         Stream(recording.name, values, known_at(out.frames, about.frontend), recording.targets)
         for recording, values, out in zip(recordings, numbers, outputs)
@@ -334,12 +324,34 @@ def measure(
             step_seconds,
             tolerance=options.tolerance,
             fa_per_hour=options.fa_per_hour if options.threshold is None else None,
-            # A threshold between two of ESPHome's would be rounded, and what was measured not what the device does.
-            told=esphome_manifest.sums(config.smooth) if one and about.options.get("for") == "esphome" else None,
+            told=told_sums(about, one, config),
             progress=advance,
         )
     spent = time.perf_counter() - start
     return Measured(evaluation, chosen, sound, about.frontend, tuple(heard), tuple(streams), spent)
+
+
+def detector_of(
+    about: sidecar.Sidecar, words: Sequence[str], chosen: thresholds.Chosen, one: bool, mode: str, step_seconds: float,
+    scale: float, zero_point: int,
+) -> DetectorConfig:  # fmt: skip
+    """The detector of a model's outputs; ``one``: it gives the probability of one keyword and nothing else."""
+    return DetectorConfig.in_seconds(
+        step_seconds,
+        chosen.smooth,
+        chosen.refractory,
+        classes=1 if one else len(about.task.classes),
+        keywords=(0,) if one else tuple(about.task.classes.index(word) for word in words),
+        thresholds=0.0 if chosen.values is None else chosen.values,
+        mode=mode,
+        scale=scale,
+        zero_point=zero_point,
+    )
+
+
+def told_sums(about: sidecar.Sidecar, one: bool, config: DetectorConfig) -> Sequence[int] | None:
+    """The only sums that ESPHome can have as a threshold; one between them would be rounded on the device."""
+    return esphome_manifest.sums(config.smooth) if one and about.options.get("for") == "esphome" else None
 
 
 def known_at(frames: np.ndarray, frontend: features.FrontendConfig) -> np.ndarray:
