@@ -43,7 +43,7 @@ PREPARE_COLUMNS = (
     ("workers", "workers", "d"), ("seconds", "seconds", ".0f"), ("speed", "hours of examples an hour", ",.0f"),
     ("start", "of them to start, s", ".0f"),
 )  # fmt: skip
-CLIPS = 1800
+CLIPS = 6000
 
 
 def write(place: pathlib.Path, hours: int) -> None:
